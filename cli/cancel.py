@@ -1,0 +1,54 @@
+"""`ebbtide cancel`: have jobs stopped and undone."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_options
+from ebbtide.cli.output import say
+from ebbtide.cli.several import STDIN, Answer, each, ids
+from ebbtide.cli.snapshot import ending
+from ebbtide.cli.waiting import awaited, see_through
+
+if TYPE_CHECKING:
+    from ebbtide.jobs import CancelAnswer, Poster
+
+
+@click.command()
+@click.argument("jobs", metavar="JOB...", nargs=-1, required=True, type=JobId())
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept with the job and shown with it.")
+@click.option("--wait", is_flag=True, help="Stay until it is undone; 1 unless it ended cancelled.")
+@shared_options
+@pass_invocation
+def cancel(invocation: Invocation, jobs: tuple[str, ...], reason: str, wait: bool) -> int:
+    """Have jobs stopped, and what they did undone, newest first.
+
+    The request is stored when this returns; the undo may take longer. Asking twice is asking once. A JOB of -
+    takes ids from stdin, one a line.
+    """
+    with invocation.poster() as poster:
+        if STDIN in jobs and not invocation.json:
+            say("ready for job ids on stdin, one a line")
+
+        def ask(job_id: str) -> Answer:
+            answer = poster.cancel(job_id, reason=reason)
+            return _waited(poster, answer, invocation.json) if wait else _told(answer)
+
+        return each(ids(jobs), ask, as_json=invocation.json)
+
+
+def _told(answer: CancelAnswer) -> Answer:
+    job = answer.job
+    words = "being undone" if job.phase == "cancelling" else ending(job)
+    if answer.answer == "already requested" and job.cancel is not None:
+        request = job.cancel
+        words += f"; first asked by {request.who}" + (f" ({request.reason})" if request.reason else "")
+    return Answer(job.id, answer.answer, words, job)
+
+
+def _waited(poster: Poster, answer: CancelAnswer, quiet: bool) -> Answer:
+    last = see_through(poster, answer.job.id, stream=sys.stderr, quiet=quiet)
+    return Answer(last.job.id, answer.answer, ending(last.job), last.job, awaited(last, "cancelled"))

@@ -1,0 +1,105 @@
+"""`ebbtide demo`: a job that works on real files is cancelled half-way, undone, retried, and checked."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ebbtide.cli.exits import Exit
+from ebbtide.cli.invocation import Invocation, pass_invocation, shared_options
+from ebbtide.cli.output import emit, plain, say, show, span
+from ebbtide.wording import one_line
+
+if TYPE_CHECKING:
+    from ebbtide.cli.demo_acts import Scene
+    from ebbtide.flows import Registry
+
+
+@click.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@shared_options
+@pass_invocation
+def demo(invocation: Invocation, path: Path | None) -> Exit:
+    """Show on files of yours that a cancel undoes.
+
+    Archives and checksums the folder PATH (Python's standard library unless you name one) three times: one
+    job completes, one is cancelled half-way by another process, undone and retried, one runs beside it
+    unharmed. PATH is only read. Store, conductor and results are the demo's own and are gone when it ends.
+    Exits with 1 when anything of what it promises does not hold.
+    """
+    from ebbtide.cli.demo_stage import FLOW_MODULE, DemoFailed
+    from ebbtide.flows import load_flows
+
+    source = Path(sysconfig.get_path("stdlib")) if path is None else path.absolute()
+    registry = load_flows([FLOW_MODULE])
+    words = _size_in_words(source, registry)
+    out = sys.stderr if invocation.json else sys.stdout
+    click.echo(f"ebbtide demo: {words} in {plain(source)}", file=out)
+    begun = time.monotonic()
+    try:
+        scenes = _played(source, registry, as_json=invocation.json)
+    except DemoFailed as failure:
+        say(one_line(failure, 1000))
+        return Exit.ENDED_BADLY
+    except KeyboardInterrupt:
+        say("interrupted; conductor and folder of the demo are gone")
+        return Exit.INTERRUPTED
+    return _told(scenes, time.monotonic() - begun, as_json=invocation.json)
+
+
+def _played(source: Path, registry: Registry, *, as_json: bool) -> list[Scene]:
+    from ebbtide.cli.demo_acts import Play
+    from ebbtide.cli.demo_stage import stage
+    from ebbtide.jobs import Poster
+
+    with stage() as place:
+        if place.folder.is_relative_to(source.resolve()):
+            raise click.UsageError(f"{source} holds the temporary folder; name another, or set TMPDIR")
+        with Poster(place.database, registry=registry) as poster, place.conductor() as conductor:
+            play = Play(place, conductor, poster, source, sys.stderr if as_json else sys.stdout)
+            return play.run()
+
+
+def _size_in_words(source: Path, registry: Registry) -> str:
+    """How much there is to do; a usage error when there is nothing."""
+    from ebbtide.cli.demo_proof import measure
+
+    if not source.exists():
+        raise click.UsageError(f"there is no folder {source}")
+    if not source.is_dir():
+        raise click.UsageError(f"{source} is a file; name a folder")
+    definition = registry.get("file-processing")
+    exclude = definition.validate({"source": str(source), "destination": str(source)})["exclude"]
+    try:
+        size = measure(source, exclude)
+    except OSError as error:
+        if error.filename != str(source):
+            return "files"  # what cannot be read deeper down is for the job to meet
+        raise click.UsageError(f"{source} cannot be read: {error.strerror}") from error
+    if not size.files:
+        raise click.UsageError(f"{source} is empty: there is no file in it to process")
+    return f"{size.files:,} files, {size.bytes / 1e6:,.1f} MB"
+
+
+def _told(scenes: Sequence[Scene], seconds: float, *, as_json: bool) -> Exit:
+    from ebbtide.cli.demo_report import as_dict, report
+
+    holds = all(scene.holds for scene in scenes)
+    if as_json:
+        emit(as_dict(scenes))
+    else:
+        click.echo()
+        show(report(scenes))
+        click.echo()
+    words = f"in {span(seconds)}; store, conductor and results are gone again"
+    if holds:
+        say(f"all of it holds, {words}")
+        return Exit.DONE
+    say(f"NOT all of it holds, {words}")
+    return Exit.ENDED_BADLY

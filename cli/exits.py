@@ -1,0 +1,143 @@
+"""How a command ends: its exit code, and one line on stderr for whatever the user can mend."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Any
+
+import click
+from click.exceptions import NoArgsIsHelpError
+
+from ebbtide.cli.output import PROGRAM, say
+from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable
+
+
+class Exit(IntEnum):
+    """The exit codes. Those of errors are `exit_code` of the error's family."""
+
+    DONE = 0
+    ENDED_BADLY = 1
+    USAGE = 2
+    UNKNOWN = 3
+    NOT_ALLOWED = 4
+    STORE = 5
+    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+    BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader went away, as after `| head`
+
+
+EXIT_CODES_HELP = """\
+\b
+Exit codes:
+  0    done (also: the cancel had been requested before)
+  1    the job ended badly (post, retry and cancel with --wait; watch; demo)
+  2    the call is wrong
+  3    unknown job or flow
+  4    too late, or not allowed in the job's state
+  5    the store cannot be used; nothing was stored
+  130  interrupted (Ctrl-C); a job that was waited for goes on
+"""
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code of one command about several jobs."""
+    return max(codes, default=int(Exit.DONE))
+
+
+def answer_word(error: EbbtideError) -> str:
+    """The word that stands for an error's family in JSON answers."""
+    if isinstance(error, NotFound):
+        return "unknown"
+    if isinstance(error, Conflict):
+        return "refused"
+    if isinstance(error, StoreUnavailable):
+        return "not stored"
+    return "wrong"
+
+
+class Verbs(click.Group):
+    """The command group that turns errors into one line and an exit code.
+
+    A verb's function returns its exit code, or None for 0. An exception that is neither an
+    EbbtideError nor click's is a fault of this program and keeps its traceback.
+    """
+
+    sections: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        extra["standalone_mode"] = False
+        _escape_what_the_locale_lacks()
+        try:
+            code = super().main(*args, **extra)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            code = _leave_broken_pipe()
+        except NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            code = Exit.USAGE
+        except click.ClickException as error:
+            say(_one_line_of(error))
+            code = error.exit_code
+        except click.Abort:
+            code = Exit.INTERRUPTED
+        except EbbtideError as error:
+            say(str(error))
+            code = error.exit_code
+        sys.exit(int(code or Exit.DONE))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Answered here: one level up click would end the program with code 1.
+            return _leave_broken_pipe()
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            # A write to stdout failed, on a full disk for instance: no file of ours has a name here.
+            say(f"the output cannot be written: {error.strerror or error}")
+            return Exit.ENDED_BADLY
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        listed = [name for _, names in self.sections for name in names]
+        return listed + sorted(set(self.commands) - set(listed))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))
+        for title, names in self.sections:
+            with formatter.section(title):
+                rows = [(name.ljust(width), self.commands[name].get_short_help_str(70)) for name in names]
+                formatter.write_dl(rows)
+
+
+def _one_line_of(error: click.ClickException) -> str:
+    """click's message; for a wrong call also where its help is."""
+    message = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    if not isinstance(error, click.UsageError) or context is None:
+        return message
+    return f"{message} (see `{context.command_path} --help`)"
+
+
+def _escape_what_the_locale_lacks() -> None:
+    """Characters that the locale cannot show are printed escaped, bytes that it cannot read are read so."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _leave_broken_pipe() -> Exit:
+    """Nobody reads stdout any more. What is still buffered must not raise once more at interpreter exit."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass  # stdout has no descriptor, so there is no buffer of the interpreter's to be flushed
+    return Exit.BROKEN_PIPE
+
+
+__all__ = ["EXIT_CODES_HELP", "PROGRAM", "Exit", "Verbs", "answer_word", "worst"]

@@ -1,0 +1,154 @@
+"""The options that all verbs share, before or after the verb, and what they lead to: settings and store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from ebbtide.errors import EbbtideError
+
+if TYPE_CHECKING:
+    from ebbtide.config import Settings
+    from ebbtide.flows import Registry
+    from ebbtide.jobs import Poster
+
+    Word = click.ParamType[str]
+else:
+    Word = click.ParamType  # generic for type checkers only in older versions of click
+
+F = TypeVar("F", bound=Callable[..., Any] | click.Command)
+
+
+@dataclass
+class Invocation:
+    """What one call of the command was told by the shared options."""
+
+    json: bool = False
+    database: str | None = None
+    config: str | None = None
+    flow_modules: tuple[str, ...] = ()
+
+    def settings(self, **overrides: Any) -> Settings:
+        from ebbtide.config import load_settings
+
+        return load_settings(
+            self.config, database=self.database, flow_modules=self.flow_modules or None, **overrides
+        )
+
+    def registry(self) -> Registry:
+        from ebbtide.flows import load_flows
+
+        return load_flows(self.settings().flow_modules)
+
+    @contextmanager
+    def poster(self, registry: Registry | None = None) -> Iterator[Poster]:
+        """The store, open. An empty one is created."""
+        from ebbtide.jobs import Poster
+
+        settings = self.settings()
+        with Poster(settings.database, flow_modules=settings.flow_modules, registry=registry) as poster:
+            yield poster
+
+
+pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
+
+
+def shared_options(command: F) -> F:
+    """Give a verb (or the group) --json, --database, --config and --flow-module."""
+    for option in reversed(_SHARED):
+        command = option(command)
+    return command
+
+
+def _told(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    """Note what an option says. What stands after the verb is read later, and so wins."""
+    invocation = ctx.ensure_object(Invocation)
+    if not value:
+        return
+    if option.name == "flow_modules":
+        invocation.flow_modules += tuple(name for text in value for name in text.split(",") if name)
+    else:
+        setattr(invocation, str(option.name), value)
+
+
+_SHARED = (
+    click.option(
+        "--json", is_flag=True, expose_value=False, callback=_told, help="Print JSON on stdout, for programs."
+    ),
+    click.option(
+        "--database",
+        metavar="URL",
+        expose_value=False,
+        callback=_told,
+        help="Where the jobs are stored, such as sqlite:///jobs.db.  [env: EBBTIDE_DATABASE]",
+    ),
+    click.option(
+        "--config",
+        metavar="FILE",
+        expose_value=False,
+        callback=_told,
+        help="Configuration file.  [env: EBBTIDE_CONFIG]",
+    ),
+    click.option(
+        "--flow-module",
+        "flow_modules",
+        metavar="MODULE",
+        multiple=True,
+        expose_value=False,
+        callback=_told,
+        help="Module to import for its flows; repeatable.  [env: EBBTIDE_FLOW_MODULES]",
+    ),
+)
+
+
+class JobId(Word):
+    """A job's id, or the beginning of one. The shell completes it from the newest jobs of the store."""
+
+    name = "job"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        invocation = ctx.find_object(Invocation) or Invocation()
+        try:
+            with invocation.poster() as poster:
+                jobs = poster.list(state=None, flow=None, labels=None, limit=200)
+        except EbbtideError:
+            return []  # a completion that fails says nothing: the user is in the middle of a line
+        return [
+            CompletionItem(job.id, help=f"{job.flow} {job.phase}")
+            for job in jobs
+            if job.id.startswith(incomplete.lower())
+        ]
+
+
+class FlowName(Word):
+    """A flow's name, with @version if it is to be an older one. Completed from what is installed."""
+
+    name = "flow"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from importlib.metadata import entry_points
+
+        names = {point.name for point in entry_points(group="ebbtide.flows")}
+        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    """`name=value` texts as a dict. A name may be given once."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise click.UsageError(f"{option} wants name=value, not '{text}'")
+        if name in found:
+            raise click.UsageError(f"{option} {name} is given twice")
+        found[name] = value
+    return found

@@ -1,0 +1,90 @@
+"""`ebbtide post`: put a job on the board."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from ebbtide.cli.exits import Exit
+from ebbtide.cli.invocation import FlowName, Invocation, pairs, pass_invocation, shared_options
+from ebbtide.cli.output import emit, say
+from ebbtide.cli.waiting import awaited, conclusion, see_through
+
+
+@click.command()
+@click.argument("flow", type=FlowName())
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; repeatable.")
+@click.option(
+    "--params-file", metavar="FILE", type=click.File("rb"), help="A JSON object of parameters; -p wins."
+)
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="To find it by; repeatable.")
+@click.option("--priority", type=int, default=0, show_default=True, help="Higher numbers are claimed first.")
+@click.option(
+    "--delay", "delay_seconds", type=float, default=0.0, metavar="SECONDS", help="Claim it no sooner."
+)
+@click.option("--wait", is_flag=True, help="Stay until it ends; 1 unless it completed.")
+@shared_options
+@pass_invocation
+def post(
+    invocation: Invocation,
+    flow: str,
+    params: tuple[str, ...],
+    params_file: Any,
+    labels: tuple[str, ...],
+    priority: int,
+    delay_seconds: float,
+    wait: bool,
+) -> Exit:
+    """Put a job on the board and print its id.
+
+    FLOW is a name that `ebbtide flows` lists, or name@version. Values of -p are read as JSON where the flow
+    wants no text: -p count=3 -p exclude='["*.pyc"]'.
+    """
+    if not 0 <= delay_seconds < float("inf"):
+        raise click.UsageError("--delay wants a number of seconds, 0 or more")
+    texts = _texts_of_file(params_file) | pairs(params, "-p")
+    registry = invocation.registry()
+    definition = registry.get(flow)
+    values = definition.parse(texts)
+    with invocation.poster(registry) as poster:
+        job = poster.post(
+            definition.name,
+            values,
+            version=definition.version,
+            labels=pairs(labels, "--label"),
+            priority=priority,
+            delay_seconds=delay_seconds,
+        )
+        if not wait:
+            if invocation.json:
+                emit(job.as_dict())
+            else:
+                click.echo(job.id)
+            return Exit.DONE
+        if not invocation.json:
+            # The id comes first: whoever interrupts the wait has it.
+            click.echo(job.id)
+            sys.stdout.flush()
+        last = see_through(poster, job.id, stream=sys.stderr, quiet=invocation.json)
+    if invocation.json:
+        emit(last.job.as_dict())
+    say(conclusion(last))
+    return awaited(last)
+
+
+def _texts_of_file(file: Any) -> dict[str, str]:
+    """The file's parameters as the texts that -p would give: a text stays as it is, all else is JSON."""
+    if file is None:
+        return {}
+    try:
+        values = json.loads(file.read())
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"--params-file {file.name}: not JSON: {error}") from error
+    except OSError as error:
+        raise click.UsageError(f"--params-file {file.name} cannot be read: {error.strerror}") from error
+    if not isinstance(values, dict):
+        raise click.UsageError(f"--params-file {file.name}: a JSON object is wanted")
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}

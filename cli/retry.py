@@ -1,0 +1,37 @@
+"""`ebbtide retry`: run a failed or cancelled job once more."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ebbtide.cli.exits import Exit
+from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_options
+from ebbtide.cli.output import emit, say
+from ebbtide.cli.waiting import awaited, conclusion, see_through
+
+
+@click.command()
+@click.argument("job", type=JobId())
+@click.option("--wait", is_flag=True, help="Stay until it ends; 1 unless it completed.")
+@shared_options
+@pass_invocation
+def retry(invocation: Invocation, job: str, wait: bool) -> Exit:
+    """Run a failed or cancelled job once more.
+
+    The same id and parameters, the next attempt."""
+    with invocation.poster() as poster:
+        retried = poster.retry(job)
+        if not invocation.json:
+            click.echo(f"{retried.id}  {retried.phase}  attempt {retried.attempt}")
+            sys.stdout.flush()
+        if not wait:
+            if invocation.json:
+                emit(retried.as_dict())
+            return Exit.DONE
+        last = see_through(poster, retried.id, stream=sys.stderr, quiet=invocation.json)
+    if invocation.json:
+        emit(last.job.as_dict())
+    say(conclusion(last))
+    return awaited(last)

@@ -1,0 +1,131 @@
+"""One look at a job and its tasks, and what happened between two looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ebbtide.jobs import Entry, Job, Poster, TaskRecord
+
+TICK_SECONDS: Final = 0.1
+
+# States in which nothing happens until a person does something.
+RESTING: Final = frozenset({"completed", "failed", "cancelled", "parked"})
+
+ENTRY_STYLES: Final = {
+    "completed": "bold green",
+    "failed": "bold red",
+    "cancelled": "bold yellow",
+    "parked": "bold magenta",
+}
+
+UNDO_WORDS: Final = {
+    "none": ", nothing had begun",
+    "complete": ", everything undone",
+    "accepted": ", accepted as it is",
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A job as it was at one moment, with the tasks of its present attempt in the order they began.
+
+    Job and tasks are two reads, in this order: a task may be further than the job says, never behind it.
+    """
+
+    job: Job
+    tasks: tuple[TaskRecord, ...]
+
+    @property
+    def resting(self) -> bool:
+        return str(self.job.state) in RESTING
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.job.as_dict(), "tasks": [task.as_dict() for task in self.tasks]}
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that happened to a job, told in a line."""
+
+    at: float
+    text: str
+    style: str = ""
+
+
+def take(poster: Poster, job_id: str) -> Snapshot:
+    job = poster.show(job_id)
+    tasks = sorted(poster.tasks(job.id, job.attempt), key=lambda task: task.begun_at)
+    return Snapshot(job, tuple(tasks))
+
+
+def follow(poster: Poster, job_id: str, tick: float = TICK_SECONDS) -> Iterator[Snapshot]:
+    """Snapshots of a job, one at once and then one each tick; the last one is of a job at rest.
+
+    The job is read before its tasks, so the last snapshot has all that its tasks came to.
+    """
+    while True:
+        snapshot = take(poster, job_id)
+        yield snapshot
+        if snapshot.resting:
+            return
+        try:
+            poster.wait(job_id, timeout=tick)
+        except TimeoutError:
+            continue
+
+
+def happenings(before: Snapshot | None, after: Snapshot, entries: list[Entry]) -> list[Happening]:
+    """What changed from one snapshot to the next, and the history entries between them, oldest first."""
+    known = {_key(task): task for task in before.tasks} if before else {}
+    found = [Happening(entry.at, entry_text(entry), _entry_style(entry)) for entry in entries]
+    for task in after.tasks:
+        found.extend(_steps(known.get(_key(task)), task))
+    return sorted(found, key=lambda happening: happening.at)
+
+
+def entry_text(entry: Entry) -> str:
+    """A history entry in words, without its time."""
+    words = str(entry.name).replace("_", " ")
+    if entry.name in ("posted", "retried"):
+        return f"{words} (attempt {entry.attempt})"
+    reason = entry.detail.get("reason") or entry.detail.get("error")
+    return f"{words}: {reason}" if reason else words
+
+
+def ending(job: Job) -> str:
+    """How a job ended, in a few words: "cancelled, everything undone", "parked: ..."."""
+    state = str(job.state)
+    if state == "parked":
+        return f"parked: {job.park_reason or 'needs a person'}"
+    words = state
+    if state != "completed":
+        words += UNDO_WORDS.get(str(job.undo), "")
+    if job.error and state != "completed":
+        task = f"{job.error_task}: " if job.error_task else ""
+        words += f" ({task}{job.error})"
+    return words
+
+
+def _key(task: TaskRecord) -> tuple[int, str, int]:
+    return task.attempt, task.task, task.round
+
+
+def _steps(before: TaskRecord | None, after: TaskRecord) -> Iterator[Happening]:
+    name = after.task if after.round <= 1 else f"{after.task} (round {after.round})"
+    if before is None:
+        yield Happening(after.begun_at, f"{name} begun")
+    if after.how is not None and (before is None or before.how is None):
+        error = f": {after.error}" if after.how == "raised" and after.error else ""
+        style = {"returned": "green", "raised": "red"}.get(str(after.how), "yellow")
+        yield Happening(after.ended_at or after.begun_at, f"{name} {after.how}{error}", style)
+    if after.undo_begun_at is not None and (before is None or before.undo_begun_at is None):
+        yield Happening(after.undo_begun_at, f"{name} is being undone", "yellow")
+    if after.undo_ended_at is not None and (before is None or before.undo_ended_at is None):
+        yield Happening(after.undo_ended_at, f"{name} undone", "yellow")
+
+
+def _entry_style(entry: Entry) -> str:
+    return ENTRY_STYLES.get(str(entry.name), "bold")

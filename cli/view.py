@@ -1,0 +1,163 @@
+"""A job drawn for a terminal: one bar a task, which runs backwards and empties when the task is undone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Final
+
+from ebbtide.cli.output import console, percent, phase, plain, span, styled
+from ebbtide.cli.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    from ebbtide.jobs import TaskRecord
+
+BAR_WIDTH: Final = 28
+LONGEST_NAME: Final = 32
+
+
+def can_draw(stream: IO[str]) -> bool:
+    """Whether lines on `stream` can be drawn over."""
+    return stream.isatty() and not console(stream).is_dumb_terminal
+
+
+@contextmanager
+def live(stream: IO[str] | None = None) -> Iterator[Live]:
+    """A part of the terminal that `update(..., refresh=True)` draws anew; it stays as it was last."""
+    from rich.live import Live
+
+    with Live(
+        console=console(stream or sys.stdout), auto_refresh=False, vertical_overflow="crop", transient=False
+    ) as screen:
+        yield screen
+
+
+def job_view(snapshot: Snapshot, title: str = "", rows: int = 16, now: float | None = None) -> RenderableType:
+    """The job in a line, its tasks below (at most `rows`, the newest), its cancel request at the end."""
+    from rich.console import Group
+
+    parts: list[RenderableType] = [_headline(snapshot, title, time.time() if now is None else now)]
+    tasks = _newest(snapshot.tasks, rows)
+    hidden = len(snapshot.tasks) - len(tasks)
+    if hidden:
+        parts.append(styled(f"  ... and {hidden} more before", "dim"))
+    if tasks:
+        parts.append(_task_table(tasks))
+    parts.extend(_footnotes(snapshot))
+    return Group(*parts)
+
+
+def cancel_line(snapshot: Snapshot) -> str:
+    """The cancel request and how far it has come, each step in time since the request."""
+    request = snapshot.job.cancel
+    if request is None:
+        return ""
+    reason = f" ({request.reason})" if request.reason else ""
+    steps = [
+        f"{word} after {span(at - request.requested_at)}"
+        for word, at in (
+            ("forwarded", request.forwarded_at),
+            ("delivered", request.delivered_at),
+            ("reverted", request.reverted_at),
+        )
+        if at is not None
+    ]
+    return ", ".join([f"cancel requested by {request.who or request.source}{reason}", *steps])
+
+
+def _headline(snapshot: Snapshot, title: str, now: float) -> Text:
+    from rich.text import Text
+
+    job = snapshot.job
+    line = Text("", no_wrap=True, overflow="ellipsis")
+    if title:
+        line.append(f"{plain(title)}  ", "bold")
+    line.append(f"{job.id[:8]}  ", "dim" if title else "bold")
+    line.append(f"{plain(job.flow)}  ")
+    line.append_text(phase(str(job.phase)))
+    if job.attempt > 1:
+        line.append(f"  attempt {job.attempt}")
+    total = f" of {job.tasks_total}" if job.tasks_total else ""
+    line.append(f"  {job.tasks_done}{total} tasks done")
+    if job.tasks_undone:
+        line.append(f", {job.tasks_undone} undone", "yellow")
+    if job.started_at is not None:
+        line.append(f"  {span((job.ended_at or now) - job.started_at)}", "dim")
+    return line
+
+
+def _newest(tasks: Sequence[TaskRecord], rows: int) -> Sequence[TaskRecord]:
+    """What fits: what is in motion is always among it."""
+    if len(tasks) <= rows:
+        return tasks
+    moving = [task for task in tasks if _in_motion(task)][-rows:]
+    others = [task for task in tasks if task not in moving]
+    room = rows - len(moving)
+    kept = moving + (others[-room:] if room else [])
+    return [task for task in tasks if task in kept]
+
+
+def _in_motion(task: TaskRecord) -> bool:
+    return task.how is None or (task.undo_begun_at is not None and task.undo_ended_at is None)
+
+
+def _task_table(tasks: Sequence[TaskRecord]) -> Table:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True, max_width=LONGEST_NAME, overflow="ellipsis")
+    grid.add_column(width=BAR_WIDTH)
+    grid.add_column(justify="right", width=5)
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    for task in tasks:
+        bar, share, words = _task_cells(task)
+        name = task.task if task.round <= 1 else f"{task.task} #{task.round}"
+        grid.add_row(styled(f"  {name}"), bar, share, words)
+    return grid
+
+
+def _task_cells(task: TaskRecord) -> tuple[ProgressBar, Text, Text]:
+    """Bar, share and words. What is undone has an empty bar: nothing of it is left."""
+    from rich.progress_bar import ProgressBar
+
+    done = 1.0 if task.how == "returned" else (task.fraction or 0.0)
+    if task.undo_ended_at is not None:
+        took = span(task.undo_ended_at - (task.undo_begun_at or task.undo_ended_at))
+        return ProgressBar(1.0, 0.0, BAR_WIDTH), styled(""), styled(f"undone in {took}", "yellow")
+    if task.undo_begun_at is not None:
+        tries = f", try {task.undo_tries}" if task.undo_tries > 1 else ""
+        # How far an undo is nobody says; what it works on is what had been done.
+        bar = ProgressBar(1.0, done, BAR_WIDTH, pulse=True, pulse_style="yellow")
+        return bar, styled("<<<", "yellow"), styled(f"undoing{tries}", "yellow")
+    if task.how == "returned":
+        took = span((task.ended_at or task.begun_at) - task.begun_at)
+        return _bar(1.0, "green"), styled("100 %"), styled(f"done in {took}", "green")
+    if task.how is not None:
+        words = f"{task.how}: {task.error}" if task.error else task.how
+        return _bar(done, "red"), styled(percent(done)), styled(words, "red")
+    return _bar(done, "cyan"), styled(percent(done)), styled(task.message or "running", "")
+
+
+def _bar(fraction: float, style: str) -> ProgressBar:
+    from rich.progress_bar import ProgressBar
+
+    return ProgressBar(1.0, fraction, BAR_WIDTH, complete_style=style, finished_style=style)
+
+
+def _footnotes(snapshot: Snapshot) -> Iterator[RenderableType]:
+    line = cancel_line(snapshot)
+    if line:
+        yield styled(f"  {line}", "yellow")
+    job = snapshot.job
+    if job.error:
+        yield styled(f"  {job.error_task or 'error'}: {job.error}", "red")
+    if job.park_reason:
+        yield styled(f"  parked: {job.park_reason}", "magenta")

@@ -1,0 +1,103 @@
+"""Waiting for a job to come to rest, with something to look at meanwhile."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, NoReturn
+
+import click
+
+from ebbtide.cli.exits import Exit
+from ebbtide.cli.output import clock, plain, say
+from ebbtide.cli.snapshot import Happening, Snapshot, ending, follow, happenings
+from ebbtide.cli.view import can_draw, job_view, live
+
+if TYPE_CHECKING:
+    from ebbtide.jobs import Poster
+
+
+def see_through(poster: Poster, job_id: str, *, stream: IO[str], quiet: bool = False) -> Snapshot:
+    """Show a job on `stream` until it rests: drawn on a terminal, told line by line elsewhere.
+
+    `quiet` shows nothing. Ctrl-C ends the looking, never the job, and the program with 130.
+    """
+    try:
+        if quiet:
+            return _last(poster, job_id, lambda snapshot: None)
+        if can_draw(stream):
+            with live(stream) as screen:
+                rows = max(screen.console.height - 6, 4)
+
+                def draw(snapshot: Snapshot) -> None:
+                    screen.update(job_view(snapshot, rows=rows), refresh=True)
+
+                return _last(poster, job_id, draw)
+        return _last(poster, job_id, Teller(poster, stream))
+    except KeyboardInterrupt:
+        goes_on(job_id)
+
+
+def goes_on(job_id: str) -> NoReturn:
+    """End the program after Ctrl-C, and say that the job does not end with it."""
+    short = job_id[:8]
+    say(f"job {short} goes on; `ebbtide watch {short}` shows it, `ebbtide cancel {short}` stops it")
+    raise click.exceptions.Exit(Exit.INTERRUPTED)
+
+
+def awaited(snapshot: Snapshot, wanted: str = "completed") -> Exit:
+    """The exit code of having waited for `wanted`."""
+    return Exit.DONE if str(snapshot.job.state) == wanted else Exit.ENDED_BADLY
+
+
+class Teller:
+    """Tells a job's life in lines, each happening once and in order of time.
+
+    History and tasks are separate reads, so a line is held back until both have been read again: what
+    came before it is then known. What a job came to rest with is told at once.
+    """
+
+    def __init__(
+        self,
+        poster: Poster,
+        stream: IO[str] | None = None,
+        title: str = "",
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._poster = poster
+        self._stream = stream or sys.stdout
+        self._title = f"{title}: " if title else ""
+        self._now = now
+        self._before: Snapshot | None = None
+        self._entries = 0
+        self._held: list[Happening] = []
+        self._settled = 0.0  # everything up to this moment has been read
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        looked_at = self._now()
+        entries = self._poster.entries(snapshot.job.id, after=self._entries)
+        same_attempt = self._before is not None and self._before.job.attempt == snapshot.job.attempt
+        self._held += happenings(self._before if same_attempt else None, snapshot, entries)
+        self._entries = max([self._entries, *(entry.number for entry in entries)])
+        self._before = snapshot
+        self._tell(lambda happening: snapshot.resting or happening.at <= self._settled)
+        self._settled = looked_at
+
+    def _tell(self, is_settled: Callable[[Happening], bool]) -> None:
+        settled = sorted(filter(is_settled, self._held), key=lambda happening: happening.at)
+        self._held = [happening for happening in self._held if happening not in settled]
+        for happening in settled:
+            click.echo(f"{clock(happening.at)}  {plain(self._title + happening.text)}", file=self._stream)
+        self._stream.flush()
+
+
+def conclusion(snapshot: Snapshot) -> str:
+    job = snapshot.job
+    return f"job {job.id[:8]} {ending(job)}"
+
+
+def _last(poster: Poster, job_id: str, seen: Callable[[Snapshot], object]) -> Snapshot:
+    for snapshot in follow(poster, job_id):
+        seen(snapshot)
+    return snapshot

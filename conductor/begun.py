@@ -1,0 +1,221 @@
+"""The begun tasks of one run: what `job_tasks` says, held in memory between commits."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from ebbtide.tasks import payload
+from ebbtide.tasks.run import INTERRUPTED, Begun, How, Undo
+
+__all__ = ["BegunTasks", "Row"]
+
+
+@dataclass
+class Row:
+    """One row of `job_tasks`: one task in one round of the attempt. Times are unix seconds."""
+
+    task: str
+    round: int
+    position: int
+    epoch: int
+    begun_at: float
+    ended_at: float | None = None
+    how: str | None = None
+    fraction: float | None = None
+    message: str | None = None
+    saved: str | None = None
+    undo_begun_at: float | None = None
+    undo_ended_at: float | None = None
+    undo_tries: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _End:
+    at: float
+    how: How
+    error: str | None = None
+
+
+class BegunTasks:
+    """Not locked: the journal calls it under its memory lock.
+
+    An end counts only together with TaskFlow's own record of it. A worker reports the end of a
+    body before the engine has stored the result; were that written alone and the runner killed
+    between the two, the undo would be promised a result that nobody has. So an end waits here
+    until the atom's new state arrives (`settle`), and both go into one transaction.
+    """
+
+    def __init__(self, stored: list[Row], texts: dict[str, str]) -> None:
+        self._rows: dict[str, Row] = {}
+        for row in sorted(stored, key=lambda row: row.round):
+            self._rows[row.task] = row
+        self._stored = {(row.task, row.round) for row in stored}
+        self._position = max((row.position for row in stored), default=0)
+        self._texts = texts  # task -> JSON text of its result
+        self._ends: dict[str, _End] = {}
+        self._undo_ends: dict[str, _End] = {}
+        self._dirty: set[str] = set()
+        self._beginning: dict[str, Row | None] = {}  # task -> its row before, until a commit has it
+        self.unsaved_results = False
+        self.progressed = False
+
+    def begin(self, task: str, epoch: int, at: float) -> Begun:
+        """Mark `task` as begun; what a commit has not stored can be taken back by `refuse`."""
+        before = self._rows.get(task)
+        self._position += 1
+        interrupted = before is not None and before.undo_ended_at is None
+        if interrupted:
+            assert before is not None
+            if before.how != How.INTERRUPTED:
+                raise RuntimeError(
+                    f"task {task} is to begin again although it {before.how} and was not undone"
+                )
+            row = dataclasses.replace(
+                before,
+                position=self._position,
+                epoch=epoch,
+                begun_at=at,
+                ended_at=None,
+                how=None,
+                fraction=None,
+            )
+        else:
+            row = Row(task, before.round + 1 if before else 1, self._position, epoch, at)
+        self._rows[task] = row
+        self._dirty.add(task)
+        self._beginning[task] = before
+        return Begun(interrupted, _decoded(row.saved))
+
+    def refuse(self, task: str) -> None:
+        """Take back a begin that is in no commit: the task did not begin."""
+        before = self._beginning.pop(task)
+        row = self._rows[task]
+        if before is None or before.round != row.round:
+            self._stored.discard((task, row.round))
+        if before is None:
+            del self._rows[task]
+        else:
+            self._rows[task] = before
+        self._dirty.discard(task)
+
+    def save(self, task: str, text: str) -> None:
+        self._rows[task].saved = text
+        self._dirty.add(task)
+
+    def report(self, task: str, fraction: float, message: str) -> None:
+        row = self._rows.get(task)
+        if row is not None:
+            row.fraction, row.message = fraction, message
+            self._dirty.add(task)
+
+    def returned(self, task: str, text: str, at: float) -> None:
+        self._texts[task] = text
+        self._ends[task] = _End(at, How.RETURNED)
+
+    def stopped(self, task: str, how: How, error: str, at: float) -> None:
+        self._ends[task] = _End(at, how, error)
+
+    def begin_undo(self, task: str, at: float) -> Undo | None:
+        row = self._rows.get(task)
+        if row is None or row.undo_ended_at is not None:
+            return None
+        row.undo_begun_at = row.undo_begun_at or at
+        row.undo_tries += 1
+        self._dirty.add(task)
+        # `returned` stands only beside a stored result (settle), so the text is there.
+        result = payload.decode(self._texts[task]) if row.how == How.RETURNED else INTERRUPTED
+        return Undo(result, _decoded(row.saved))
+
+    def end_undo(self, task: str, error: str | None, at: float) -> None:
+        self._undo_ends[task] = _End(at, How.RAISED if error else How.RETURNED, error)
+
+    def settle(self, task: str, *, succeeded: bool) -> None:
+        """The engine has recorded how execute() ended: the end counts from here on."""
+        end = self._ends.pop(task, None)
+        if end is None:
+            return  # it never began: refused at its barrier
+        row = self._rows[task]
+        row.ended_at, row.how, row.error = end.at, end.how.value, end.error
+        if not succeeded and end.how is How.RETURNED:
+            row.how, row.error = How.RAISED.value, "its result was not kept"
+        if row.how == How.RETURNED:
+            row.fraction = 1.0
+            self.progressed = True
+        self._dirty.add(task)
+        self.unsaved_results = True
+
+    def settle_undo(self, task: str) -> None:
+        """The engine has recorded how revert() ended."""
+        end = self._undo_ends.pop(task, None)
+        if end is None:
+            return
+        row = self._rows[task]
+        if end.how is How.RETURNED:
+            row.undo_ended_at = end.at
+            self.progressed = True
+        else:
+            row.error = end.error
+        self._dirty.add(task)
+        self.unsaved_results = True
+
+    def result_text(self, task: str) -> str | None:
+        """The JSON text of what the task returned, as it was when it returned."""
+        return self._texts.get(task)
+
+    def not_undone(self) -> list[str]:
+        """The tasks that began and are not undone, in order of beginning."""
+        return [
+            row.task
+            for row in sorted(self._rows.values(), key=lambda r: r.position)
+            if row.undo_ended_at is None
+        ]
+
+    def undone(self) -> list[str]:
+        """The tasks that are undone, in order of their undo."""
+        done = [row for row in self._rows.values() if row.undo_ended_at is not None]
+        return [row.task for row in sorted(done, key=lambda row: row.undo_ended_at or 0.0)]
+
+    def first_failure(self) -> Row | None:
+        """The task that failed first in this attempt's last rounds."""
+        failed = [row for row in self._rows.values() if row.how == How.RAISED]
+        return min(failed, key=lambda row: row.ended_at or 0.0, default=None)
+
+    def undo_failures(self) -> list[Row]:
+        """The tasks whose undo was tried and did not succeed."""
+        return [
+            row for row in self._rows.values() if row.undo_begun_at is not None and row.undo_ended_at is None
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """The counters of the job's row."""
+        rows = self._rows.values()
+        return {
+            "begun": int(bool(self._rows)),
+            "tasks_done": sum(row.how == How.RETURNED for row in rows),
+            "tasks_undone": sum(row.undo_ended_at is not None for row in rows),
+        }
+
+    def take(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], set[str]]:
+        """What changed since the last call: rows to insert, rows to update, and the names that begin in them."""
+        new: list[dict[str, Any]] = []
+        changed: list[dict[str, Any]] = []
+        for task in self._dirty:
+            row = self._rows[task]
+            known = (task, row.round) in self._stored
+            (changed if known else new).append(dict(vars(row)))
+            self._stored.add((task, row.round))
+        self._dirty.clear()
+        self.unsaved_results = False
+        return new, changed, set(self._beginning)
+
+    def begun_in_store(self, tasks: set[str]) -> None:
+        """The commit that holds these begins is done: they can no longer be refused."""
+        for task in tasks:
+            self._beginning.pop(task, None)
+
+
+def _decoded(text: str | None) -> Any:
+    return None if text is None else payload.decode(text)

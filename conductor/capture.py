@@ -1,0 +1,141 @@
+"""What tasks log and print, kept for `ebbtide logs`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+from ebbtide.jobs import clock
+from ebbtide.tasks.payload import storable
+
+__all__ = ["LogBuffer", "capturing", "install"]
+
+MAX_LINE = 4000
+
+_here = threading.local()
+
+
+class LogBuffer:
+    """The captured lines of one run that are not stored yet. Safe to use from any thread.
+
+    At most `limit` lines are kept for a job, over all its attempts; one last line says so.
+    """
+
+    def __init__(self, job_id: str, attempt: int, stored: int, limit: int) -> None:
+        self._job_id = job_id
+        self._attempt = attempt
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._lines: list[dict[str, Any]] = []
+        self.number = stored  # of the last line
+        self.on_line: Callable[[], None] = lambda: None  # called after each line
+
+    def add(self, task: str | None, level: str, text: str) -> None:
+        with self._lock:
+            if self.number >= self._limit:
+                return
+            self.number += 1
+            if self.number == self._limit:
+                level, text = (
+                    "warning",
+                    f"the limit of {self._limit} lines is reached; further lines are dropped",
+                )
+            self._lines.append(
+                {
+                    "job": self._job_id,
+                    "number": self.number,
+                    "at": clock.wall(),
+                    "attempt": self._attempt,
+                    "task": task,
+                    "level": level,
+                    "text": storable(text[:MAX_LINE]),
+                }
+            )
+        self.on_line()
+
+    def take(self) -> list[dict[str, Any]]:
+        """The lines since the last call; the caller stores them."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+        return lines
+
+
+@contextlib.contextmanager
+def capturing(buffer: LogBuffer, task: str) -> Iterator[None]:
+    """What this thread logs, and prints if `install` was told so, goes to `buffer` meanwhile."""
+    _here.target = (buffer, task)
+    _here.partial = {}
+    try:
+        yield
+    finally:
+        for level, text in _here.partial.items():
+            if text:
+                buffer.add(task, level, text)
+        _here.target = None
+
+
+def install(*, outputs: bool) -> None:
+    """Start capturing in this process: log records; and with `outputs` stdout and stderr of tasks, too.
+
+    Outside `capturing` all goes where it went before.
+    """
+    root = logging.getLogger()
+    if not any(isinstance(handler, _CaptureHandler) for handler in root.handlers):
+        root.addHandler(_CaptureHandler())
+    if outputs:
+        sys.stdout = _CaptureStream(sys.stdout, "stdout")
+        sys.stderr = _CaptureStream(sys.stderr, "stderr")
+
+
+class _CaptureHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        target = getattr(_here, "target", None)
+        if target is None:
+            return
+        buffer, task = target
+        try:
+            text = self.format(record)
+        except Exception:
+            # A record whose arguments do not fit its message must not fail the task that logged it.
+            self.handleError(record)
+            return
+        for line in text.splitlines():
+            buffer.add(task, record.levelname.lower(), line)
+
+
+class _CaptureStream(io.TextIOBase):
+    def __init__(self, stream: TextIO, level: str) -> None:
+        self._stream = stream
+        self._level = level
+
+    def write(self, text: str) -> int:
+        target = getattr(_here, "target", None)
+        if target is None:
+            return self._stream.write(text)
+        buffer, task = target
+        lines = (_here.partial.pop(self._level, "") + text).split("\n")
+        for line in lines[:-1]:
+            buffer.add(task, self._level, line)
+        _here.partial[self._level] = lines[-1][:MAX_LINE]
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding

@@ -1,0 +1,301 @@
+"""The only module that touches a TaskFlow engine.
+
+Two hooks are private in TaskFlow 6.5: the runtime's completer and `_change_state`. A guard test
+fails when they move.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from taskflow import states
+from taskflow import task as taskflow_task
+from taskflow.engines.action_engine import completer as taskflow_completer
+from taskflow.engines.action_engine import engine as taskflow_engine
+from taskflow.engines.action_engine import executor as taskflow_executor
+from taskflow.engines.action_engine.compiler import RETRY, TASK
+from taskflow.flow import Flow
+from taskflow.persistence import models
+from taskflow.types import failure, notifier
+
+from ebbtide.conductor.capture import capturing
+from ebbtide.conductor.jobrun import JobRun
+from ebbtide.conductor.journal import Journal
+from ebbtide.errors import ClaimLost
+from ebbtide.tasks import CancelableTask, Cancelled
+from ebbtide.tasks.retries import bind_retry
+from ebbtide.tasks.wrapping import describe
+
+__all__ = ["Engine", "Rest"]
+
+LOG = logging.getLogger(__name__)
+
+
+class Rest(enum.Enum):
+    """How an engine came to rest."""
+
+    FINISHED = "finished"  # every task is done
+    UNDONE = "undone"  # every begun task is undone
+    STUCK = "stuck"  # an undo failed
+    SUSPENDED = "suspended"  # a drain stopped it between tasks
+    LOST = "lost"  # another holder has the job: stopped where it was
+
+
+class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # taskflow is untyped
+    """TaskFlow's parallel engine, bound to one run, that can be turned round.
+
+    Always the parallel one: with the serial engine a task executes under the storage lock, and
+    nothing can be done to the engine until it ends. Only the thread in `drive` touches it; others
+    set the cancel event or `suspend_requested`, and the driver suspends its own engine.
+    """
+
+    def __init__(self, flow: Flow, detail: models.FlowDetail, run: JobRun, workers: int) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ebbtide-task")
+        self._run = run
+        self._journal = run.journal
+        self.suspend_requested = threading.Event()
+        self.error: str | None = None  # why it was turned round, when no task is to blame
+        super().__init__(
+            flow, detail, _Backend(run.journal), {"defer_reverts": True, "run": run, "pool": self._pool}
+        )
+
+    @classmethod
+    def _fetch_task_executor(cls, options: dict[str, Any]) -> _TaskExecutor:
+        return _TaskExecutor(options["pool"], options["run"])
+
+    def compile(self) -> None:
+        if self._compiled:
+            return
+        super().compile()
+        self._runtime._completer = _Completer(self._runtime)
+        graph = self._compilation.execution_graph
+        for node, data in graph.nodes(data=True):
+            if data["kind"] == TASK:
+                node.bind(self._run)
+            elif data["kind"] == RETRY:
+                bind_retry(node, self._run.event)
+        self._journal.tasks_total = len(self.task_names())
+
+    def task_names(self) -> list[str]:
+        """The names of all tasks, retry controllers not among them."""
+        graph = self._compilation.execution_graph
+        return [node.name for node, data in graph.nodes(data=True) if data["kind"] == TASK]
+
+    def atom_names(self) -> set[str]:
+        """The names of all tasks and retry controllers."""
+        graph = self._compilation.execution_graph
+        return {node.name for node, data in graph.nodes(data=True) if data["kind"] in (TASK, RETRY)}
+
+    @property
+    def reverted(self) -> bool:
+        """Whether all of the flow was reverted already; it must not be driven then."""
+        return bool(self.storage.get_flow_state() == states.REVERTED)
+
+    def outputs(self) -> list[str]:
+        """What tasks provide and none of them takes: the result of a flow that names none."""
+        tasks = [
+            node for node, data in self._compilation.execution_graph.nodes(data=True) if data["kind"] == TASK
+        ]
+        taken = {name for node in tasks for name in node.rebind.values()}
+        return sorted({name for node in tasks for name in node.provides} - taken)
+
+    def drive(self) -> Rest:
+        """Run forwards until the end, or until the event is set, then backwards; returns at rest.
+
+        Called again after a drain or a refused outcome it goes on from where it is.
+        """
+        backwards = False
+        while True:
+            if self._run.event.requested and not backwards:
+                self._turn_round()
+                backwards = True
+            raised = self._iterate(backwards)
+            if self._journal.lost is not None:
+                return Rest.LOST
+            if self._run.event.requested and not backwards:
+                continue
+            state = self.storage.get_flow_state()
+            if state == states.SUCCESS:
+                return Rest.FINISHED
+            if state == states.REVERTED:
+                return Rest.UNDONE
+            if state == states.SUSPENDED and self.suspend_requested.is_set():
+                return Rest.SUSPENDED
+            if backwards or self.storage.get_revert_failures():
+                return Rest.STUCK if self._journal.not_undone() else Rest.UNDONE
+            # The engine itself failed, say for a result that lacks a name it should provide: nobody
+            # has reverted anything yet.
+            self.error = describe(raised) if raised else "the engine stopped without a reason"
+            self._turn_round()
+            backwards = True
+
+    def undo_all(self, error: str) -> Rest:
+        """Undo a flow whose tasks have all finished, since its end could not be stored; `error` says why."""
+        self.error = error
+        self._turn_round()
+        self._iterate(backwards=True)
+        if self._journal.lost is not None:
+            return Rest.LOST
+        rests = {states.REVERTED: Rest.UNDONE, states.SUSPENDED: Rest.SUSPENDED}
+        return rests.get(self.storage.get_flow_state(), Rest.STUCK)
+
+    def close(self) -> None:
+        """Let the worker threads go. Does not wait for a task that is deaf to its event."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _iterate(self, backwards: bool) -> Exception | None:
+        """One run of the state machine, to its next rest. Returns what it raised: the flow's failures."""
+        machine = self.run_iter()
+        asked = False
+        try:
+            state = next(machine)
+            while True:
+                if state == states.WAITING:
+                    with contextlib.suppress(ClaimLost):  # seen below, as `lost`
+                        self._run.settle()
+                stop = self._journal.lost is not None or self.suspend_requested.is_set()
+                turn = self._run.event.requested and not backwards
+                state = machine.send((stop or turn) and not asked)
+                asked = asked or stop or turn
+        except StopIteration:
+            return None
+        except Exception as error:
+            # How run_iter() ends whenever a task failed, also when all was reverted: the state tells which.
+            return error
+
+    def _turn_round(self) -> None:
+        """Give every atom the intention REVERT, so that the next run goes backwards.
+
+        Every one: with only begun ones marked, TaskFlow ran the pending ones forwards. What has
+        not begun is never reverted: TaskFlow knows no way from PENDING there, and our tasks ask
+        the record of what began.
+        """
+        self.compile()
+        self.prepare()
+        for node, data in self._compilation.execution_graph.nodes(data=True):
+            if data["kind"] not in (TASK, RETRY):
+                continue
+            if self.storage.get_atom_state(node.name) == states.RETRYING:
+                # Interrupted between two rounds: there is no way from RETRYING to REVERTING either.
+                self.storage.set_atom_state(node.name, states.SUCCESS)
+            self.storage.set_atom_intention(node.name, states.REVERT)
+
+    def _change_state(self, state: str) -> None:
+        if state == states.REVERTED and self._journal.not_undone():
+            # TaskFlow says REVERTED when nothing is left that *can* be reverted.
+            state = states.FAILURE
+        super()._change_state(state)
+
+
+class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflow is untyped
+    def complete_failure(self, node: Any, outcome: str, reason: failure.Failure) -> bool:
+        if outcome == taskflow_executor.REVERTED:
+            # A failed undo holds its predecessors, and those alone: TaskFlow would stop all others.
+            return False
+        return bool(super().complete_failure(node, outcome, reason))
+
+
+class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # taskflow is untyped
+    def __init__(self, pool: ThreadPoolExecutor, run: JobRun) -> None:
+        self._pool = pool
+        self._run = run
+
+    def execute_task(
+        self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
+    ) -> Future[Any]:
+        return self._submit(task, self._execute, task, arguments)
+
+    def revert_task(
+        self,
+        task: CancelableTask,
+        task_uuid: str,
+        arguments: dict[str, Any],
+        result: Any,
+        failures: dict[str, failure.Failure],
+        progress_callback: Any = None,
+    ) -> Future[Any]:
+        passed = arguments | {
+            taskflow_task.REVERT_RESULT: result,
+            taskflow_task.REVERT_FLOW_FAILURES: failures,
+        }
+        return self._submit(task, self._revert, task, passed)
+
+    def _submit(self, task: CancelableTask, call: Any, *args: Any) -> Future[Any]:
+        self._run.submitted(task.name)
+        future = self._pool.submit(call, *args)
+        future.atom = task  # type: ignore[attr-defined]  # where TaskFlow looks for it
+        # A suspended engine cancels what no worker has taken: that one comes to no barrier.
+        future.add_done_callback(lambda done: self._run.left(task.name) if done.cancelled() else None)
+        return future
+
+    def _execute(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
+        with self._at_work(task):
+            try:
+                task.pre_execute()
+                try:
+                    result = task.execute(**arguments)
+                except Cancelled as cancelled:
+                    if not cancelled.returned:
+                        raise
+                    # It had returned: for TaskFlow it succeeded, and keeps its result for the undo.
+                    result = cancelled.result
+                task.post_execute()
+            except Exception:
+                result = failure.Failure()
+        return (taskflow_executor.EXECUTED, result)
+
+    def _revert(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
+        with self._at_work(task):
+            try:
+                task.pre_revert()
+                result = task.revert(**arguments)
+                task.post_revert()
+            except Exception:
+                result = failure.Failure()
+        return (taskflow_executor.REVERTED, result)
+
+    @contextlib.contextmanager
+    def _at_work(self, task: CancelableTask) -> Iterator[None]:
+        self._run.taken(task.name)
+
+        def on_progress(event: str, details: dict[str, Any]) -> None:
+            self._run.report(task.name, float(details.get("progress", 0.0)), "")
+
+        try:
+            # TaskFlow's own update_progress() of a task is heard as well.
+            with (
+                notifier.register_deregister(
+                    task.notifier, taskflow_task.EVENT_UPDATE_PROGRESS, callback=on_progress
+                ),
+                capturing(self._run.journal.logs, task.name),
+            ):
+                yield
+        finally:
+            self._run.left(task.name)
+
+
+class _Backend:
+    """TaskFlow's storage writes through this into the journal's memory; nothing is stored here."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def get_connection(self) -> _Backend:
+        return self
+
+    def close(self) -> None:
+        pass
+
+    def update_flow_details(self, flow: models.FlowDetail) -> models.FlowDetail:
+        self._journal.change_flow(flow)
+        return flow
+
+    def update_atom_details(self, atom: models.AtomDetail) -> models.AtomDetail:
+        self._journal.change_atom(atom)
+        return atom

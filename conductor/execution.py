@@ -1,0 +1,261 @@
+"""One run of one job, from its claim to its outcome."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from taskflow import exceptions as taskflow_exceptions
+
+from ebbtide.conductor.engine import Engine, Rest
+from ebbtide.conductor.jobrun import JobRun
+from ebbtide.conductor.journal import Journal
+from ebbtide.conductor.stored import StoredRun, load_run
+from ebbtide.errors import ClaimLost, FlowNotFound, UsageError
+from ebbtide.flows import FlowDefinition, Registry
+from ebbtide.jobs import clock, tables
+from ebbtide.jobs.claims import Claim, park
+from ebbtide.jobs.edges import apply_edge
+from ebbtide.jobs.states import Ending, edge, settle
+from ebbtide.jobs.store import Store
+from ebbtide.tasks import payload
+from ebbtide.tasks.event import CancelEvent
+from ebbtide.tasks.run import JobInfo
+
+__all__ = ["LOST", "Execution"]
+
+LOST = "lost"
+
+_jobs = tables.jobs
+_ENDINGS = {Rest.FINISHED: Ending.FINISHED, Rest.UNDONE: Ending.UNDONE, Rest.STUCK: Ending.STUCK}
+
+
+class Execution:
+    """Runs a claimed job to the next edge: its outcome, its release, or its parking.
+
+    `run` blocks in one thread; `event` and `suspend` may be used from others.
+
+    Args:
+        actor: the holder, as the history names it.
+        workers: threads for the tasks of this job.
+        patience_seconds: how long the store may stay away before this run gives its claim up.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        claim: Claim,
+        *,
+        actor: str,
+        workers: int,
+        patience_seconds: float,
+        log_lines: int,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._claim = claim
+        self._actor = actor
+        self._workers = workers
+        self._patience = patience_seconds
+        self._log_lines = log_lines
+        self._engine: Engine | None = None
+        self._suspended = False
+        self.event = CancelEvent()
+        if claim.cancel is not None:
+            self.event.set(claim.cancel.reason, claim.cancel.source)
+
+    def suspend(self) -> None:
+        """Stop between tasks and hand the job back; from any thread. A cancel still has precedence."""
+        self._suspended = True
+        if self._engine is not None:
+            self._engine.suspend_requested.set()
+
+    def run(self) -> str:
+        """Run the job; returns the name of the edge it left by, or `LOST`."""
+        try:
+            stored = load_run(self._store, self._claim)
+            try:
+                definition = self._registry.get(self._claim.flow, self._claim.version)
+                flow, values = definition.build(stored.parameters)
+            except (UsageError, FlowNotFound) as error:
+                return self._park(str(error))
+            return self._run(stored, definition, flow, values)
+        except ClaimLost:
+            return LOST
+
+    def _run(self, stored: StoredRun, definition: FlowDefinition, flow: Any, values: dict[str, Any]) -> str:
+        claim = self._claim
+        journal = Journal(
+            self._store, claim, self.event, stored, patience_seconds=self._patience, log_lines=self._log_lines
+        )
+        info = JobInfo(claim.job_id, claim.flow, claim.attempt, claim.epoch, stored.labels)
+        run = JobRun(info, self.event, journal, self._workers)
+        engine = Engine(flow, stored.flow, run, self._workers)
+        try:
+            engine.compile()
+            if stored.flow_stored and stored.atom_names != engine.atom_names():
+                return self._park(f"flow {claim.key} has another shape now than when this attempt began")
+            # Transient: TaskFlow would store parameters once more, in clear, beside its results.
+            engine.storage.inject(values, transient=True)
+            self._engine = engine
+            if self._suspended:
+                engine.suspend_requested.set()
+            # A flow that was reverted and not yet settled when its runner died: TaskFlow's prepare()
+            # would reset it and run it all again.
+            reverted = stored.flow_stored and engine.reverted
+            return self._settle(engine, journal, definition, Rest.UNDONE if reverted else engine.drive())
+        finally:
+            run.end()
+            engine.close()
+
+    def _settle(self, engine: Engine, journal: Journal, definition: FlowDefinition, rest: Rest) -> str:
+        """Apply the edge by which the run ends; turn round when a cancel request came first."""
+        result: str | None = None
+        while True:
+            if rest is Rest.LOST:
+                return LOST
+            if rest is Rest.FINISHED and result is None and not self.event.requested:
+                try:
+                    result = _result(engine, definition)
+                except payload.PayloadError as error:
+                    rest = engine.undo_all(str(error))
+                    continue
+            name = (
+                "released"
+                if rest is Rest.SUSPENDED
+                else settle(_ENDINGS[rest], cancel_requested=self.event.requested)
+            )
+            if name is not None and journal.finish(self._outcome(name, engine, journal, result)):
+                return name
+            if rest is Rest.FINISHED:
+                rest = engine.drive()
+
+    def _outcome(
+        self, name: str, engine: Engine, journal: Journal, result: str | None
+    ) -> Callable[[sa.Connection, Mapping[str, Any]], None]:
+        begun = journal.summary()
+        if name == "parked":
+            stuck = begun.undo_failures()
+            task = stuck[0].task if stuck else None
+            reason = (
+                f"the undo of {task} failed: {stuck[0].error}" if stuck else "some tasks could not be undone"
+            )
+            return functools.partial(self._write_park, reason, task)
+        failed = begun.first_failure()
+        error = None if name == "completed" else (failed.error if failed else engine.error)
+        if name == "failed" and error is None:
+            error = "the flow was reverted by its retry controller"
+        return functools.partial(
+            self._write_outcome,
+            name,
+            undone=begun.undone(),
+            error=error,
+            error_task=failed.task if failed and error == failed.error else None,
+            result=result if name == "completed" else None,
+        )
+
+    def _write_park(
+        self, reason: str, task: str | None, connection: sa.Connection, columns: Mapping[str, Any]
+    ) -> None:
+        claim = self._claim
+        connection.execute(
+            sa.update(_jobs).where(_jobs.c.id == claim.job_id, _jobs.c.epoch == claim.epoch).values(**columns)
+        )
+        park(
+            connection,
+            claim.job_id,
+            epoch=claim.epoch,
+            at=clock.wall(),
+            reason=reason,
+            task=task,
+            actor=self._actor,
+        )
+
+    def _write_outcome(
+        self,
+        name: str,
+        connection: sa.Connection,
+        columns: Mapping[str, Any],
+        *,
+        undone: list[str],
+        error: str | None,
+        error_task: str | None,
+        result: str | None,
+    ) -> None:
+        now = clock.wall()
+        requested = _jobs.c.cancel_requested_at
+        conditions = {
+            "completed": (requested.is_(None),),
+            "failed": (requested.is_(None),),
+            "cancelled": (requested.is_not(None),),
+        }
+        values = dict(columns) | {"owner": None}
+        final = name in conditions
+        undo = "complete" if undone and name != "completed" else "none"
+        if final:
+            values |= {"ended_at": now, "undo": undo, "undoing": 0}
+        detail = {"undone": undone[:1000]} if undone else {}
+        if error is not None:
+            detail |= {"error": error, "task": error_task}  # type: ignore[dict-item]
+        apply_edge(
+            connection,
+            name,
+            self._claim.job_id,
+            at=now,
+            epoch=self._claim.epoch,
+            conditions=conditions.get(name, ()),
+            values=values,
+            actor=self._actor,
+            detail=detail,
+        )
+        if final:
+            connection.execute(
+                sa.insert(tables.job_outcomes).values(
+                    job=self._claim.job_id,
+                    attempt=self._claim.attempt,
+                    state=edge(name).target.value,
+                    undo=undo,
+                    error=error,
+                    error_task=error_task,
+                    result=result,
+                    ended_at=now,
+                )
+            )
+        if name == "cancelled":
+            cancels = tables.job_cancels
+            connection.execute(
+                sa.update(cancels)
+                .where(cancels.c.job == self._claim.job_id, cancels.c.attempt == self._claim.attempt)
+                .values(reverted_at=now)
+            )
+
+    def _park(self, reason: str) -> str:
+        """Park a job that cannot be run as it is stored."""
+        with self._store.write() as connection:
+            park(
+                connection,
+                self._claim.job_id,
+                epoch=self._claim.epoch,
+                at=clock.wall(),
+                reason=reason,
+                task=None,
+                actor=self._actor,
+            )
+        return "parked"
+
+
+def _result(engine: Engine, definition: FlowDefinition) -> str:
+    """The JSON text of the job's result: what `returns` names, else the outputs that nobody consumed."""
+    if definition.returns is not None:
+        value = engine.storage.fetch(definition.returns)
+    else:
+        value = {}
+        for name in engine.outputs():
+            try:
+                value[name] = engine.storage.fetch(name)
+            except taskflow_exceptions.NotFound:
+                continue  # its task was skipped by a decider
+    return payload.encode(value, "the result of the job")

@@ -1,0 +1,126 @@
+"""JobRun: what the tasks of one run are bound to."""
+
+from __future__ import annotations
+
+import threading
+
+from ebbtide.conductor.journal import Journal
+from ebbtide.tasks.event import CancelEvent
+from ebbtide.tasks.run import Begun, How, JobInfo, Run, Undo
+
+__all__ = ["JobRun"]
+
+_FLUSH_SECONDS = 0.25
+
+
+class JobRun(Run):
+    """Ties tasks to the journal, knows which of them are on their way to a barrier, and flushes progress.
+
+    Args:
+        workers: how many threads run the tasks.
+    """
+
+    def __init__(self, job: JobInfo, event: CancelEvent, journal: Journal, workers: int) -> None:
+        self.job = job
+        self.event = event
+        self.journal = journal
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._approaching: set[str] = set()  # submitted, barrier not passed
+        self._in_pool: set[str] = set()  # a worker has taken it and not finished
+        self._ended = threading.Event()
+        self._flusher: threading.Thread | None = None
+        journal.logs.on_line = self.start_flushing
+
+    # Barriers on their way.
+
+    def submitted(self, task: str) -> None:
+        """The engine has handed the task to the pool."""
+        with self._lock:
+            self._approaching.add(task)
+
+    def taken(self, task: str) -> None:
+        """A worker has begun on it."""
+        with self._lock:
+            self._in_pool.add(task)
+
+    def left(self, task: str) -> None:
+        """The worker is done with it, however that ended."""
+        with self._lock:
+            self._in_pool.discard(task)
+            self._approaching.discard(task)
+
+    def settle(self) -> None:
+        """The engine is about to wait: commit what has ended, unless a barrier is about to do so anyway.
+
+        Siblings that still run may be killed; what ended before must not die with them. A task
+        that a worker has taken, or that a free worker will take at once, commits at its barrier.
+        """
+        if not self.journal.unsaved_results:
+            return
+        with self._lock:
+            coming = self._approaching & self._in_pool or (
+                self._approaching and len(self._in_pool) < self._workers
+            )
+        if not coming:
+            self.journal.commit()
+
+    # Run.
+
+    def begin(self, task: str) -> Begun:
+        self._passing(task)
+        return self.journal.begin(task)
+
+    def returned(self, task: str, text: str) -> None:
+        self.journal.returned(task, text)
+
+    def stopped(self, task: str, how: How, error: str) -> None:
+        if how is How.CANCELLED:
+            self.journal.delivered(task)
+        self.journal.stopped(task, how, error)
+
+    def save(self, task: str, text: str) -> None:
+        self.journal.save(task, text)
+
+    def report(self, task: str, fraction: float, message: str) -> None:
+        self.journal.report(task, fraction, message)
+        self.start_flushing()
+
+    def delivered(self, task: str) -> None:
+        self.journal.delivered(task)
+
+    def begin_undo(self, task: str) -> Undo | None:
+        self._passing(task)
+        return self.journal.begin_undo(task)
+
+    def end_undo(self, task: str, error: str | None) -> None:
+        self.journal.end_undo(task, error)
+
+    def _passing(self, task: str) -> None:
+        with self._lock:
+            self._approaching.discard(task)
+
+    # Progress and captured lines, at most four commits a second.
+
+    def start_flushing(self) -> None:
+        """Start the thread that stores progress and lines while the run lasts. Further calls do nothing."""
+        if self._flusher is not None:
+            return
+        with self._lock:
+            if self._flusher is None and not self._ended.is_set():
+                self._flusher = threading.Thread(target=self._flush, name="ebbtide-flush", daemon=True)
+                self._flusher.start()
+
+    def end(self) -> None:
+        """The run is over: stop flushing. Returns when the last flush is done."""
+        self._ended.set()
+        with self._lock:
+            flusher = self._flusher
+        if flusher is not None:
+            flusher.join()
+
+    def _flush(self) -> None:
+        while not self._ended.wait(_FLUSH_SECONDS):
+            if self.journal.lost is not None:
+                return
+            self.journal.flush()

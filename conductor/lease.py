@@ -1,0 +1,59 @@
+"""The lease of a conductor, renewed in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from ebbtide.errors import StoreUnavailable
+from ebbtide.jobs import clock
+from ebbtide.jobs.claims import Claims
+
+__all__ = ["Lease"]
+
+LOG = logging.getLogger(__name__)
+
+
+class Lease:
+    """Renews until `stop`, and knows when the conductor may hold nothing any more.
+
+    Args:
+        renew_seconds: between two renewals.
+        self_fence_seconds: since the *start* of the last renewal that succeeded; after that the
+            lease counts as over here, well before anybody else may think so.
+    """
+
+    def __init__(self, claims: Claims, *, renew_seconds: float, self_fence_seconds: float) -> None:
+        self._claims = claims
+        self._renew_seconds = renew_seconds
+        self._self_fence_seconds = self_fence_seconds
+        self._stopped = threading.Event()
+        self._refused = threading.Event()
+        self._renewed_at = clock.boot_seconds()  # written by the thread alone once it runs
+        self._thread = threading.Thread(target=self._renew, name="ebbtide-lease", daemon=True)
+
+    @property
+    def over(self) -> bool:
+        """Whether the runs of this conductor have to end."""
+        return self._refused.is_set() or clock.boot_seconds() - self._renewed_at > self._self_fence_seconds
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Renew no more; returns when the thread has ended."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _renew(self) -> None:
+        while not self._stopped.wait(self._renew_seconds):
+            began = clock.boot_seconds()
+            try:
+                if not self._claims.renew():
+                    LOG.error("conductor.lease_lost %s", self._claims.owner)
+                    self._refused.set()
+                    return
+                self._renewed_at = began
+            except StoreUnavailable as error:
+                LOG.warning("conductor.renewal_failed %s: %s", self._claims.owner, error)

@@ -1,0 +1,96 @@
+"""A runner: a process that runs one job at a time, told by its parent which."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+from ebbtide.conductor.capture import install
+from ebbtide.conductor.channel import Channel, ChannelClosed
+from ebbtide.conductor.execution import Execution
+from ebbtide.conductor.trees import become_subreaper
+from ebbtide.flows import Registry, load_flows
+from ebbtide.jobs.claims import Claim
+from ebbtide.jobs.store import Store
+
+__all__ = ["serve"]
+
+LOG = logging.getLogger(__name__)
+
+
+def serve(channel: Channel, options: dict[str, Any]) -> None:
+    """Obey the parent until it closes the channel.
+
+    Messages from it: ``{"run": claim}``, ``{"cancel": {"job_id", "reason", "source"}}``,
+    ``{"suspend": true}``. To it: ``{"ended": job id, "epoch": n, "edge": name}``.
+
+    The main thread listens, so that a cancel is heard whatever the tasks do; another drives the engine.
+    """
+    become_subreaper()
+    install(outputs=True)
+    with Store(options["database"]) as store:
+        _Runner(channel, store, load_flows(options["flow_modules"]), options).listen()
+
+
+class _Runner:
+    def __init__(self, channel: Channel, store: Store, registry: Registry, options: dict[str, Any]) -> None:
+        self._channel = channel
+        self._store = store
+        self._registry = registry
+        self._options = options
+        self._lock = threading.Lock()  # guards the two fields below
+        self._execution: Execution | None = None
+        self._claim: Claim | None = None
+
+    def listen(self) -> None:
+        while True:
+            try:
+                message, _ = self._channel.receive()
+            except ChannelClosed:
+                # The parent is gone; the keeper ends this tree. What runs is taken up from the journal.
+                os._exit(1)
+            if "run" in message:
+                self._start(Claim.from_dict(message["run"]))
+                continue
+            with self._lock:
+                execution, claim = self._execution, self._claim
+            if execution is None or claim is None:
+                continue  # it ended while the message was on its way
+            if "suspend" in message:
+                execution.suspend()
+            elif message["cancel"]["job_id"] == claim.job_id:
+                execution.event.set(message["cancel"]["reason"], message["cancel"]["source"])
+
+    def _start(self, claim: Claim) -> None:
+        execution = Execution(
+            self._store,
+            self._registry,
+            claim,
+            actor=self._options["owner"],
+            workers=self._options["task_threads"],
+            patience_seconds=self._options["patience_seconds"],
+            log_lines=self._options["log_lines"],
+        )
+        with self._lock:
+            self._execution, self._claim = execution, claim
+        threading.Thread(
+            target=self._drive, args=(execution, claim), name="ebbtide-driver", daemon=True
+        ).start()
+
+    def _drive(self, execution: Execution, claim: Claim) -> None:
+        try:
+            edge = execution.run()
+        except BaseException:
+            # A fault of ours or of the store: this process knows nothing for sure any more. Its end is
+            # noticed, and the job taken up from what is stored; three times without progress park it.
+            LOG.exception("job %s: its run failed", claim.job_id)
+            logging.shutdown()
+            os._exit(70)
+        with self._lock:
+            self._execution = self._claim = None
+        try:
+            self._channel.send({"ended": claim.job_id, "epoch": claim.epoch, "edge": edge})
+        except ChannelClosed:
+            os._exit(1)

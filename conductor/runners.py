@@ -1,0 +1,300 @@
+"""Where a conductor runs its jobs: in runner processes through a keeper, or in threads of its own process."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import queue
+import selectors
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ebbtide.conductor.capture import install
+from ebbtide.conductor.channel import Channel, ChannelClosed
+from ebbtide.conductor.execution import Execution
+from ebbtide.errors import ConfigError, EbbtideError
+from ebbtide.flows import Registry
+from ebbtide.jobs.claims import Claim, Request
+from ebbtide.jobs.store import Store
+
+__all__ = ["Ended", "ProcessRunners", "Runners", "ThreadRunners"]
+
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run is over: by an edge, or, with `edge` None, by the death of its runner, of which nothing lives any more."""
+
+    claim: Claim
+    edge: str | None
+    cause: str = ""
+
+
+class Runners(abc.ABC):
+    """A fixed number of places to run jobs. Used by one thread, the conductor's."""
+
+    @property
+    @abc.abstractmethod
+    def idle(self) -> int:
+        """How many more jobs may be given to `run` now."""
+
+    @abc.abstractmethod
+    def run(self, claim: Claim) -> None:
+        """Start running a claimed job; there has to be an idle place."""
+
+    @abc.abstractmethod
+    def cancel(self, request: Request) -> bool:
+        """Forward a request to the run of its job. False: no such run here. Repeating is harmless."""
+
+    @abc.abstractmethod
+    def suspend(self) -> None:
+        """Let every run stop between tasks and release its job."""
+
+    @abc.abstractmethod
+    def poll(self, seconds: float) -> Iterator[Ended]:
+        """Wait at most `seconds` for news and yield the runs that are over."""
+
+    @abc.abstractmethod
+    def end_all(self) -> None:
+        """End every run where it stands, without undo; each is yielded by `poll` as dead.
+
+        Threads cannot be ended: there it only suspends.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End everything that `start` began, and wait until it has ended."""
+
+
+@dataclass
+class _Seat:
+    pid: int
+    channel: Channel
+    claim: Claim | None = None
+    # Set when a message could not be sent: the keeper will tell of the death, nothing else is to be done.
+    broken: bool = field(default=False)
+
+
+class ProcessRunners(Runners):
+    """Runner processes, forked by a keeper.
+
+    Args:
+        count: how many.
+        options: what a runner needs, JSON: database, flow_modules, owner, task_threads,
+            patience_seconds, log_lines.
+    """
+
+    def __init__(self, count: int, options: dict[str, Any]) -> None:
+        self._count = count
+        self._selector = selectors.DefaultSelector()
+        self._seats: dict[int, _Seat] = {}
+        self._closing = False
+        ours, theirs = Channel.pair()
+        # A fresh program: no thread or lock of this process is in it. -P: the current folder stays off
+        # its module path. A session of its own: Ctrl-C at a terminal reaches the parent alone.
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ebbtide.conductor.keeper", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        theirs.close()
+        self._control = ours
+        self._selector.register(self._control, selectors.EVENT_READ)
+        try:
+            self._control.send(options)
+            answer, _ = self._control.receive()
+            if "failed" in answer:
+                raise ConfigError(answer["failed"])
+            for _ in range(count):
+                self._control.send({"fork": True})
+            while len(self._seats) < count:
+                for _ in self._hear_keeper():
+                    raise EbbtideError("a runner ended as soon as it was started")
+        except ChannelClosed as error:
+            self.close()
+            raise EbbtideError("the keeper ended before it was ready; its own message is above") from error
+        except EbbtideError:
+            self.close()
+            raise
+
+    @property
+    def idle(self) -> int:
+        return sum(seat.claim is None and not seat.broken for seat in self._seats.values())
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the runners."""
+        return list(self._seats)
+
+    def run(self, claim: Claim) -> None:
+        seat = next(seat for seat in self._seats.values() if seat.claim is None and not seat.broken)
+        seat.claim = claim
+        self._send(seat, {"run": claim.as_dict()})
+
+    def cancel(self, request: Request) -> bool:
+        for seat in self._seats.values():
+            if seat.claim is not None and seat.claim.job_id == request.job_id:
+                return self._send(
+                    seat,
+                    {
+                        "cancel": {
+                            "job_id": request.job_id,
+                            "reason": request.reason,
+                            "source": request.source,
+                        }
+                    },
+                )
+        return False
+
+    def suspend(self) -> None:
+        for seat in self._seats.values():
+            if seat.claim is not None:
+                self._send(seat, {"suspend": True})
+
+    def poll(self, seconds: float) -> Iterator[Ended]:
+        for key, _ in self._selector.select(seconds):
+            if key.fileobj is self._control:
+                yield from self._hear_keeper()
+            else:
+                yield from self._hear_runner(key.data)
+
+    def end_all(self) -> None:
+        for seat in self._seats.values():
+            with contextlib.suppress(ChannelClosed):
+                self._control.send({"end": seat.pid})
+
+    def close(self) -> None:
+        """End the runners with their trees, then the keeper. Returns when all are gone."""
+        self._closing = True
+        for seat in self._seats.values():
+            seat.channel.close()
+        self._control.close()  # the keeper ends every tree when it sees this, and then itself
+        self._keeper.wait()
+        self._selector.close()
+
+    def _send(self, seat: _Seat, message: dict[str, Any]) -> bool:
+        try:
+            seat.channel.send(message)
+        except ChannelClosed:
+            seat.broken = True
+            return False
+        return True
+
+    def _hear_runner(self, seat: _Seat) -> Iterator[Ended]:
+        try:
+            message, _ = seat.channel.receive()
+        except ChannelClosed:
+            self._selector.unregister(seat.channel)
+            seat.broken = True  # the keeper tells when nothing of it lives
+            return
+        claim, seat.claim = seat.claim, None
+        if claim is not None:
+            yield Ended(claim, message["edge"])
+
+    def _hear_keeper(self) -> Iterator[Ended]:
+        try:
+            message, channel = self._control.receive()
+        except ChannelClosed:
+            raise EbbtideError("the keeper is gone; its runners died with it") from None
+        if channel is not None:
+            seat = _Seat(message["forked"], channel)
+            self._seats[seat.pid] = seat
+            self._selector.register(channel, selectors.EVENT_READ, seat)
+            return
+        seat = self._seats.pop(message["dead"])
+        # What it said before it died counts: its end may have been told already.
+        if not seat.broken:
+            self._selector.unregister(seat.channel)
+            yield from self._last_words(seat)
+        seat.channel.close()
+        self._control.send({"fork": True})
+        if seat.claim is not None:
+            yield Ended(seat.claim, None, message["cause"])
+
+    def _last_words(self, seat: _Seat) -> Iterator[Ended]:
+        with contextlib.suppress(ChannelClosed):
+            message, _ = seat.channel.receive()
+            if seat.claim is not None:
+                claim, seat.claim = seat.claim, None
+                yield Ended(claim, message["edge"])
+
+
+class ThreadRunners(Runners):
+    """Threads of this process, for embedding and tests. A task that is deaf to its event delays everything.
+
+    Args:
+        count: how many jobs at once.
+        options: as for `ProcessRunners`.
+    """
+
+    def __init__(self, count: int, options: dict[str, Any], store: Store, registry: Registry) -> None:
+        install(outputs=False)
+        self._count = count
+        self._options = options
+        self._store = store
+        self._registry = registry
+        self._running: dict[str, Execution] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+
+    @property
+    def idle(self) -> int:
+        return self._count - len(self._running)
+
+    def run(self, claim: Claim) -> None:
+        execution = Execution(
+            self._store,
+            self._registry,
+            claim,
+            actor=self._options["owner"],
+            workers=self._options["task_threads"],
+            patience_seconds=self._options["patience_seconds"],
+            log_lines=self._options["log_lines"],
+        )
+        thread = threading.Thread(
+            target=self._drive, args=(execution, claim), name="ebbtide-driver", daemon=True
+        )
+        self._running[claim.job_id] = execution
+        self._threads[claim.job_id] = thread
+        thread.start()
+
+    def cancel(self, request: Request) -> bool:
+        execution = self._running.get(request.job_id)
+        if execution is None:
+            return False
+        execution.event.set(request.reason, request.source)
+        return True
+
+    def suspend(self) -> None:
+        for execution in self._running.values():
+            execution.suspend()
+
+    def poll(self, seconds: float) -> Iterator[Ended]:
+        try:
+            ended = self._ended.get(timeout=seconds)
+        except queue.Empty:
+            return
+        self._running.pop(ended.claim.job_id)
+        self._threads.pop(ended.claim.job_id).join()
+        yield ended
+
+    def end_all(self) -> None:
+        self.suspend()
+
+    def close(self) -> None:
+        for execution in self._running.values():
+            execution.suspend()
+        for thread in self._threads.values():
+            thread.join()
+
+    def _drive(self, execution: Execution, claim: Claim) -> None:
+        try:
+            self._ended.put(Ended(claim, execution.run()))
+        except Exception as error:  # a fault of ours: the job is taken up again, and parks after three
+            self._ended.put(Ended(claim, None, f"its run failed: {type(error).__name__}: {error}"))

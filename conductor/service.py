@@ -1,0 +1,245 @@
+"""The conductor: claims jobs, watches their runs, forwards cancels, drains."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from ebbtide.conductor.lease import Lease
+from ebbtide.conductor.runners import Ended, ProcessRunners, Runners, ThreadRunners
+from ebbtide.config import Settings
+from ebbtide.errors import StoreUnavailable
+from ebbtide.flows import Registry, load_flows
+from ebbtide.jobs import clock
+from ebbtide.jobs.claims import Claim, Claims, new_owner_id
+from ebbtide.jobs.schema import ensure_schema
+from ebbtide.jobs.signals import Signal, open_signal
+from ebbtide.jobs.store import Store
+
+__all__ = ["Conductor"]
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What the loop works with."""
+
+    claims: Claims
+    runners: Runners
+    keys: list[str]
+    lease: Lease
+    signal: Signal
+    sweep_seconds: float
+
+
+class Conductor:
+    """Runs jobs of one store until it is told to stop. It does no work itself: its runners do.
+
+    Args:
+        settings: the options.
+        registry: the flows; default: those of installed packages and `settings.flow_modules`. Runner
+            processes load theirs by module name, so a registry of one's own needs ``isolation="thread"``.
+        on_ready: called once it claims jobs.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        registry: Registry | None = None,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._on_ready = on_ready or (lambda: None)
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._stops = 0  # how often it was told to; written by signal handlers and `stop`
+        self._suspended = False
+        self._hurried = False
+        self._waiting: list[Claim] = []  # claimed again after a runner's death, no idle runner yet
+        self._thread: threading.Thread | None = None
+        self._raised: BaseException | None = None
+
+    def run(self) -> None:
+        """Run until SIGTERM, SIGINT or `stop`, then drain and return. A second signal hurries.
+
+        A conductor that loses its lease ends its runs where they stand, since others may have taken
+        its jobs, and begins anew under another owner id.
+
+        Draining: no more claims; running tasks may end, what remains of their jobs is released.
+        Hurrying: the runners are killed; their jobs are taken up by another conductor, or the next one.
+
+        Raises:
+            EbbtideError: it could not start, or its keeper died.
+        """
+        with self._signals(), Store(self._settings.database) as store:
+            ensure_schema(store)
+            registry = self._registry or load_flows(self._settings.flow_modules)
+            while not self._serve(store, registry):
+                self._waiting.clear()
+
+    def start(self) -> None:
+        """`run` in a thread of its own."""
+
+        def target() -> None:
+            try:
+                self.run()
+            except BaseException as error:
+                self._raised = error
+
+        self._thread = threading.Thread(target=target, name="ebbtide-conductor")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin to drain; a second call hurries. Returns at once; may be called before `start` and from any thread."""
+        self._stops += 1
+
+    def wait(self) -> None:
+        """Wait until a conductor that was started has ended; raises what its `run` raised."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._raised is not None:
+            raise self._raised
+
+    def _serve(self, store: Store, registry: Registry) -> bool:
+        """Under one owner id: register, run jobs, end. False: the lease was lost."""
+        settings = self._settings
+        claims = Claims(store, new_owner_id(), name=self._name, lease_seconds=settings.lease_seconds)
+        keys = [definition.key for definition in registry.definitions()]
+        runners = self._runners(store, registry, claims.owner)
+        try:
+            claims.register(flows=keys, runners=settings.runners, isolation=settings.isolation)
+            lease = Lease(
+                claims, renew_seconds=settings.renew_seconds, self_fence_seconds=settings.self_fence_seconds
+            )
+            lease.start()
+            try:
+                LOG.info(
+                    "conductor.ready %s runners=%d flows=%s", claims.owner, settings.runners, ",".join(keys)
+                )
+                self._on_ready()
+                with contextlib.closing(open_signal(store)) as hint:
+                    return self._loop(_Desk(claims, runners, keys, lease, hint, settings.sweep_seconds))
+            finally:
+                lease.stop()
+        finally:
+            runners.close()
+            # Only now: nothing of ours lives, so what we still hold may be claimed at once.
+            with contextlib.suppress(StoreUnavailable):
+                claims.release()
+            LOG.info("conductor.ended %s", claims.owner)
+
+    def _runners(self, store: Store, registry: Registry, owner: str) -> Runners:
+        settings = self._settings
+        options: dict[str, Any] = {
+            "database": store.url,
+            "flow_modules": list(settings.flow_modules),
+            "owner": owner,
+            "task_threads": settings.task_threads,
+            "patience_seconds": settings.self_fence_seconds,
+            "log_lines": settings.log_lines,
+        }
+        if settings.isolation == "thread":
+            return ThreadRunners(settings.runners, options, store, registry)
+        return ProcessRunners(settings.runners, options)
+
+    def _loop(self, desk: _Desk) -> bool:
+        """Hear the runners, forward cancels, claim; True once drained or hurried, False when the lease is over."""
+        held: dict[str, Claim] = {}
+        next_sweep = 0.0
+        while True:
+            ended = list(desk.runners.poll(self._settings.poll_seconds))
+            for end in ended:
+                self._settle(desk, held, end)
+            if self._stops:
+                self._drain(desk.runners)
+                if not held or self._hurried:
+                    return True
+            if desk.lease.over:
+                LOG.error("conductor.lease_over %s: its runs are ended", desk.claims.owner)
+                return False
+            # The signal is a hint. Once a second the rows are read whatever it says.
+            now = time.monotonic()
+            if desk.signal.changed() or ended or now >= next_sweep:
+                next_sweep = now + desk.sweep_seconds
+                with self._store_may_be_away():
+                    self._forward(desk)
+                    if not self._stops:
+                        self._claim(desk, held)
+
+    def _claim(self, desk: _Desk, held: dict[str, Claim]) -> None:
+        while desk.runners.idle:
+            claim = self._waiting.pop() if self._waiting else desk.claims.claim(desk.keys)
+            if claim is None:
+                return
+            held[claim.job_id] = claim
+            LOG.info(
+                "job.claimed %s %s attempt=%d epoch=%d", claim.job_id, claim.key, claim.attempt, claim.epoch
+            )
+            desk.runners.run(claim)
+
+    def _forward(self, desk: _Desk) -> None:
+        for request in desk.claims.requests():
+            if desk.runners.cancel(request):
+                at = clock.wall()
+                desk.claims.forwarded(request.job_id, at)
+                LOG.info("job.cancel_forwarded %s", request.job_id)
+
+    def _settle(self, desk: _Desk, held: dict[str, Claim], end: Ended) -> None:
+        """A run is over. Where its runner died, take the job up again: forwards, or backwards when it is cancelled."""
+        job_id = end.claim.job_id
+        held.pop(job_id, None)
+        if end.edge is not None:
+            LOG.info("job.%s %s attempt=%d", end.edge, job_id, end.claim.attempt)
+            return
+        LOG.warning("job.interrupted %s: %s", job_id, end.cause)
+        if self._stops:
+            return  # whoever takes the jobs of this conductor takes this one as well
+        with self._store_may_be_away():
+            claim = desk.claims.reclaim(job_id, end.claim.epoch, end.cause)
+            if claim is not None:
+                self._waiting.append(claim)
+
+    def _drain(self, runners: Runners) -> None:
+        if not self._suspended:
+            self._suspended = True
+            LOG.info("conductor.draining")
+            runners.suspend()
+        if self._stops > 1 and not self._hurried:
+            self._hurried = True
+            LOG.warning("conductor.hurried: runs are ended where they stand")
+
+    @contextlib.contextmanager
+    def _store_may_be_away(self) -> Iterator[None]:
+        """The sweep tries again; what is to be done stands in the store, not here."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            LOG.warning("conductor.store_unavailable: %s", error)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT drain, while this runs in a main thread; elsewhere `stop` is the way."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def drain(number: int, frame: FrameType | None) -> None:
+            self._stops += 1
+
+        before = {number: signal.signal(number, drain) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

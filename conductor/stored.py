@@ -1,0 +1,122 @@
+"""What the store holds of an attempt when its run begins."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from taskflow import states as taskflow_states
+from taskflow.persistence import models
+
+from ebbtide.conductor.begun import Row
+from ebbtide.errors import ClaimLost
+from ebbtide.jobs import tables
+from ebbtide.jobs.claims import Claim
+from ebbtide.jobs.ledger import logbook_of
+from ebbtide.jobs.store import Store
+from ebbtide.tasks import payload
+
+__all__ = ["StoredRun", "flow_detail_id", "load_run"]
+
+_NAMESPACE = uuid.UUID("5c1f7f3e-4b8e-4b57-9d7f-3a1d2c0e9b11")
+
+
+def flow_detail_id(job_id: str, attempt: int) -> str:
+    """The uuid of TaskFlow's flow detail of an attempt: one each, so a reverted flow is never run again."""
+    return str(uuid.uuid5(_NAMESPACE, f"{job_id}/{attempt}"))
+
+
+@dataclass
+class StoredRun:
+    """TaskFlow's details and our rows of one attempt; all empty for one that never ran."""
+
+    flow: models.FlowDetail
+    flow_stored: bool
+    logbook_stored: bool
+    atom_ids: list[str]
+    texts: dict[str, str]  # task -> JSON text of its result
+    rows: list[Row]
+    tasks_total: int
+    undoing: bool
+    interruptions: int
+    logs: int
+    parameters: dict[str, Any]
+    labels: dict[str, str]
+
+    @property
+    def atom_names(self) -> set[str]:
+        return {atom.name for atom in self.flow}
+
+
+def load_run(store: Store, claim: Claim) -> StoredRun:
+    """Read what is stored of the claim's attempt.
+
+    Raises:
+        ClaimLost: the job has another holder already.
+    """
+    flow = models.FlowDetail(claim.key, flow_detail_id(claim.job_id, claim.attempt))
+    with store.read() as connection:
+        job = connection.execute(
+            sa.select(tables.jobs).where(tables.jobs.c.id == claim.job_id, tables.jobs.c.epoch == claim.epoch)
+        ).first()
+        if job is None:
+            raise ClaimLost(claim.job_id, claim.epoch)
+        book = logbook_of(claim.job_id)
+        logbook_stored = connection.execute(
+            sa.select(tables.logbooks.c.uuid).where(tables.logbooks.c.uuid == book)
+        ).first()
+        flow_stored = _load_flow(connection, flow)
+        texts = _load_atoms(connection, flow) if flow_stored else {}
+        rows = _load_rows(connection, claim)
+        posted = connection.execute(
+            sa.select(tables.job_parameters).where(tables.job_parameters.c.job == claim.job_id)
+        ).one()
+    return StoredRun(
+        flow=flow,
+        flow_stored=flow_stored,
+        logbook_stored=logbook_stored is not None,
+        atom_ids=[atom.uuid for atom in flow],
+        texts=texts,
+        rows=rows,
+        tasks_total=job.tasks_total,
+        undoing=bool(job.undoing),
+        interruptions=job.interruptions,
+        logs=job.logs,
+        parameters=payload.decode(posted.parameters),
+        labels=payload.decode(posted.labels),
+    )
+
+
+def _load_flow(connection: sa.Connection, flow: models.FlowDetail) -> bool:
+    table = tables.taskflow_tables.flowdetails
+    row = connection.execute(sa.select(table).where(table.c.uuid == flow.uuid)).first()
+    if row is None:
+        return False
+    flow.state = row.state
+    flow.meta = row.meta or {}
+    return True
+
+
+def _load_atoms(connection: sa.Connection, flow: models.FlowDetail) -> dict[str, str]:
+    """Add the atoms to `flow`; returns the JSON texts of those that succeeded."""
+    table = tables.taskflow_tables.atomdetails
+    raw = tables.atomdetails
+    for row in connection.execute(sa.select(table).where(table.c.parent_uuid == flow.uuid)):
+        values: dict[str, Any] = dict(row._mapping)
+        flow.add(models.atom_detail_class(values.pop("atom_type")).from_dict(values))
+    with_results = sa.select(raw.c.name, raw.c.results).where(
+        raw.c.parent_uuid == flow.uuid,
+        raw.c.state.in_((taskflow_states.SUCCESS, taskflow_states.REVERTING)),
+        raw.c.results.is_not(None),
+    )
+    return {row.name: row.results for row in connection.execute(with_results)}
+
+
+def _load_rows(connection: sa.Connection, claim: Claim) -> list[Row]:
+    table = tables.job_tasks
+    query = sa.select(*[table.c[name] for name in Row.__dataclass_fields__]).where(
+        table.c.job == claim.job_id, table.c.attempt == claim.attempt
+    )
+    return [Row(**row._mapping) for row in connection.execute(query)]

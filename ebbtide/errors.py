@@ -1,0 +1,224 @@
+"""Every error that Ebbtide raises on purpose, in families by what the caller can do about it.
+
+    UsageError         correct the call
+    NotFound           ask for something that exists
+    Conflict           accept it: the job is in a state that rules the wish out
+    StoreUnavailable   nothing was stored; try again, or repair the store
+
+Each class takes its facts, keeps them as attributes and builds the message from them: one line in lower
+case that says what, which one, and what to do now. The facts are also `args`, so that an error that
+crosses to another process is rebuilt from them there. `exit_code` is what the command line ends with.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import ClassVar
+
+from ebbtide.wording import hide_password, one_line
+
+_SHOWN_NAMES = 12
+
+
+class EbbtideError(Exception):
+    """Root of all errors of this package."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(EbbtideError):
+    """The call itself is wrong; repeating it unchanged never helps."""
+
+    exit_code = 2
+
+
+class NotFound(EbbtideError):
+    """What was asked for does not exist here."""
+
+    exit_code = 3
+
+
+class Conflict(EbbtideError):
+    """The job's present state rules this out. Nothing was changed."""
+
+    exit_code = 4
+
+
+class StoreUnavailable(EbbtideError):
+    """The store cannot be used. Nothing was stored; the same call may be made again."""
+
+    exit_code = 5
+
+    def __init__(self, detail: str) -> None:
+        self.detail = hide_password(detail)
+        super().__init__(self.detail)
+
+    def __str__(self) -> str:
+        return f"the store cannot be used, nothing was stored: {one_line(self.detail)}"
+
+
+class ConfigError(UsageError):
+    """An option is unknown, or its value cannot be used. The message names option and place."""
+
+    def __init__(self, message: str) -> None:
+        self.message = hide_password(message)
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return one_line(self.message)
+
+
+class ParameterError(UsageError):
+    """Parameters do not fit the flow. `problems` are pairs of parameter and what is wrong with it."""
+
+    def __init__(self, flow: str, problems: Iterable[tuple[str, str]]) -> None:
+        self.flow = flow
+        self.problems = list(problems)
+        super().__init__(self.flow, self.problems)
+
+    def __str__(self) -> str:
+        shown = self.problems[:_SHOWN_NAMES]
+        told = "; ".join(f"{one_line(name, 60)}: {one_line(text, 200)}" for name, text in shown)
+        more = len(self.problems) - _SHOWN_NAMES
+        rest = f"; and {more} more" if more > 0 else ""
+        return f"parameters do not fit flow {one_line(self.flow, 110)}: {told}{rest}"
+
+
+class PayloadTooLarge(UsageError):
+    """Something to be stored with the job is above its limit. Sizes are bytes."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        self.what = what
+        self.size = size
+        self.limit = limit
+        super().__init__(what, size, limit)
+
+    def __str__(self) -> str:
+        return (
+            f"{one_line(self.what, 110)}: {self.size} bytes are above the limit of {self.limit}; "
+            "keep the data in a file and pass its path"
+        )
+
+
+class AmbiguousJob(UsageError):
+    """A prefix fits more than one job."""
+
+    def __init__(self, prefix: str, matches: Iterable[str]) -> None:
+        self.prefix = prefix
+        self.matches = list(matches)
+        super().__init__(self.prefix, self.matches)
+
+    def __str__(self) -> str:
+        matches = _names(self.matches)
+        return f"more than one job begins with {one_line(self.prefix, 60)}: {matches}; write more of its id"
+
+
+class FlowRefused(UsageError):
+    """A flow's definition breaks a rule, such as a task that cannot be cancelled."""
+
+    def __init__(self, flow: str, problem: str) -> None:
+        self.flow = flow
+        self.problem = problem
+        super().__init__(flow, problem)
+
+    def __str__(self) -> str:
+        return f"flow {one_line(self.flow, 110)} is refused: {one_line(self.problem)}"
+
+
+class JobNotFound(NotFound):
+    """No job has this id, and none begins with it."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(job_id)
+
+    def __str__(self) -> str:
+        return f"job {one_line(self.job_id, 60)} is not known; `ebbtide ls` lists the jobs of this store"
+
+
+class FlowNotFound(NotFound):
+    """No flow of this name (and version, if one was named) is registered in this process."""
+
+    def __init__(self, flow: str, known: Iterable[str]) -> None:
+        self.flow = flow
+        self.known = list(known)
+        super().__init__(self.flow, self.known)
+
+    def __str__(self) -> str:
+        nearest = get_close_matches(self.flow, self.known, n=1)
+        hint = f"; did you mean {one_line(nearest[0], 110)}?" if nearest else ""
+        listed = _names(self.known) if self.known else "none; name modules with flow_modules"
+        return f"flow {one_line(self.flow, 110)} is not known{hint} (known: {listed})"
+
+
+class TooLate(Conflict):
+    """A cancel came after the job's outcome was stored. `state` is that outcome."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        self.job_id = job_id
+        self.state = str(state)
+        super().__init__(self.job_id, self.state)
+
+    def __str__(self) -> str:
+        return f"job {one_line(self.job_id, 60)} is already {self.state}: too late to cancel it"
+
+
+class EdgeRefused(Conflict):
+    """The table of states has no such edge from where the job is. `edge` is the edge's name."""
+
+    def __init__(self, job_id: str, state: str, edge: str) -> None:
+        self.job_id = job_id
+        self.state = str(state)
+        self.edge = edge
+        super().__init__(self.job_id, self.state, self.edge)
+
+    def __str__(self) -> str:
+        return f"job {one_line(self.job_id, 60)}: {self.edge} is not possible while it is {self.state}"
+
+
+class SchemaMismatch(StoreUnavailable):
+    """The tables of the store are older or newer than this program's, or belong to another one."""
+
+    def __init__(self, url: str, found: str | None, expected: str) -> None:
+        self.url = hide_password(url)
+        self.found = found
+        self.expected = expected
+        super().__init__(f"schema {found} found at {self.url}, {expected} expected")
+        self.args = (self.url, found, expected)
+
+    def __str__(self) -> str:
+        found = f"schema {one_line(self.found, 60)}" if self.found else "tables, but no schema of ebbtide"
+        return (
+            f"database {one_line(self.url)} has {found}, this program needs {self.expected}: "
+            "run `ebbtide db upgrade` (or a newer ebbtide, if the database is ahead)"
+        )
+
+
+class NotADatabase(StoreUnavailable):
+    """The file exists and is something else. It was not changed."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        self.path = str(path)
+        super().__init__(detail)
+        self.args = (self.path, self.detail)
+
+    def __str__(self) -> str:
+        path = one_line(self.path)
+        return f"{path} is not a database ({one_line(self.detail)}); name another with --database"
+
+
+class ClaimLost(EbbtideError):
+    """Another conductor holds the job now. The run stops and reverts nothing: the new holder will."""
+
+    def __init__(self, job_id: str, epoch: int) -> None:
+        self.job_id = job_id
+        self.epoch = epoch
+        super().__init__(job_id, epoch)
+
+    def __str__(self) -> str:
+        return f"job {one_line(self.job_id, 60)} has another holder: the claim of epoch {self.epoch} is lost"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN_NAMES
+    listed = ", ".join(one_line(name, 110) for name in names[:_SHOWN_NAMES])
+    return f"{listed} and {more} more" if more > 0 else listed

@@ -1,0 +1,26 @@
+"""Text that may be shown: on one line, without control characters, without passwords.
+
+What a user typed, what a file held and what a database driver said all end up in messages. A terminal
+obeys the escape characters in them, and a driver repeats the URL with its password.
+"""
+
+import re
+
+# Up to the last @: a password with an unescaped @ or / in it is a mistake, and a secret all the same.
+_IN_URL = re.compile(r"(?P<before>[a-z][\w+.-]*://[^\s/?#:@]*:)\S*(?=@)", re.IGNORECASE)
+_BY_KEY = re.compile(r"(?P<before>\b(?:password|passwd|pwd|sslpassword)=)[^&;\s]*", re.IGNORECASE)
+_LONGEST = 300
+
+
+def one_line(value: object, limit: int = _LONGEST) -> str:
+    """The text of `value` with white space folded, unprintable characters escaped, cut at `limit`."""
+    folded = " ".join(str(value).split())
+    shown = "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in folded[: limit + 1]
+    )
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def hide_password(text: str) -> str:
+    """`text` with the password of each URL in it as `***`. Applying it twice changes nothing."""
+    return _BY_KEY.sub(r"\g<before>***", _IN_URL.sub(r"\g<before>***", text))

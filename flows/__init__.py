@@ -1,0 +1,33 @@
+"""What a job is made of: the registry of flows, and the flows that come with Ebbtide, one module each.
+
+Names are loaded when they are first asked for: a program that only looks at jobs never loads pydantic
+or TaskFlow for them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ebbtide.flows.definition import FlowDefinition
+    from ebbtide.flows.registry import Registry, flow, load_flows
+
+__all__ = ["FlowDefinition", "Registry", "flow", "load_flows"]
+
+_HOMES = {
+    "FlowDefinition": "ebbtide.flows.definition",
+    "Registry": "ebbtide.flows.registry",
+    "flow": "ebbtide.flows.registry",
+    "load_flows": "ebbtide.flows.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ebbtide.flows' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

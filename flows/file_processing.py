@@ -1,0 +1,63 @@
+"""file-processing: archive a folder into compressed, checked and versioned archives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+from taskflow import flow as taskflow_flow
+from taskflow.patterns import linear_flow, unordered_flow
+
+from ebbtide.flows.registry import flow
+from ebbtide.tasks.files import (
+    ArchivePart,
+    ChecksumPart,
+    PrepareDestination,
+    PublishVersion,
+    ScanFolder,
+    VerifyArchives,
+    WriteManifest,
+)
+
+__all__ = ["PARTS", "file_processing"]
+
+PARTS = 4
+
+
+def _refuse_no_path(value: Any) -> Any:
+    if value == "":
+        raise ValueError("should not be empty")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("should be a path, which holds no NUL character")
+    return value
+
+
+# A relative path is taken from the current folder of whoever posts: the one who runs it has another.
+Folder = Annotated[Path, BeforeValidator(_refuse_no_path), AfterValidator(Path.absolute)]
+
+
+@flow("file-processing", version=1, returns="published")
+def file_processing(
+    source: Folder, destination: Folder, exclude: tuple[str, ...] = ("__pycache__", "site-packages")
+) -> taskflow_flow.Flow:
+    """Archive a folder, checksum it, verify the archives against the checksums and publish them in one step.
+
+    Args:
+        source: the folder to read.
+        destination: where to publish: ``destination/current`` is a link to the newest of
+            ``destination/versions``. Made where it is missing; neither may lie in the other.
+        exclude: shell patterns of names, or of paths below the source, to leave out.
+    """
+    parts = range(1, PARTS + 1)
+    read = unordered_flow.Flow("read")
+    read.add(*(ArchivePart(part, name=f"archive-{part}") for part in parts))
+    read.add(*(ChecksumPart(part, name=f"checksum-{part}") for part in parts))
+    return linear_flow.Flow("file-processing").add(
+        PrepareDestination(name="prepare"),
+        ScanFolder(PARTS, name="scan"),
+        read,
+        WriteManifest(name="manifest"),
+        VerifyArchives(name="verify"),
+        PublishVersion(name="publish"),
+    )

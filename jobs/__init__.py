@@ -1,0 +1,17 @@
+"""What a job is: its states, the ledger, and the client that posts and cancels."""
+
+from ebbtide.jobs.poster import Poster
+from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.states import FINAL_STATES, JobState
+
+__all__ = [
+    "FINAL_STATES",
+    "CancelAnswer",
+    "CancelRequest",
+    "Entry",
+    "Job",
+    "JobState",
+    "LogLine",
+    "Poster",
+    "TaskRecord",
+]

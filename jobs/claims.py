@@ -1,0 +1,337 @@
+"""What a conductor changes: its lease, its claims, and what it forwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ebbtide.errors import EdgeRefused
+from ebbtide.jobs import clock, tables
+from ebbtide.jobs.edges import apply_edge, record
+from ebbtide.jobs.states import JobState
+from ebbtide.jobs.store import Store
+
+__all__ = ["MAX_INTERRUPTIONS", "Claim", "Claims", "Request", "new_owner_id"]
+
+MAX_INTERRUPTIONS = 3
+
+_jobs = tables.jobs
+_conductors = tables.conductors
+
+
+def new_owner_id() -> str:
+    """An id that no other conductor ever has: a name may be configured twice, a pid comes again."""
+    return f"{socket.gethostname()}:{os.getpid()}:{clock.boot_id()[:8]}:{secrets.token_hex(6)}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A cancel request as it is forwarded."""
+
+    job_id: str
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run one job. Travels to its runner as JSON, so it is small; the runner reads the rest."""
+
+    job_id: str
+    flow: str
+    version: int
+    attempt: int
+    epoch: int
+    write: int
+    cancel: Request | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.flow}@{self.version}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Claim:
+        cancel = values.pop("cancel")
+        return cls(**values, cancel=Request(**cancel) if cancel else None)
+
+
+class Claims:
+    """The conductor's side of the ledger, under one owner id. Safe to use from several threads."""
+
+    def __init__(self, store: Store, owner: str, *, name: str, lease_seconds: float) -> None:
+        self._store = store
+        self._lease_seconds = lease_seconds
+        self._name = name
+        self.owner = owner
+
+    def register(self, *, flows: Iterable[str], runners: int, isolation: str) -> None:
+        """Say that this conductor is here, with its first lease."""
+        with self._store.write() as connection:
+            connection.execute(
+                sa.insert(_conductors).values(
+                    id=self.owner,
+                    name=self._name,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    boot_id=clock.boot_id(),
+                    started_at=clock.wall(),
+                    lease_until=clock.boot_seconds() + self._lease_seconds,
+                    flows=json.dumps(sorted(flows)),
+                    runners=runners,
+                    isolation=isolation,
+                )
+            )
+
+    def renew(self) -> bool:
+        """Prolong the lease. False: it is over, for good; its jobs may be claimed by others already."""
+        with self._store.write() as connection:
+            row = connection.execute(
+                sa.update(_conductors)
+                .where(_conductors.c.id == self.owner, _is_live())
+                .values(lease_until=clock.boot_seconds() + self._lease_seconds)
+                .returning(_conductors.c.id)
+            ).first()
+        return row is not None
+
+    def release(self) -> None:
+        """Give the lease up, once no runner of ours is alive: what we still hold may be claimed at once."""
+        with self._store.write() as connection:
+            connection.execute(
+                sa.update(_conductors)
+                .where(_conductors.c.id == self.owner, _conductors.c.released_at.is_(None))
+                .values(released_at=clock.wall())
+            )
+
+    def claim(self, keys: Iterable[str]) -> Claim | None:
+        """Take up the next job of the flows `keys` (name@version): an orphaned one first, else the best pending one.
+
+        A job interrupted too often without progress is parked on the way and the next one tried.
+        None when there is nothing to do, or when our own lease is over.
+        """
+        known = list(keys)
+        while self._anything_to_claim(known):
+            with self._store.write() as connection:
+                if (
+                    connection.execute(
+                        sa.select(_conductors.c.id).where(_conductors.c.id == self.owner, _is_live())
+                    ).first()
+                    is None
+                ):
+                    return None
+                orphan = connection.execute(_orphans(known)).first()
+                if orphan is not None:
+                    claim = self._take_over(connection, orphan, "the conductor that ran it is gone")
+                else:
+                    due = connection.execute(_due(known)).first()
+                    if due is None:
+                        return None
+                    claim = self._enter(connection, "claimed", due.id, epoch=None, values={})
+            if claim is not None:
+                return claim
+        return None
+
+    def _anything_to_claim(self, keys: list[str]) -> bool:
+        # An idle conductor asks all the time: asked without the write lock, it holds nobody up.
+        with self._store.read() as connection:
+            return any(
+                connection.execute(query).first() is not None for query in (_due(keys), _orphans(keys))
+            )
+
+    def reclaim(self, job_id: str, epoch: int, cause: str) -> Claim | None:
+        """Take up again a job of ours whose runner is proven dead. None: it ended, was lost, or is parked now."""
+        with self._store.write() as connection:
+            row = connection.execute(
+                sa.select(_jobs).where(
+                    _jobs.c.id == job_id,
+                    _jobs.c.state == JobState.RUNNING.value,
+                    _jobs.c.owner == self.owner,
+                    _jobs.c.epoch == epoch,
+                )
+            ).first()
+            return None if row is None else self._take_over(connection, row, cause)
+
+    def requests(self) -> list[Request]:
+        """The cancel requests of running jobs of ours that were not forwarded yet."""
+        cancels = tables.job_cancels
+        query = (
+            sa.select(_jobs.c.id, cancels.c.reason, cancels.c.source)
+            .join(cancels, sa.and_(cancels.c.job == _jobs.c.id, cancels.c.attempt == _jobs.c.attempt))
+            .where(
+                _jobs.c.owner == self.owner,
+                _jobs.c.state == JobState.RUNNING.value,
+                _jobs.c.cancel_requested_at.is_not(None),
+                cancels.c.forwarded_at.is_(None),
+            )
+        )
+        with self._store.read() as connection:
+            return [Request(row.id, row.reason, row.source) for row in connection.execute(query)]
+
+    def forwarded(self, job_id: str, at: float) -> None:
+        """Record that the request was handed to the run, `at` unix seconds. Recorded once; repeating is harmless."""
+        cancels = tables.job_cancels
+        with self._store.write() as connection:
+            changed = connection.execute(
+                sa.update(cancels)
+                .where(
+                    cancels.c.job == job_id,
+                    cancels.c.attempt == _attempt_of(job_id),
+                    cancels.c.forwarded_at.is_(None),
+                )
+                .values(forwarded_at=at)
+                .returning(cancels.c.job)
+            ).first()
+            if changed is not None:
+                record(connection, "cancel_forwarded", job_id, at=at, actor=self.owner)
+
+    def _take_over(self, connection: sa.Connection, row: sa.Row[Any], cause: str) -> Claim | None:
+        interruptions = row.interruptions + 1
+        if interruptions >= MAX_INTERRUPTIONS:
+            begun = _unended(connection, row.id, row.attempt)
+            named = f" in {', '.join(begun)}" if begun else ""
+            reason = f"interrupted {interruptions} times without progress{named}; last: {cause}"
+            park(
+                connection,
+                row.id,
+                epoch=row.epoch,
+                at=clock.wall(),
+                reason=reason,
+                task=begun[0] if begun else None,
+                actor=self.owner,
+            )
+            return None
+        values = {"interruptions": interruptions}
+        return self._enter(
+            connection, "reclaimed", row.id, epoch=row.epoch, values=values, detail={"cause": cause}
+        )
+
+    def _enter(
+        self,
+        connection: sa.Connection,
+        name: str,
+        job_id: str,
+        *,
+        epoch: int | None,
+        values: dict[str, Any],
+        detail: dict[str, Any] | None = None,
+    ) -> Claim | None:
+        now = clock.wall()
+        values |= {
+            "owner": self.owner,
+            "epoch": _jobs.c.epoch + 1,
+            "write": _jobs.c.write + 1,
+            "started_at": sa.func.coalesce(_jobs.c.started_at, now),
+        }
+        try:
+            row = apply_edge(
+                connection, name, job_id, at=now, epoch=epoch, values=values, actor=self.owner, detail=detail
+            )
+        except EdgeRefused:
+            return None
+        tasks = tables.job_tasks
+        # Who began and was not heard of again was interrupted: its runner is dead, or it would still hold the job.
+        connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.job == job_id, tasks.c.attempt == row.attempt, tasks.c.ended_at.is_(None))
+            .values(ended_at=now, how="interrupted")
+        )
+        return _claim_of(connection, row)
+
+
+def park(
+    connection: sa.Connection,
+    job_id: str,
+    *,
+    epoch: int,
+    at: float,
+    reason: str,
+    task: str | None,
+    actor: str | None,
+) -> None:
+    """Apply the edge `parked` under `epoch`, naming the reason and the task, if one is to blame."""
+    row = apply_edge(
+        connection,
+        "parked",
+        job_id,
+        at=at,
+        epoch=epoch,
+        values={"owner": None},
+        actor=actor,
+        detail={"reason": reason, "task": task},
+    )
+    connection.execute(
+        sa.insert(tables.job_parks).values(
+            job=job_id, attempt=row.attempt, number=row.entries, reason=reason, task=task, parked_at=at
+        )
+    )
+
+
+def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
+    cancels = tables.job_cancels
+    asked = connection.execute(
+        sa.select(cancels.c.reason, cancels.c.source).where(
+            cancels.c.job == row.id, cancels.c.attempt == row.attempt
+        )
+    ).first()
+    return Claim(
+        job_id=row.id,
+        flow=row.flow,
+        version=row.version,
+        attempt=row.attempt,
+        epoch=row.epoch,
+        write=row.write,
+        cancel=None if asked is None else Request(row.id, asked.reason, asked.source),
+    )
+
+
+def _is_live() -> sa.ColumnElement[bool]:
+    """Whether a conductor's lease runs. Boot time knows no changed clocks; another boot is another world."""
+    return sa.and_(
+        _conductors.c.released_at.is_(None),
+        _conductors.c.boot_id == clock.boot_id(),
+        _conductors.c.lease_until > clock.boot_seconds(),
+    )
+
+
+def _key() -> sa.ColumnElement[str]:
+    return _jobs.c.flow + "@" + sa.cast(_jobs.c.version, sa.Text)
+
+
+def _due(keys: list[str]) -> sa.Select[Any]:
+    return (
+        sa.select(_jobs.c.id)
+        .where(_jobs.c.state == JobState.PENDING.value, _jobs.c.due_at <= clock.wall(), _key().in_(keys))
+        .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
+        .limit(1)
+    )
+
+
+def _orphans(keys: list[str]) -> sa.Select[Any]:
+    holder = sa.exists().where(_conductors.c.id == _jobs.c.owner, _is_live())
+    return sa.select(_jobs).where(_jobs.c.state == JobState.RUNNING.value, ~holder, _key().in_(keys)).limit(1)
+
+
+def _unended(connection: sa.Connection, job_id: str, attempt: int) -> list[str]:
+    """The tasks of an attempt that began, or whose undo began, and of which nothing more was heard."""
+    tasks = tables.job_tasks
+    open_body = tasks.c.ended_at.is_(None)
+    open_undo = sa.and_(tasks.c.undo_begun_at.is_not(None), tasks.c.undo_ended_at.is_(None))
+    query = (
+        sa.select(tasks.c.task)
+        .where(tasks.c.job == job_id, tasks.c.attempt == attempt, sa.or_(open_body, open_undo))
+        .order_by(tasks.c.position)
+    )
+    return list(connection.scalars(query))
+
+
+def _attempt_of(job_id: str) -> sa.ScalarSelect[int]:
+    return sa.select(_jobs.c.attempt).where(_jobs.c.id == job_id).scalar_subquery()

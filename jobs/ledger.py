@@ -1,0 +1,224 @@
+"""What clients change: post, cancel, retry, delete. Each is one transaction, committed before it returns."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ebbtide.errors import EdgeRefused, JobNotFound, TooLate
+from ebbtide.jobs import clock, tables
+from ebbtide.jobs.edges import apply_edge, insert_first_entry, record
+from ebbtide.jobs.states import FINAL_STATES, JobState
+from ebbtide.jobs.store import Store
+
+__all__ = ["ACCEPTED", "ALREADY_REQUESTED", "Ledger", "NewJob", "logbook_of"]
+
+ACCEPTED = "accepted"
+ALREADY_REQUESTED = "already requested"
+
+_jobs = tables.jobs
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to be posted. `parameters` and `labels` are JSON texts, checked by the caller."""
+
+    flow: str
+    version: int
+    parameters: str
+    labels_text: str
+    labels: Mapping[str, str]
+    priority: int = 0
+    delay_seconds: float = 0.0
+
+
+def logbook_of(job_id: str) -> str:
+    """The uuid of the TaskFlow logbook of a job: the job's own id, so that any TaskFlow tool finds it."""
+    return job_id
+
+
+class Ledger:
+    """The client's side of the jobs table. Safe to use from several threads.
+
+    Every method raises `StoreUnavailable` when nothing was stored, and changes nothing when it
+    raises anything.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def post(self, new: NewJob, *, who: str) -> str:
+        """Store a job; returns its id. It may be claimed before this returns."""
+        job_id = str(uuid.uuid4())
+        now = clock.wall()
+        with self._store.write() as connection:
+            row = connection.execute(
+                sa.insert(_jobs)
+                .values(
+                    id=job_id,
+                    flow=new.flow,
+                    version=new.version,
+                    state=JobState.PENDING.value,
+                    priority=new.priority,
+                    created_at=now,
+                    due_at=now + new.delay_seconds,
+                    entries=1,
+                )
+                .returning(_jobs)
+            ).one()
+            connection.execute(
+                sa.insert(tables.job_parameters).values(
+                    job=job_id, parameters=new.parameters, labels=new.labels_text
+                )
+            )
+            if new.labels:
+                connection.execute(
+                    sa.insert(tables.job_labels),
+                    [{"job": job_id, "key": key, "value": value} for key, value in new.labels.items()],
+                )
+            insert_first_entry(connection, row, now, who)
+        return job_id
+
+    def cancel(self, job_id: str, *, reason: str, who: str, source: str = "user") -> str:
+        """Record a cancel request; returns `ACCEPTED` or `ALREADY_REQUESTED`, true once returned.
+
+        A job of which nothing has begun is cancelled at once. One that is running, or was
+        released half-done, is undone by its conductor and then ends cancelled, or parks on its
+        way there.
+
+        Raises:
+            TooLate: it has completed or failed already.
+            JobNotFound: no such job.
+        """
+        now = clock.wall()
+        with self._store.write() as connection:
+            row = _locked(connection, job_id)
+            state = JobState(row.state)
+            if row.cancel_requested_at is not None or state is JobState.CANCELLED:
+                return ALREADY_REQUESTED
+            if state in FINAL_STATES:
+                raise TooLate(job_id, state)
+            untouched = state in (JobState.PENDING, JobState.PAUSED) and not row.begun
+            connection.execute(
+                sa.insert(tables.job_cancels).values(
+                    job=job_id,
+                    attempt=row.attempt,
+                    reason=reason,
+                    source=source,
+                    who=who,
+                    requested_at=now,
+                    reverted_at=now if untouched else None,
+                )
+            )
+            connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(cancel_requested_at=now))
+            record(
+                connection,
+                "cancel_requested",
+                job_id,
+                at=now,
+                actor=who,
+                detail={"reason": reason, "source": source},
+            )
+            if untouched:
+                self._cancel_unclaimed(connection, job_id, state, row.attempt, now, who)
+            elif state is JobState.PENDING:
+                # It is undone as soon as a conductor is free, whenever it was due.
+                connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(due_at=now))
+            elif state is JobState.PAUSED:
+                apply_edge(connection, "resumed", job_id, at=now, actor=who, values={"due_at": now})
+        return ACCEPTED
+
+    def _cancel_unclaimed(
+        self, connection: sa.Connection, job_id: str, state: JobState, attempt: int, now: float, who: str
+    ) -> None:
+        apply_edge(
+            connection,
+            "cancelled_unclaimed",
+            job_id,
+            at=now,
+            source=state,
+            conditions=(_jobs.c.begun == 0,),
+            values={"ended_at": now, "undo": "none"},
+            actor=who,
+        )
+        connection.execute(
+            sa.insert(tables.job_outcomes).values(
+                job=job_id, attempt=attempt, state=JobState.CANCELLED.value, undo="none", ended_at=now
+            )
+        )
+
+    def retry(self, job_id: str, *, who: str) -> int:
+        """Post a failed or cancelled job once more under the same id; returns the new attempt's number.
+
+        The old attempt stays in the history with its cancel request, tasks and outcome.
+
+        Raises:
+            EdgeRefused: it is neither failed nor cancelled.
+        """
+        now = clock.wall()
+        with self._store.write() as connection:
+            row = _locked(connection, job_id)
+            new = apply_edge(
+                connection,
+                "retried",
+                job_id,
+                at=now,
+                source=JobState(row.state),
+                values={
+                    "attempt": _jobs.c.attempt + 1,
+                    "due_at": now,
+                    "started_at": None,
+                    "ended_at": None,
+                    "begun": 0,
+                    "interruptions": 0,
+                    "undo": None,
+                    "undoing": 0,
+                    "cancel_requested_at": None,
+                    "pause_requested_at": None,
+                    "tasks_done": 0,
+                    "tasks_undone": 0,
+                },
+                actor=who,
+            )
+        return int(new.attempt)
+
+    def delete(self, job_id: str) -> None:
+        """Remove a job that has ended, or of which nothing has begun, with all that is stored of it.
+
+        Raises:
+            EdgeRefused: it is running, parked, or half-done; cancel it first.
+        """
+        with self._store.write() as connection:
+            row = _locked(connection, job_id)
+            state = JobState(row.state)
+            idle = state in (JobState.PENDING, JobState.PAUSED) and not row.begun
+            if state not in FINAL_STATES and not idle:
+                raise EdgeRefused(job_id, state, "delete")
+            for table in _tables_by_job():
+                connection.execute(sa.delete(table).where(table.c.job == job_id))
+            _delete_logbook(connection, logbook_of(job_id))
+            connection.execute(sa.delete(_jobs).where(_jobs.c.id == job_id))
+
+
+def _locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
+    """The job's row, held against every other writer until the transaction ends (SQLite has one writer anyway)."""
+    row = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id).with_for_update()).first()
+    if row is None:
+        raise JobNotFound(job_id)
+    return row
+
+
+def _tables_by_job() -> list[sa.Table]:
+    return [table for table in tables.metadata.sorted_tables if "job" in table.c]
+
+
+def _delete_logbook(connection: sa.Connection, book: str) -> None:
+    # SQLite does not cascade TaskFlow's foreign keys, so the children go first by hand.
+    flows = sa.select(tables.flowdetails.c.uuid).where(tables.flowdetails.c.parent_uuid == book)
+    connection.execute(sa.delete(tables.atomdetails).where(tables.atomdetails.c.parent_uuid.in_(flows)))
+    connection.execute(sa.delete(tables.flowdetails).where(tables.flowdetails.c.parent_uuid == book))
+    connection.execute(sa.delete(tables.logbooks).where(tables.logbooks.c.uuid == book))

@@ -1,0 +1,261 @@
+"""Poster, the client: post, cancel, retry, show, list, wait, follow, delete."""
+
+from __future__ import annotations
+
+import builtins
+import getpass
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+from ebbtide.config import load_settings
+from ebbtide.errors import PayloadTooLarge, UsageError
+from ebbtide.flows import Registry, load_flows
+from ebbtide.jobs.ledger import Ledger, NewJob
+from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.schema import ensure_schema
+from ebbtide.jobs.signals import open_signal
+from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
+from ebbtide.jobs.store import Store
+from ebbtide.jobs.views import Views
+from ebbtide.tasks import payload
+
+__all__ = ["Poster"]
+
+MAX_REASON = 1000
+MAX_LABEL = 255
+_POLL_SECONDS = 0.02
+# The signal is a hint; this often the row itself is read whatever the signal says.
+_SWEEP_SECONDS = 1.0
+
+
+class Poster:
+    """The client of one store. Safe to use from several threads; not across a fork.
+
+        with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
+            job = poster.post("copy", {"source": "/data"})
+            poster.cancel(job.id, reason="wrong folder")
+
+    Args:
+        database: URL or file; default: the settings' (EBBTIDE_DATABASE, else the user's data folder).
+            An empty database is given its tables.
+        flow_modules: modules that register flows, besides installed ones; needed to post only.
+        registry: the flows to post from, instead of looking for modules.
+
+    Every method raises `StoreUnavailable` when the store cannot be reached; then nothing was
+    stored. Job ids may be shortened to a unique prefix everywhere.
+    """
+
+    def __init__(
+        self,
+        database: str | None = None,
+        *,
+        flow_modules: Iterable[str] = (),
+        registry: Registry | None = None,
+    ) -> None:
+        self._flow_modules = tuple(flow_modules)
+        self._registry = registry
+        self._store = Store(database or load_settings().database)
+        ensure_schema(self._store)
+        self._ledger = Ledger(self._store)
+        self._views = Views(self._store)
+
+    def __enter__(self) -> Poster:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. May be called twice."""
+        self._store.close()
+
+    @property
+    def registry(self) -> Registry:
+        """The flows known here; modules are imported when it is first needed."""
+        if self._registry is None:
+            self._registry = load_flows(self._flow_modules)
+        return self._registry
+
+    def post(
+        self,
+        flow: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        version: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int = 0,
+        delay_seconds: float = 0.0,
+    ) -> Job:
+        """Put a job on the board. Once this returns it is stored.
+
+        The parameters are checked against the flow's schema, and the flow is built once to see
+        that every task of it can be cancelled.
+
+        Raises:
+            FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
+        """
+        definition = self.registry.get(flow, version)
+        canonical = definition.validate(params or {})
+        text = _encoded(canonical, "the parameters")
+        definition.build(canonical)
+        wanted = _checked_labels(labels or {})
+        if not -1000 <= priority <= 1000:
+            raise UsageError(f"priority {priority} is outside -1000 to 1000")
+        if not 0 <= delay_seconds <= 10 * 365 * 86400:
+            raise UsageError(f"a delay of {delay_seconds} seconds is not possible; give 0 or more")
+        new = NewJob(
+            flow=definition.name,
+            version=definition.version,
+            parameters=text,
+            labels_text=payload.encode(wanted, "the labels"),
+            labels=wanted,
+            priority=priority,
+            delay_seconds=delay_seconds,
+        )
+        return self._views.job(self._ledger.post(new, who=_whoami()))
+
+    def cancel(self, job_id: str, reason: str = "", who: str | None = None) -> CancelAnswer:
+        """Ask for a job to be stopped and undone. The request is stored before this returns.
+
+        Asking twice is asking once: the second caller learns the first reason.
+
+        Raises:
+            TooLate: the job has completed or failed.
+            JobNotFound, AmbiguousJob, UsageError.
+        """
+        if len(reason) > MAX_REASON:
+            raise UsageError(f"the reason has {len(reason)} characters; {MAX_REASON} are allowed")
+        full = self._views.resolve(job_id)
+        answer = self._ledger.cancel(full, reason=reason, who=who or _whoami())
+        return CancelAnswer(self._views.job(full), cast(Any, answer))
+
+    def retry(self, job_id: str) -> Job:
+        """Run a failed or cancelled job once more: same id, next attempt.
+
+        Raises:
+            EdgeRefused: it is neither.
+        """
+        full = self._views.resolve(job_id)
+        self._ledger.retry(full, who=_whoami())
+        return self._views.job(full)
+
+    def delete(self, job_id: str) -> None:
+        """Remove a job that has ended, or that never began, with its history.
+
+        Raises:
+            EdgeRefused: it is at work; cancel it first.
+        """
+        self._ledger.delete(self._views.resolve(job_id))
+
+    def show(self, job_id: str) -> Job:
+        """The job as it stands."""
+        return self._views.job(self._views.resolve(job_id))
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        flow: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 100,
+    ) -> builtins.list[Job]:
+        """Jobs, newest first; `state` takes the words of state and phase."""
+        if state is not None and state not in PHASES:
+            raise UsageError(f"no such state: {state[:40]!r}; one of {', '.join(PHASES)}")
+        if not 1 <= limit <= 100_000:
+            raise UsageError(f"limit {limit} is outside 1 to 100000")
+        return self._views.jobs(state=state, flow=flow, labels=labels, limit=limit)
+
+    def tasks(self, job_id: str, attempt: int | None = None) -> builtins.list[TaskRecord]:
+        """What began, in order; of one attempt, or of all."""
+        return self._views.tasks(self._views.resolve(job_id), attempt)
+
+    def entries(self, job_id: str, after: int = 0) -> builtins.list[Entry]:
+        """The job's history beyond entry `after`."""
+        return self._views.entries(self._views.resolve(job_id), after)
+
+    def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> builtins.list[LogLine]:
+        """What its tasks logged and printed, beyond line `after`."""
+        return self._views.logs(self._views.resolve(job_id), after, limit)
+
+    def result(self, job_id: str) -> Any:
+        """The result of a completed job. Raises EdgeRefused for any other."""
+        return self._views.result(self._views.resolve(job_id))
+
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """Wait until the job is final, or parked; returns it.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed. The job goes on.
+        """
+        full = self._views.resolve(job_id)
+        for _ in self._changes(timeout):
+            job = self._views.job(full)
+            if _rests(job):
+                return job
+        raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
+
+    def follow(self, job_id: str, timeout: float | None = None) -> Iterator[Entry]:
+        """The job's history as it grows, from its first entry; ends when the job is final or parked.
+
+        Raises:
+            TimeoutError: as `wait`.
+        """
+        full = self._views.resolve(job_id)
+        seen = 0
+        for _ in self._changes(timeout):
+            # The job is read first: what it has come to then is surely among the entries read after it.
+            job = self._views.job(full)
+            for entry in self._views.entries(full, seen):
+                seen = entry.number
+                yield entry
+            if _rests(job):
+                return
+        raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
+
+    def _changes(self, timeout: float | None) -> Iterator[None]:
+        """Yields at once, then whenever the store may have changed, until `timeout` seconds have passed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        signal = open_signal(self._store)
+        try:
+            while True:
+                signal.changed()
+                yield
+                looked = time.monotonic()
+                while not signal.changed() and time.monotonic() - looked < _SWEEP_SECONDS:
+                    if deadline is not None and time.monotonic() >= deadline:
+                        return
+                    signal.pause(_POLL_SECONDS)
+                if deadline is not None and time.monotonic() >= deadline:
+                    return
+        finally:
+            signal.close()
+
+
+def _rests(job: Job) -> bool:
+    return JobState(job.state) in FINAL_STATES or job.state == JobState.PARKED
+
+
+def _encoded(value: Any, what: str) -> str:
+    text = payload.encode(value, what, max_bytes=1 << 62)
+    if len(text) > payload.MAX_BYTES:
+        raise PayloadTooLarge(what, len(text), payload.MAX_BYTES)
+    return text
+
+
+def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    for key, value in labels.items():
+        for text in (key, value):
+            if not isinstance(text, str) or not text or len(text) > MAX_LABEL or not text.isprintable():
+                raise UsageError(
+                    f"label {str(key)[:40]!r}: key and value are printable texts of 1 to {MAX_LABEL} characters"
+                )
+    return dict(labels)
+
+
+def _whoami() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # a user id without a name, as in some containers

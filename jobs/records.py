@@ -1,0 +1,137 @@
+"""What a reader of the ledger gets: plain frozen values, JSON-able by `as_dict()`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+__all__ = ["CancelAnswer", "CancelRequest", "Entry", "Job", "LogLine", "TaskRecord", "iso"]
+
+
+def iso(at: float | None) -> str | None:
+    """Unix seconds as an ISO 8601 text in UTC, milliseconds kept."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Record:
+    """`as_dict()` for the dataclasses below: times (``at``, ``*_at``) become ISO 8601 texts."""
+
+    def as_dict(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
+        return _with_iso_times(values)
+
+
+def _with_iso_times(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: iso(value)
+        if name == "at" or name.endswith("_at")
+        else _with_iso_times(value)
+        if name == "cancel" and value is not None
+        else value
+        for name, value in values.items()
+    }
+
+
+@dataclass(frozen=True)
+class CancelRequest(_Record):
+    """The recorded wish to stop a job, and how far it got: four facts, four times (unix seconds)."""
+
+    reason: str
+    source: str
+    who: str
+    requested_at: float
+    forwarded_at: float | None = None
+    delivered_at: float | None = None
+    reverted_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Job(_Record):
+    """A job as it stands. Times are unix seconds.
+
+    `progress` is the share of the work that stands, 0 to 1: it grows as tasks are done and falls
+    as they are undone. `tasks_done` counts what returned in this attempt, `tasks_undone` what was
+    undone again. `current` names the tasks that run, or are being undone, now.
+    """
+
+    id: str
+    flow: str
+    version: int
+    state: str
+    phase: str
+    attempt: int
+    priority: int
+    labels: dict[str, str]
+    params: dict[str, Any]
+    progress: float
+    undo: str | None
+    error: str | None
+    error_task: str | None
+    park_reason: str | None
+    tasks_total: int
+    tasks_done: int
+    tasks_undone: int
+    current: list[str]
+    owner: str | None
+    created_at: float
+    due_at: float
+    started_at: float | None
+    ended_at: float | None
+    cancel: CancelRequest | None = None
+
+
+@dataclass(frozen=True)
+class CancelAnswer:
+    """What a cancel was answered: the first request is accepted, later ones learn of it."""
+
+    job: Job
+    answer: Literal["accepted", "already requested"]
+
+
+@dataclass(frozen=True)
+class TaskRecord(_Record):
+    """What is recorded of one task in one round of one attempt. It exists only once the task has begun."""
+
+    task: str
+    attempt: int
+    round: int
+    begun_at: float
+    ended_at: float | None
+    how: str | None
+    fraction: float | None
+    message: str | None
+    undo_begun_at: float | None
+    undo_ended_at: float | None
+    undo_tries: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Entry(_Record):
+    """One line of a job's history; `number` is gapless from 1."""
+
+    number: int
+    at: float
+    name: str
+    from_state: str | None
+    to_state: str | None
+    attempt: int
+    epoch: int
+    actor: str | None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LogLine(_Record):
+    """One line that a task logged or printed."""
+
+    number: int
+    at: float
+    attempt: int
+    task: str | None
+    level: str
+    text: str

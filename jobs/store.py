@@ -1,0 +1,147 @@
+"""Transactions on the store, and the border at which a database's errors become ours."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
+from ebbtide.jobs.sqlite import Sqlite
+from ebbtide.jobs.urls import as_text, normalise
+
+
+class Dialect(Protocol):
+    """Everything that differs between kinds of database; nothing else in this room asks which one it is.
+
+    A dialect holds no connection, so it may be used in any process.
+    """
+
+    def open_engine(self) -> Engine:
+        """An engine with its pool; touches nothing yet."""
+
+    def begin(self, connection: Connection, *, writing: bool) -> None:
+        """Open the transaction. Writing: wait for other writers here, not at the first change."""
+
+    def commit(self, connection: Connection) -> None:
+        """Make the transaction durable, or raise."""
+
+    def translate(self, error: Exception) -> EbbtideError | None:
+        """Our error for one of the driver; None where the caller has to see the original."""
+
+    def exists(self) -> bool:
+        """Whether there is something to connect to."""
+
+    def create(self) -> None:
+        """Make an empty database where that is ours to do, unless there is one."""
+
+    def prepare(self) -> None:
+        """Settings that a database keeps for good. Safe to repeat, and in several processes at once."""
+
+
+class Store:
+    """One database, for the threads of one process.
+
+    Safe to use from several threads. Never shared across a fork: the child would hold copies of the parent's
+    locks and half-sent statements, so use in another process than its own raises RuntimeError. Making a Store
+    touches nothing; `ebbtide.jobs.schema.ensure_schema` makes the database usable.
+    """
+
+    def __init__(self, url: str) -> None:
+        normal = normalise(url)
+        if normal.get_backend_name() != "sqlite":
+            raise ConfigError("this version keeps its jobs in SQLite only: name a file, sqlite:///FILE")
+        #: The normal form, with any password: what another process needs to open the same database.
+        self.url = as_text(normal)
+        self.dialect = Sqlite(normal)
+        self._engine = self.dialect.open_engine()
+        self._pid = os.getpid()
+
+    @property
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine, for events and for TaskFlow; transactions go through `read` and `write`."""
+        self._require_own_process()
+        return self._engine
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database, that of its first statement; stores nothing."""
+        self._require_own_process()
+        with _Border(self.dialect), self._engine.connect() as connection:
+            self.dialect.begin(connection, writing=False)
+            try:
+                yield connection
+            finally:
+                _roll_back(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is stored when the block ends, and not at all when the block raises.
+
+        On SQLite it holds the write lock from its first moment on: do nothing slow inside. IntegrityError and
+        errors of ours pass unchanged; everything else that goes wrong in the database is a StoreUnavailable.
+        When the commit itself raises one, only reading back tells what is stored.
+        """
+        self._require_own_process()
+        with _Border(self.dialect), self._engine.connect() as connection:
+            self.dialect.begin(connection, writing=True)
+            try:
+                yield connection
+            except BaseException:
+                _roll_back(connection)
+                raise
+            try:
+                self.dialect.commit(connection)
+            except BaseException:
+                # Its transaction may still be open: nobody may get this connection again.
+                connection.invalidate()
+                raise
+
+    def close(self) -> None:
+        """Close all connections that are not in use. Safe to call twice; after a fork it closes nothing."""
+        # To close an inherited SQLite handle could remove the log under the parent.
+        self._engine.dispose(close=os.getpid() == self._pid)
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise RuntimeError(f"store of process {self._pid} used in process {os.getpid()}: open a new one")
+
+
+class _Border:
+    """Turns the database's errors into ours; all others pass."""
+
+    __slots__ = ("_dialect",)
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, PoolTimeout):
+            raise StoreUnavailable("every connection of this process is in use") from error
+        if isinstance(error, SQLAlchemyError):
+            ours = self._dialect.translate(error)
+            if ours is not None:
+                raise ours from error
+
+
+def _roll_back(connection: Connection) -> None:
+    try:
+        connection.rollback()
+    except SQLAlchemyError:
+        # What ended the block is the error to tell; a dropped connection is rolled back by the database.
+        connection.invalidate()

@@ -1,0 +1,275 @@
+"""Reading the ledger: jobs with their phase and progress, tasks, history, logs, results."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
+from ebbtide.jobs import clock, tables
+from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.states import CANCELLING, FINAL_STATES, REVERTING, SCHEDULED, JobState, phase_of
+from ebbtide.jobs.store import Store
+
+__all__ = ["Views"]
+
+_jobs = tables.jobs
+_tasks = tables.job_tasks
+_UNENDED = tuple(state.value for state in JobState if state not in FINAL_STATES)
+
+
+class Views:
+    """Every method reads one state of the store. Safe to use from several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def resolve(self, job_id_or_prefix: str) -> str:
+        """The full id of the one job that begins so.
+
+        Raises:
+            JobNotFound, AmbiguousJob.
+        """
+        wanted = job_id_or_prefix.lower()
+        if not wanted or not set(wanted) <= set("0123456789abcdef-") or len(wanted) > 36:
+            raise JobNotFound(job_id_or_prefix)
+        # A range, not LIKE: it uses the primary key, and nothing in the text is a pattern.
+        query = (
+            sa.select(_jobs.c.id)
+            .where(_jobs.c.id >= wanted, _jobs.c.id < wanted + "g")
+            .order_by(_jobs.c.id)
+            .limit(5)
+        )
+        with self._store.read() as connection:
+            found = list(connection.scalars(query))
+        if not found:
+            raise JobNotFound(job_id_or_prefix)
+        if len(found) > 1 and found[0] != wanted:
+            raise AmbiguousJob(job_id_or_prefix, found)
+        return str(found[0])
+
+    def job(self, job_id: str) -> Job:
+        """The job of that full id. Raises JobNotFound."""
+        found = self._jobs(sa.select(_jobs).where(_jobs.c.id == job_id))
+        if not found:
+            raise JobNotFound(job_id)
+        return found[0]
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        flow: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 100,
+    ) -> list[Job]:
+        """Jobs, newest first. `state` takes the words of both state and phase; all filters must fit."""
+        query = sa.select(_jobs)
+        if state is not None:
+            query = query.where(_in_phase(state))
+        if flow is not None:
+            query = query.where(_jobs.c.flow == flow)
+        for key, value in (labels or {}).items():
+            of = tables.job_labels
+            query = query.where(
+                sa.exists().where(of.c.job == _jobs.c.id, of.c.key == key, of.c.value == value)
+            )
+        return self._jobs(query.order_by(_jobs.c.created_at.desc(), _jobs.c.id).limit(limit))
+
+    def tasks(self, job_id: str, attempt: int | None = None) -> list[TaskRecord]:
+        """What began, in order of beginning; of one attempt or of all."""
+        query = sa.select(_tasks).where(_tasks.c.job == job_id).order_by(_tasks.c.attempt, _tasks.c.position)
+        if attempt is not None:
+            query = query.where(_tasks.c.attempt == attempt)
+        with self._store.read() as connection:
+            return [_record(TaskRecord, row) for row in connection.execute(query)]
+
+    def entries(self, job_id: str, after: int = 0) -> list[Entry]:
+        """The history beyond entry number `after`, in order."""
+        of = tables.job_entries
+        query = sa.select(of).where(of.c.job == job_id, of.c.number > after).order_by(of.c.number)
+        with self._store.read() as connection:
+            return [_record(Entry, row, detail=json.loads(row.detail)) for row in connection.execute(query)]
+
+    def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> list[LogLine]:
+        """Captured lines beyond number `after`, in order."""
+        of = tables.job_logs
+        query = (
+            sa.select(of).where(of.c.job == job_id, of.c.number > after).order_by(of.c.number).limit(limit)
+        )
+        with self._store.read() as connection:
+            return [_record(LogLine, row) for row in connection.execute(query)]
+
+    def result(self, job_id: str) -> Any:
+        """The result of a completed job.
+
+        Raises:
+            EdgeRefused: it has not completed.
+        """
+        of = tables.job_outcomes
+        with self._store.read() as connection:
+            row = connection.execute(
+                sa.select(_jobs.c.state, _jobs.c.attempt).where(_jobs.c.id == job_id)
+            ).first()
+            if row is None:
+                raise JobNotFound(job_id)
+            if row.state != JobState.COMPLETED.value:
+                raise EdgeRefused(job_id, row.state, "result")
+            text = connection.scalar(
+                sa.select(of.c.result).where(of.c.job == job_id, of.c.attempt == row.attempt)
+            )
+        return None if text is None else json.loads(text)
+
+    def _jobs(self, query: sa.Select[Any]) -> list[Job]:
+        with self._store.read() as connection:
+            rows = connection.execute(query).all()
+            ids = [row.id for row in rows]
+            parameters = _by_job(connection, tables.job_parameters, ids)
+            cancels = _by_attempt(connection, tables.job_cancels, rows)
+            outcomes = _by_attempt(connection, tables.job_outcomes, rows)
+            parked = [row for row in rows if row.state == JobState.PARKED.value]
+            parks = _by_attempt(connection, tables.job_parks, parked, tables.job_parks.c.number)
+            tasks = _latest_rounds(
+                connection, [row for row in rows if JobState(row.state) not in FINAL_STATES]
+            )
+        return [
+            _job(
+                row,
+                parameters[row.id],
+                cancels.get((row.id, row.attempt)),
+                outcomes.get((row.id, row.attempt)),
+                parks.get((row.id, row.attempt)),
+                tasks.get((row.id, row.attempt), []),
+            )
+            for row in rows
+        ]
+
+
+def _job(
+    row: sa.Row[Any],
+    stored: sa.Row[Any],
+    cancel: sa.Row[Any] | None,
+    outcome: sa.Row[Any] | None,
+    park: sa.Row[Any] | None,
+    tasks: list[sa.Row[Any]],
+) -> Job:
+    state = JobState(row.state)
+    phase = phase_of(
+        state,
+        cancel_requested=row.cancel_requested_at is not None,
+        due=row.due_at <= clock.wall(),
+        undoing=bool(row.undoing),
+    )
+    return Job(
+        id=row.id,
+        flow=row.flow,
+        version=row.version,
+        state=state.value,
+        phase=str(phase),
+        attempt=row.attempt,
+        priority=row.priority,
+        labels=json.loads(stored.labels),
+        params=json.loads(stored.parameters),
+        progress=_progress(state, row.tasks_total, tasks),
+        undo=row.undo,
+        error=outcome.error if outcome else _failure(tasks, "error"),
+        error_task=outcome.error_task if outcome else _failure(tasks, "task"),
+        park_reason=park.reason if park else None,
+        tasks_total=row.tasks_total,
+        tasks_done=row.tasks_done,
+        tasks_undone=row.tasks_undone,
+        current=[task.task for task in tasks if state is JobState.RUNNING and _runs(task)],
+        owner=row.owner if state is JobState.RUNNING else None,
+        created_at=row.created_at,
+        due_at=row.due_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        cancel=_record(CancelRequest, cancel) if cancel else None,
+    )
+
+
+def _progress(state: JobState, total: int, tasks: list[sa.Row[Any]]) -> float:
+    if state is JobState.COMPLETED:
+        return 1.0
+    if state in FINAL_STATES or not total:
+        return 0.0
+    standing = sum(_standing(task) for task in tasks if task.undo_ended_at is None)
+    return min(1.0, round(standing / total, 4))
+
+
+def _standing(task: sa.Row[Any]) -> float:
+    return 1.0 if task.how == "returned" else float(task.fraction or 0.0)
+
+
+def _failure(tasks: list[sa.Row[Any]], column: str) -> str | None:
+    failed = [task for task in tasks if task.how == "raised"]
+    return getattr(failed[0], column) if failed else None
+
+
+def _runs(task: sa.Row[Any]) -> bool:
+    if task.undo_begun_at is not None:
+        return task.undo_ended_at is None
+    return task.ended_at is None
+
+
+def _in_phase(word: str) -> sa.ColumnElement[bool]:
+    """The condition for a word that is a state or a phase; the mirror of `phase_of`."""
+    state, requested = _jobs.c.state, _jobs.c.cancel_requested_at.is_not(None)
+    active = state.in_([s for s in _UNENDED if s != JobState.PARKED.value])
+    if word == CANCELLING:
+        return sa.and_(active, requested)
+    if word == SCHEDULED:
+        return sa.and_(state == JobState.PENDING.value, ~requested, _jobs.c.due_at > clock.wall())
+    if word == REVERTING:
+        return sa.and_(state == JobState.RUNNING.value, ~requested, _jobs.c.undoing == 1)
+    return state == word
+
+
+def _by_job(connection: sa.Connection, table: sa.Table, ids: list[str]) -> dict[str, sa.Row[Any]]:
+    if not ids:
+        return {}
+    return {row.job: row for row in connection.execute(sa.select(table).where(table.c.job.in_(ids)))}
+
+
+def _by_attempt(
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: Iterable[sa.Row[Any]],
+    order: sa.Column[Any] | None = None,
+) -> dict[tuple[str, int], sa.Row[Any]]:
+    """The table's row of each job and attempt; the last in `order` where there are several."""
+    ids = [row.id for row in rows]
+    if not ids:
+        return {}
+    query = sa.select(table).where(table.c.job.in_(ids))
+    if order is not None:
+        query = query.order_by(order)
+    return {(row.job, row.attempt): row for row in connection.execute(query)}
+
+
+def _latest_rounds(
+    connection: sa.Connection, rows: list[sa.Row[Any]]
+) -> dict[tuple[str, int], list[sa.Row[Any]]]:
+    """Of each job's present attempt the last round of each task, in order of beginning."""
+    if not rows:
+        return {}
+    attempts = {row.id: row.attempt for row in rows}
+    query = sa.select(_tasks).where(_tasks.c.job.in_(attempts)).order_by(_tasks.c.job, _tasks.c.position)
+    latest: dict[tuple[str, str], sa.Row[Any]] = {}
+    for row in connection.execute(query):
+        if row.attempt == attempts[row.job]:
+            latest[row.job, row.task] = row
+    grouped: dict[tuple[str, int], list[sa.Row[Any]]] = defaultdict(list)
+    for row in latest.values():
+        grouped[row.job, row.attempt].append(row)
+    return grouped
+
+
+def _record(kind: type[Any], row: sa.Row[Any], **decoded: Any) -> Any:
+    """A record of the columns that it names; the others are of no interest to it."""
+    values = {name: getattr(row, name) for name in kind.__dataclass_fields__ if name not in decoded}
+    return kind(**values, **decoded)

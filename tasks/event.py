@@ -1,0 +1,135 @@
+"""The cancel event: all that a task sees of a cancel request."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["CancelEvent", "Cancelled"]
+
+
+class Cancelled(Exception):
+    """Raised inside a task when its job is being cancelled.
+
+    It is an ``Exception`` on purpose, unlike in trio or asyncio: TaskFlow turns only an
+    ``Exception`` into a failure it reverts from; anything else leaves the flow half done with
+    no undo. Leaving a task it means: the effect did not happen, or the task's revert undoes it.
+
+    Args:
+        reason: the words of whoever asked.
+        source: who asked in kind: ``user``, ``deadline`` or ``parent``.
+        kept: at most one value, the result of an ``execute()`` that had returned before the
+            request was seen. It travels in ``args``, which TaskFlow persists with a failure, so
+            a stock engine's undo can still be given it.
+    """
+
+    def __init__(self, reason: str = "", source: str = "user", *kept: Any) -> None:
+        super().__init__(reason, source, *kept)
+        self.reason = reason
+        self.source = source
+
+    @property
+    def returned(self) -> bool:
+        """Whether ``execute()`` had returned; its result is then in `result`."""
+        return len(self.args) > 2
+
+    @property
+    def result(self) -> Any:
+        return self.args[2] if self.returned else None
+
+    def __str__(self) -> str:
+        # The kept result stays out of logs: it may be large, and it is not ours to show.
+        return f"cancelled: {self.reason}" if self.reason else "cancelled"
+
+
+class CancelEvent:
+    """One for each run of a job: unset, then set for good.
+
+    A level, not a pulse: code that swallows one `Cancelled` meets the next checkpoint. Safe to
+    use from any thread. `reason` and `source` do not change once set.
+    """
+
+    def __init__(self) -> None:
+        self._flag = threading.Event()
+        self._lock = threading.Lock()  # guards the three fields below until the flag is set
+        self._reason = ""
+        self._source = ""
+        self._callbacks: list[Callable[[CancelEvent], None]] = []
+        self._shields = threading.local()
+
+    @property
+    def requested(self) -> bool:
+        """Whether a cancel was requested, shielded or not."""
+        return self._flag.is_set()
+
+    @property
+    def reason(self) -> str:
+        return self._reason
+
+    @property
+    def source(self) -> str:
+        return self._source
+
+    @property
+    def shielded(self) -> bool:
+        """Whether the calling thread is inside `shield()`."""
+        return getattr(self._shields, "depth", 0) > 0
+
+    def set(self, reason: str = "", source: str = "user") -> bool:
+        """Request the cancel. Returns whether this call was the first; later ones change nothing.
+
+        Callbacks run in the calling thread before it returns.
+        """
+        with self._lock:
+            if self._flag.is_set():
+                return False
+            self._reason, self._source = reason, source
+            callbacks, self._callbacks = self._callbacks, []
+            self._flag.set()
+        for callback in callbacks:
+            callback(self)
+        return True
+
+    def check(self) -> None:
+        """Raise `Cancelled` when a cancel was requested and the calling thread is not shielded."""
+        if self._flag.is_set() and not self.shielded:
+            raise Cancelled(self._reason, self._source)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until a cancel is requested, at most `seconds`; returns whether it is to be heeded.
+
+        In a shield nothing is delivered: it waits the whole time and returns False.
+        """
+        if self.shielded:
+            threading.Event().wait(seconds)
+            return False
+        return self._flag.wait(seconds)
+
+    @contextlib.contextmanager
+    def shield(self) -> Iterator[None]:
+        """A stretch of the calling thread in which nothing is delivered. May be nested."""
+        self._shields.depth = getattr(self._shields, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._shields.depth -= 1
+
+    def add_callback(self, callback: Callable[[CancelEvent], None]) -> None:
+        """Call `callback(event)` once when the cancel is requested; now, when it already was."""
+        with self._lock:
+            if not self._flag.is_set():
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    def child(self) -> CancelEvent:
+        """An event that is set with this one and may be set alone, as a task's time limit is."""
+        event = CancelEvent()
+
+        def pass_on(parent: CancelEvent) -> None:
+            event.set(parent.reason, parent.source)
+
+        self.add_callback(pass_on)
+        return event

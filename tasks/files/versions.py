@@ -1,0 +1,140 @@
+"""The published versions of a destination, and the link that says which one is current.
+
+    destination/versions/<version>/             one folder for each publication
+    destination/versions/<version>/.previous    a link with the words of `current` before it, if there was one
+    destination/current -> versions/<version>
+
+`.previous` is both the record of what to go back to and, when it is renamed over `current`, the way back:
+the undo needs no room on the disk and is one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+
+from ebbtide.tasks.files.errors import FolderUnusable
+from ebbtide.tasks.files.staging import remove_file, sync_folder
+
+__all__ = ["Versions"]
+
+_RETRY_SECONDS = 0.02
+
+
+class Versions:
+    """The versions of one destination. Every method may be repeated after a crash in the middle of it."""
+
+    def __init__(self, destination: str) -> None:
+        self.destination = destination
+        self.folder = os.path.join(destination, "versions")
+        self.current = os.path.join(destination, "current")
+
+    def path(self, version: str) -> str:
+        return os.path.join(self.folder, version)
+
+    def refuse_foreign(self) -> None:
+        """Raise `FolderUnusable` when something else than ours has the name of the link or of the folder."""
+        advice = "move it away, or name another destination"
+        if os.path.lexists(self.current) and not os.path.islink(self.current):
+            raise FolderUnusable(self.destination, "has a `current` that is no link", advice)
+        if os.path.lexists(self.folder) and (os.path.islink(self.folder) or not os.path.isdir(self.folder)):
+            raise FolderUnusable(self.destination, "has a `versions` that is no folder", advice)
+
+    @contextlib.contextmanager
+    def locked(self, wait: Callable[[float], None]) -> Iterator[None]:
+        """Keep other jobs from switching this destination; calls `wait(seconds)` while one of them does."""
+        folder = os.open(self.destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            while not _try_lock(folder):
+                wait(_RETRY_SECONDS)
+            yield
+        finally:
+            os.close(folder)
+
+    def publish(self, version: str, made: str, link: str) -> str | None:
+        """Move the folder `made` here and let `current` point to it; returns the words of the link before.
+
+        Call it locked. `link` is a free name on the same disk for the new link until it is renamed.
+        """
+        here, words = self.path(version), _words(version)
+        if not os.path.lexists(here):
+            os.rename(made, here)
+            sync_folder(self.folder)
+        before = _read_link(self.current)
+        if before == words or self._followers(words):
+            return _read_link(_previous(here))  # switched already, before a crash; others may have followed
+        _replace_link(_previous(here), before)
+        sync_folder(here)
+        remove_file(link)
+        os.symlink(words, link)
+        os.replace(link, self.current)
+        sync_folder(self.destination)
+        return before
+
+    def withdraw(self, version: str, back: str) -> None:
+        """Undo `publish`: `current` says what it said before, and the version's folder is moved to `back`.
+
+        Call it locked. Where another version was published on top, `current` stays and that one's
+        `.previous` takes over what this one's said: as if this version had never been.
+        """
+        here, words = self.path(version), _words(version)
+        if not os.path.isdir(here):
+            return
+        before = _previous(here)
+        for follower in self._followers(words):
+            _replace_link(follower, _read_link(before))
+        if _read_link(self.current) == words:
+            if os.path.islink(before):
+                os.replace(before, self.current)
+            else:
+                remove_file(self.current)
+        sync_folder(self.destination)
+        os.rename(here, back)
+
+    def _followers(self, words: str) -> list[str]:
+        """The `.previous` links that say `words`: at most one, of the version published next."""
+        links = (_previous(self.path(name)) for name in os.listdir(self.folder))
+        return [link for link in links if _read_link(link) == words]
+
+
+def _words(version: str) -> str:
+    return f"versions/{version}"
+
+
+def _previous(folder: str) -> str:
+    return os.path.join(folder, ".previous")
+
+
+def _read_link(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+            return None
+        raise
+
+
+def _replace_link(path: str, words: str | None) -> None:
+    """Let the link `path` say `words`, in one step; None removes it."""
+    if words is None:
+        remove_file(path)
+        return
+    new = f"{path}-new"
+    remove_file(new)  # of a run that died here
+    os.symlink(words, new)
+    os.replace(new, path)
+
+
+def _try_lock(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Some network file systems lock no folders. The lock only orders jobs that switch one
+        # destination in the same instant; each switch is atomic without it.
+        return True
+    return True

@@ -1,0 +1,152 @@
+"""How execute() and revert() of a CancelableTask are wrapped when its class is created."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.tasks import payload
+from ebbtide.tasks.event import Cancelled
+from ebbtide.tasks.run import How
+
+if TYPE_CHECKING:
+    from ebbtide.tasks.base import CancelableTask
+
+__all__ = ["TaskExited", "describe", "is_wrapped", "wrap_class"]
+
+_MARK = "__ebbtide_wrapped__"
+
+
+class TaskExited(RuntimeError):
+    """A task raised something that is no Exception, such as SystemExit.
+
+    TaskFlow reverts only from an Exception; so the exit of one task becomes that task's failure.
+    """
+
+
+def describe(error: BaseException) -> str:
+    """One line for an error, as people read it in `show`: its type and its text."""
+    text = " ".join(str(error).split())[:1000]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def is_wrapped(function: object) -> bool:
+    return hasattr(function, _MARK)
+
+
+def wrap_class(cls: type[CancelableTask]) -> None:
+    """Wrap `cls.execute` and `cls.revert` as the class resolves them, unless they are wrapped already.
+
+    They are resolved through the MRO: in ``class T(Mixin, CancelableTask)`` the body may come
+    from a mixin that knows nothing of us.
+
+    Raises:
+        TypeError: a body that cannot be run as a task, with what to do instead.
+    """
+    for verb, wrap in (("execute", _wrap_execute), ("revert", _wrap_revert)):
+        function = inspect.getattr_static(cls, verb)
+        if is_wrapped(function) or getattr(function, "__isabstractmethod__", False):
+            continue
+        _refuse_unrunnable(cls, verb, function)
+        setattr(cls, verb, wrap(function))
+
+
+def _refuse_unrunnable(cls: type, verb: str, function: object) -> None:
+    where = f"{cls.__module__}.{cls.__qualname__}.{verb}"
+    if not inspect.isfunction(function):
+        kind = type(function).__name__
+        raise TypeError(f"{where} is a {kind}: write it as a plain method, `def {verb}(self, ...)`")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{where} is async: a CancelableTask runs a plain `def {verb}(self, ...)`")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(f"{where} is a generator: return a result instead of yielding")
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].kind in (parameters[0].VAR_POSITIONAL, parameters[0].KEYWORD_ONLY):
+        raise TypeError(f"{where} takes no self: write it as a plain method, `def {verb}(self, ...)`")
+    for parameter in parameters[1:]:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise TypeError(
+                f"{where} has the positional-only parameter {parameter.name!r}: TaskFlow passes by name"
+            )
+
+
+def _wrap_execute(body: Callable[..., Any]) -> Callable[..., Any]:
+    # functools.wraps keeps TaskFlow's argument inspection right: it follows __wrapped__.
+    @functools.wraps(body)
+    def execute(self: CancelableTask, *args: Any, **kwargs: Any) -> Any:
+        if type(self).execute is not execute:
+            # Called through super(): the outermost wrapper has begun the task already.
+            return body(self, *args, **kwargs)
+        return _execute(self, body, args, kwargs)
+
+    setattr(execute, _MARK, True)
+    return execute
+
+
+def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    run = task.run
+    begun = run.begin(task.name)
+    task.interrupted, task.saved = begun.interrupted, begun.saved
+    try:
+        text = payload.encode(body(task, *args, **kwargs), f"the result of {task.name}")
+    except Cancelled as error:
+        run.stopped(task.name, How.CANCELLED, describe(error))
+        raise
+    except Exception as error:
+        run.stopped(task.name, How.RAISED, describe(error))
+        raise
+    except BaseException as error:
+        run.stopped(task.name, How.RAISED, describe(error))
+        raise TaskExited(f"{task.name} left with {describe(error)}") from error
+    run.returned(task.name, text)
+    result = payload.decode(text)
+    if run.event.requested:
+        run.delivered(task.name)
+        raise Cancelled(run.event.reason, run.event.source, result)
+    return result
+
+
+def _wrap_revert(body: Callable[..., Any]) -> Callable[..., Any]:
+    parameters = inspect.signature(body).parameters.values()
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+
+    @functools.wraps(body)
+    def revert(self: CancelableTask, *args: Any, **kwargs: Any) -> Any:
+        if type(self).revert is not revert:
+            return body(self, *args, **kwargs)
+        # TaskFlow always passes `result` and `flow_failures`; a body names only what it wants.
+        _revert(
+            self,
+            body,
+            {n: v for n, v in kwargs.items() if takes_any or n in names},
+            takes_any or "result" in names,
+        )
+        return None
+
+    setattr(revert, _MARK, True)
+    return revert
+
+
+def _revert(
+    task: CancelableTask, body: Callable[..., Any], kwargs: dict[str, Any], wants_result: bool
+) -> None:
+    run = task.run
+    undo = run.begin_undo(task.name)
+    if undo is None:
+        return
+    task.interrupted, task.saved = undo.interrupted, undo.saved
+    if wants_result:
+        kwargs["result"] = undo.result
+    try:
+        with run.event.shield():
+            body(task, **kwargs)
+    except Exception as error:
+        run.end_undo(task.name, describe(error))
+        raise
+    except BaseException as error:
+        run.end_undo(task.name, describe(error))
+        raise TaskExited(f"the undo of {task.name} left with {describe(error)}") from error
+    run.end_undo(task.name, None)

@@ -1,0 +1,399 @@
+"""Each verb on a real store, without a conductor: answers, exit codes, one line for a user's mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ebbtide.cli import command
+from ebbtide.cli.exits import Exit
+from ebbtide.jobs import Poster
+
+FLOWS = '''
+from taskflow.patterns import linear_flow
+from ebbtide.flows import flow
+from ebbtide.tasks import task
+
+@task(provides="total")
+def add(a, b):
+    return a + b
+
+@flow("cli-add", returns="total")
+def add_two(a: int, b: int = 2, note: str = ""):
+    """Add two numbers."""
+    return linear_flow.Flow("cli-add").add(add())
+'''
+MODULE = "flows_of_the_command_line_tests"
+
+
+@pytest.fixture(scope="session")
+def folder_of_flows(tmp_path_factory) -> Path:
+    """One folder for all tests: flows are registered once in a process."""
+    folder = tmp_path_factory.mktemp("flows")
+    (folder / f"{MODULE}.py").write_text(FLOWS)
+    return folder
+
+
+@pytest.fixture
+def run(database, folder_of_flows, monkeypatch):
+    """Run the command on this test's store; the result has exit_code, stdout and stderr."""
+    monkeypatch.chdir(folder_of_flows)
+    for name in [name for name in os.environ if name.startswith("EBBTIDE_")]:
+        monkeypatch.delenv(name)
+
+    def call(*words, stdin=None):
+        result = CliRunner().invoke(
+            command,
+            ["--database", database, "--flow-module", MODULE, *words],
+            input=stdin,
+            catch_exceptions=False,
+        )
+        assert "Traceback" not in result.output
+        return result
+
+    return call
+
+
+@pytest.fixture
+def posted(run) -> str:
+    """The id of a job that nobody has claimed."""
+    return run("post", "cli-add", "-p", "a=1").stdout.strip()
+
+
+@pytest.fixture
+def refused(run):
+    """Run a command that fails: one line on stderr, nothing on stdout. Returns exit code and line."""
+
+    def call(*words, stdin=None):
+        result = run(*words, stdin=stdin)
+        lines = result.stderr.splitlines()
+        assert result.stdout == ""
+        assert len(lines) == 1 and lines[0].startswith("ebbtide: "), result.stderr
+        return result.exit_code, lines[0]
+
+    return call
+
+
+def test_post_prints_the_id_alone(run):
+    result = run("post", "cli-add", "-p", "a=1", "--label", "team=red", "--priority", "5")
+
+    shown = json.loads(run("show", result.stdout.strip(), "--json").stdout)
+    assert result.exit_code == Exit.DONE and result.stderr == ""
+    assert shown["params"] == {"a": 1, "b": 2, "note": ""}
+    assert shown["labels"] == {"team": "red"} and shown["priority"] == 5
+    assert shown["state"] == "pending"
+
+
+def test_post_as_json_prints_the_job(run):
+    job = json.loads(run("--json", "post", "cli-add", "-p", "a=1").stdout)
+
+    assert {"id", "flow", "state", "phase", "attempt", "progress", "error"} <= set(job)
+
+
+def test_parameters_of_the_call_win_over_those_of_the_file(run, tmp_path):
+    file = tmp_path / "params.json"
+    file.write_text('{"a": 1, "b": 7, "note": "12"}')
+
+    job = json.loads(run("--json", "post", "cli-add", "--params-file", str(file), "-p", "b=3").stdout)
+
+    assert job["params"] == {"a": 1, "b": 3, "note": "12"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1]", "a JSON object is wanted"),
+        ("{", "not JSON"),
+        ("\udcff", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_parameter_file_that_is_no_object_is_refused(refused, tmp_path, text, said):
+    file = tmp_path / "params.json"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+    code, line = refused("post", "cli-add", "--params-file", str(file))
+
+    assert code == Exit.USAGE and said in line
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["post", "cli-add"], Exit.USAGE, "a: missing"),
+        (["post", "cli-add", "-p", "a=1", "-p", "c=2"], Exit.USAGE, "c: unknown parameter"),
+        (["post", "cli-add", "-p", "a=one"], Exit.USAGE, "a: should be"),
+        (["post", "cli-add", "-p", "a"], Exit.USAGE, "-p wants name=value"),
+        (["post", "cli-add", "-p", "a=1", "-p", "a=2"], Exit.USAGE, "a is given twice"),
+        (["post", "cli-add", "-p", "a=1", "--label", "x"], Exit.USAGE, "--label wants name=value"),
+        (["post", "cli-add", "-p", "a=1", "--delay", "nan"], Exit.USAGE, "--delay"),
+        (["post", "cli-add", "-p", "a=1", "--delay", "-1"], Exit.USAGE, "--delay"),
+        (["post", "cli-ad"], Exit.UNKNOWN, "did you mean cli-add?"),
+        (["post", "cli-add@9"], Exit.UNKNOWN, "cli-add@9"),
+        (["post", "os.system"], Exit.UNKNOWN, "os.system"),
+        (["post"], Exit.USAGE, "FLOW"),
+        (["show"], Exit.USAGE, "JOB"),
+        (["ls", "--state", "abandoned"], Exit.USAGE, "abandoned"),
+        (["ls", "--limit", "0"], Exit.USAGE, "limit"),
+        (["flows", "nothing"], Exit.UNKNOWN, "nothing"),
+        (["no-such-verb"], Exit.USAGE, "no-such-verb"),
+        (["ls", "--no-such-option"], Exit.USAGE, "see `ebbtide ls --help`"),
+        (["--config", "/nowhere.conf", "ls"], Exit.USAGE, "/nowhere.conf"),
+        (["--database", "mysql://jobs", "ls"], Exit.USAGE, "mysql"),
+        (["--flow-module", "no_such_module_here", "flows"], Exit.USAGE, "no_such_module_here"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_a_wrong_call_is_answered_in_one_line(refused, words, code, said):
+    answered, line = refused(*words)
+
+    assert (answered, said in line) == (code, True), line
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    ["../../etc/passwd", "' OR 1=1 --", "%", "zz", "", "\x1b[2J", "7" * 10_000, "00000000-0000", "💥"],
+)
+@pytest.mark.parametrize("verb", ["show", "logs", "result", "watch", "cancel", "retry", "delete"])
+def test_an_id_of_no_job_is_unknown_whatever_it_looks_like(refused, posted, verb, job_id):
+    code, line = refused(verb, job_id)
+
+    assert code == Exit.UNKNOWN
+    assert line.isprintable() and len(line) < 300
+
+
+def test_a_unique_prefix_is_as_good_as_the_id(run, posted):
+    assert json.loads(run("show", posted[:8], "--json").stdout)["id"] == posted
+
+
+def test_a_prefix_of_several_jobs_is_refused_with_their_names(refused, run):
+    # More jobs than there are first characters: two of them share one.
+    ids = [run("post", "cli-add", "-p", "a=1").stdout.strip() for _ in range(17)]
+    first = max("0123456789abcdef", key=lambda digit: sum(job_id[0] == digit for job_id in ids))
+
+    code, line = refused("show", first)
+
+    assert code == Exit.USAGE and "more than one job" in line
+
+
+def test_a_repeated_cancel_is_done_and_names_the_first_reason(run, posted):
+    first = run("cancel", posted, "--reason", "too slow")
+    second = run("cancel", posted, "--reason", "other")
+
+    assert (first.exit_code, second.exit_code) == (Exit.DONE, Exit.DONE)
+    assert first.stdout == f"{posted}  accepted  cancelled, nothing had begun\n"
+    assert (
+        "already requested" in second.stdout and "too slow" in second.stdout and "other" not in second.stdout
+    )
+
+
+def test_each_of_several_jobs_is_answered_and_the_worst_is_the_exit_code(run, posted):
+    result = run("cancel", "ffffffff", posted)
+
+    assert result.exit_code == Exit.UNKNOWN
+    assert "ffffffff is not known" in result.stderr
+    assert result.stdout.startswith(f"{posted}  accepted")
+
+
+def test_answers_as_json_are_a_line_for_each_job(run, posted):
+    lines = [json.loads(line) for line in run("--json", "cancel", posted, "zz").stdout.splitlines()]
+
+    assert [(line["id"], line["answer"]) for line in lines] == [(posted, "accepted"), ("zz", "unknown")]
+    assert lines[0]["state"] == "cancelled" and lines[0]["cancel"]["reason"] == ""
+    assert "not known" in lines[1]["message"]
+
+
+def test_ids_may_come_from_stdin(run, posted):
+    other = run("post", "cli-add", "-p", "a=2").stdout.strip()
+
+    result = run("cancel", "-", "--json", stdin=f"{posted}\n\n  {other}\n")
+
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [posted, other]
+
+
+def test_cancel_with_wait_is_done_when_it_ended_cancelled(run, posted):
+    result = run("cancel", posted, "--wait")
+
+    assert result.exit_code == Exit.DONE
+    assert result.stdout == f"{posted}  accepted  cancelled, nothing had begun\n"
+
+
+def test_a_cancelled_job_is_retried_under_its_id(run, posted):
+    run("cancel", posted)
+
+    result = run("retry", posted)
+
+    assert result.stdout == f"{posted}  pending  attempt 2\n"
+
+
+@pytest.mark.parametrize("verb", ["retry", "result"])
+def test_what_a_pending_job_does_not_allow_is_refused(refused, posted, verb):
+    code, line = refused(verb, posted)
+
+    assert code == Exit.NOT_ALLOWED and "pending" in line
+
+
+def test_a_deleted_job_is_unknown(run, refused, posted):
+    run("cancel", posted)
+
+    assert run("delete", posted).stdout == f"{posted}  deleted\n"
+    assert refused("show", posted)[0] == Exit.UNKNOWN
+
+
+def test_ls_filters(run, posted):
+    run("post", "cli-add", "-p", "a=2", "--label", "team=red")
+    run("cancel", posted)
+
+    def listed(*words):
+        return [job["id"] for job in json.loads(run("ls", "--json", *words).stdout)]
+
+    assert listed("--state", "cancelled") == [posted]
+    assert len(listed()) == 2 and len(listed("--limit", "1")) == 1
+    assert posted not in listed("--label", "team=red") != []
+    assert listed("--flow", "other") == []
+
+
+def test_an_empty_list_is_an_array_or_a_word_on_stderr(run):
+    assert json.loads(run("ls", "--json").stdout) == []
+    assert run("ls").stdout == "" and "no job" in run("ls").stderr
+
+
+def test_flows_are_listed_with_their_parameters(run):
+    text = run("flows", "cli-add").stdout
+    (definition,) = json.loads(run("flows", "cli-add", "--json").stdout)
+
+    assert "cli-add@1  Add two numbers." in text and "(required)" in text
+    assert definition["name"] == "cli-add" and definition["parameters"]["required"] == ["a"]
+
+
+def test_the_schema_is_told(run):
+    empty = json.loads(run("db", "check", "--json").stdout)
+    upgraded = json.loads(run("db", "upgrade", "--json").stdout)
+
+    assert (empty["state"], upgraded["state"]) == ("empty", "current")
+    assert run("db", "check").exit_code == Exit.DONE
+
+
+def test_two_megabytes_of_parameter_are_too_much(refused, tmp_path):
+    file = tmp_path / "params.json"
+    file.write_text(json.dumps({"a": 1, "note": "x" * 2_000_000}))
+
+    code, line = refused("post", "cli-add", "--params-file", str(file))
+
+    assert code == Exit.USAGE and "above the limit" in line and len(line) < 500
+
+
+@pytest.mark.parametrize(
+    "words", [("ls",), ("post", "cli-add", "-p", "a=1"), ("db", "check"), ("db", "upgrade")]
+)
+def test_a_text_file_is_no_store_and_stays_as_it_is(refused, tmp_path, words):
+    file = tmp_path / "notes.txt"
+    file.write_text("no database\n" * 500)
+
+    code, line = refused("--database", f"sqlite:///{file}", *words)
+
+    assert code == Exit.STORE and "notes.txt" in line
+    assert file.read_text() == "no database\n" * 500
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_is_not_reachable(refused):
+    code, line = refused("--database", "sqlite:////proc/ebbtide.db", "ls")
+
+    assert code == Exit.STORE and "/proc" in line
+
+
+def test_a_newer_schema_is_refused(run, refused, database):
+    import sqlite3
+
+    run("ls")
+    with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE ebbtide_alembic_version SET version_num = '9999'")
+    connection.close()
+
+    assert refused("ls")[0] == Exit.STORE
+    result = run("db", "check")
+    assert result.exit_code == Exit.STORE and "newer" in result.stdout
+
+
+def test_ctrl_c_in_a_wait_says_that_the_job_goes_on(run, posted, monkeypatch):
+    def interrupted(self, job_id, timeout=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Poster, "wait", interrupted)
+
+    for words in (("watch", posted), ("watch", posted, "--json"), ("logs", "-f", posted)):
+        result = run(*words)
+        assert result.exit_code == Exit.INTERRUPTED
+        assert f"job {posted[:8]} goes on" in result.stderr
+
+
+def test_a_stdout_that_cannot_be_written_is_one_line(run, posted, database):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "ebbtide", "--database", database, "ls", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert ended.returncode == Exit.ENDED_BADLY
+    assert ended.stderr == "ebbtide: the output cannot be written: No space left on device\n"
+
+
+def test_a_reader_that_goes_away_is_no_error_to_speak_of(database):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as pipe:
+        ended = subprocess.run(
+            [sys.executable, "-m", "ebbtide", "--database", database, "ls", "--json"],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert (ended.returncode, ended.stderr) == (Exit.BROKEN_PIPE, "")
+
+
+def test_help_lists_every_verb_and_every_exit_code():
+    text = CliRunner().invoke(command, ["--help"]).stdout
+
+    assert all(f"\n  {name} " in text for name in command.commands)
+    assert all(f"\n    {int(code)} " in text for code in Exit if code is not Exit.BROKEN_PIPE)
+
+
+@pytest.mark.parametrize("name", sorted(command.commands))
+def test_every_verb_has_help_and_takes_the_shared_options(name):
+    text = CliRunner().invoke(command, [name, "--help"]).stdout
+
+    assert text.startswith("Usage: ")
+    assert name == "db" or all(
+        option in text for option in ("--json", "--database", "--config", "--flow-module")
+    )
+
+
+def test_help_and_version_load_nothing_heavy():
+    heavy = ("sqlalchemy", "taskflow", "rich", "pydantic", "oslo_config", "alembic")
+    program = (
+        "import sys\nfrom ebbtide.cli import command\n"
+        "for words in (['--help'], ['version'], ['post', '--help']):\n"
+        "    try: command.main(words)\n"
+        "    except SystemExit: pass\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_job_ids_are_completed_in_the_shell(run, posted, database):
+    environment = {"_EBBTIDE_COMPLETE": "bash_complete", "COMP_CWORD": "4"}
+    environment["COMP_WORDS"] = f"ebbtide --database {database} show {posted[:4]}"
+
+    result = CliRunner().invoke(command, [], env=environment, prog_name="ebbtide")
+
+    assert posted in result.stdout

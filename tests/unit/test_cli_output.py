@@ -1,0 +1,383 @@
+"""What the command line prints: inert in a terminal, whole in a pipe, in words that fit what happened."""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from click.testing import CliRunner
+
+from ebbtide.cli import command, output
+from ebbtide.cli.demo_acts import check_undo
+from ebbtide.cli.flows import type_words
+from ebbtide.cli.invocation import Invocation
+from ebbtide.cli.listing import STATE_WORDS, short_ids
+from ebbtide.cli.snapshot import Snapshot, ending, happenings
+from ebbtide.cli.view import cancel_line, job_view
+from ebbtide.cli.waiting import Teller
+from ebbtide.jobs import CancelRequest, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.states import PHASES
+
+NASTY = "\x1b[31mred\x1b[0m\r\n\u202eevil\x00\x9b [bold]loud[/bold] :smile:"
+
+
+def job(**changed) -> Job:
+    facts = {
+        "id": "7f3a0000-0000-4000-8000-000000000000",
+        "flow": "copy",
+        "version": 1,
+        "state": "running",
+        "phase": "running",
+        "attempt": 1,
+        "priority": 0,
+        "labels": {},
+        "params": {},
+        "progress": 0.5,
+        "undo": None,
+        "error": None,
+        "error_task": None,
+        "park_reason": None,
+        "tasks_total": 3,
+        "tasks_done": 1,
+        "tasks_undone": 0,
+        "current": [],
+        "owner": None,
+        "created_at": 1000.0,
+        "due_at": 1000.0,
+        "started_at": 1001.0,
+        "ended_at": None,
+    }
+    return Job(**{**facts, **changed})
+
+
+def task(name="scan", **changed) -> TaskRecord:
+    facts = {
+        "task": name,
+        "attempt": 1,
+        "round": 1,
+        "begun_at": 1001.0,
+        "ended_at": None,
+        "how": None,
+        "fraction": None,
+        "message": None,
+        "undo_begun_at": None,
+        "undo_ended_at": None,
+        "undo_tries": 0,
+        "error": None,
+    }
+    return TaskRecord(**{**facts, **changed})
+
+
+def entry(number=1, name="posted", at=1000.0, **changed) -> Entry:
+    facts = {"from_state": None, "to_state": "pending", "attempt": 1, "epoch": 0, "actor": "ada"}
+    return Entry(number=number, at=at, name=name, **{**facts, **changed})
+
+
+class OneJob:
+    """A poster that knows one job, as the readers of the command line use it."""
+
+    def __init__(self, shown, tasks=(), entries=(), lines=()):
+        self.shown, self._tasks, self._entries, self._lines = shown, list(tasks), list(entries), list(lines)
+
+    def show(self, job_id):
+        return self.shown
+
+    def list(self, **filters):
+        return [self.shown]
+
+    def tasks(self, job_id, attempt=None):
+        return self._tasks
+
+    def entries(self, job_id, after=0):
+        return [entry for entry in self._entries if entry.number > after]
+
+    def logs(self, job_id, after=0, limit=1000):
+        return [line for line in self._lines if line.number > after][:limit]
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """Run a command on a poster; returns what it prints on stdout."""
+
+    def run(poster, *words) -> str:
+        @contextmanager
+        def opened(self, registry=None) -> Iterator[OneJob]:
+            yield poster
+
+        monkeypatch.setattr(Invocation, "poster", opened)
+        result = CliRunner().invoke(command, list(words))
+        assert result.exit_code == 0, result.stderr
+        return result.stdout
+
+    return run
+
+
+def drawn(renderable) -> str:
+    console = output.console(io.StringIO())
+    with console.capture() as captured:
+        console.print(renderable)
+    return captured.get()
+
+
+def is_inert(text: str) -> bool:
+    return all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_what_a_terminal_obeys_is_escaped():
+    assert is_inert(output.plain(NASTY))
+    assert output.plain("\x1b[2J\u2066a\u200b\ud800") == "\\x1b[2J\\u2066a\\u200b\\ud800"
+
+
+def test_escaping_leaves_what_is_readable():
+    assert output.plain("Grüße, 世界 100 %") == "Grüße, 世界 100 %"
+
+
+def test_json_is_inert_and_exact(capsys):
+    output.emit_line({"name": NASTY})
+
+    printed = capsys.readouterr().out
+    assert is_inert(printed.rstrip("\n")) and printed.isascii()
+    assert json.loads(printed) == {"name": NASTY}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(-1, "0 ms"), (0.0124, "12 ms"), (1.5, "1.50 s"), (59.999, "1 min 00 s"), (3700, "1 h 01 min")],
+)
+def test_a_duration_is_told_in_the_unit_that_suits_it(seconds, told):
+    assert output.span(seconds) == told
+
+
+@pytest.mark.parametrize(("fraction", "told"), [(0, "0 %"), (0.29, "29 %"), (0.999, "99 %"), (1, "100 %")])
+def test_100_percent_is_said_of_what_is_done(fraction, told):
+    assert output.percent(fraction) == told
+
+
+def test_short_ids_are_as_long_as_it_takes_to_tell_them_apart():
+    ids = ["7f3a0000-1", "7f3a0000-2", "11111111-1"]
+
+    assert set(short_ids(ids).values()) == {"7f3a0000-1", "7f3a0000-2", "11111111-1"}
+    assert short_ids(["7f3a0000-1"]) == {"7f3a0000-1": "7f3a0000"}
+
+
+def test_ls_takes_every_word_for_a_state():
+    assert sorted(STATE_WORDS) == sorted(map(str, PHASES))
+
+
+def test_show_is_inert_whatever_users_and_tasks_say(printed):
+    nasty = job(
+        labels={"k": NASTY},
+        params={NASTY: NASTY},
+        error=NASTY,
+        error_task=NASTY,
+        current=[NASTY],
+        cancel=CancelRequest(NASTY, "user", NASTY, 1002.0),
+    )
+    poster = OneJob(
+        nasty, [task(NASTY, message=NASTY, error=NASTY)], [entry(actor=NASTY, detail={"reason": NASTY})]
+    )
+
+    text = printed(poster, "show", "7f")
+
+    assert is_inert(text)
+    assert "[bold]loud[/bold] :smile:" in text
+
+
+@pytest.mark.parametrize("verb", ["ls", "show", "logs", "watch"])
+def test_without_a_terminal_there_are_no_colours(printed, verb):
+    poster = OneJob(
+        job(state="completed", phase="completed"),
+        [task()],
+        [entry()],
+        [LogLine(1, 1.0, 1, "scan", "error", "x")],
+    )
+
+    assert "\x1b" not in printed(poster, verb, *([] if verb == "ls" else ["7f"]))
+
+
+def test_nothing_is_cut_in_a_pipe(printed):
+    failed = job(state="failed", phase="failed", error="e" * 110, labels={})
+
+    text = printed(OneJob(failed), "ls")
+
+    assert failed.id in text and "e" * 110 in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_show_names_the_failing_task_its_message_and_the_undo(printed):
+    failed = job(
+        state="failed",
+        phase="failed",
+        undo="complete",
+        error="no space left",
+        error_task="archive",
+        tasks_undone=2,
+    )
+    tasks = [
+        task("scan", how="returned", ended_at=1002.0, undo_begun_at=1004.0, undo_ended_at=1004.005),
+        task(
+            "archive",
+            how="raised",
+            ended_at=1003.0,
+            error="no space left",
+            undo_begun_at=1003.5,
+            undo_ended_at=1003.75,
+        ),
+    ]
+
+    text = printed(OneJob(failed, tasks, [entry()]), "show", "7f")
+
+    assert "archive: no space left" in text
+    assert "failed, everything undone" in text
+    assert "undone in 5 ms" in text and "undone in 250 ms" in text
+
+
+def test_show_as_json_is_a_job_with_tasks_and_history(printed):
+    text = printed(OneJob(job(), [task()], [entry()]), "--json", "show", "7f")
+
+    shown = json.loads(text)
+    assert shown["id"] == job().id and shown["progress"] == 0.5
+    assert [each["task"] for each in shown["tasks"]] == ["scan"]
+    assert [each["name"] for each in shown["history"]] == ["posted"]
+
+
+@pytest.mark.parametrize("words", [("--json", "ls"), ("ls", "--json")])
+def test_json_may_stand_before_and_after_the_verb(printed, words):
+    assert [each["id"] for each in json.loads(printed(OneJob(job()), *words))] == [job().id]
+
+
+def test_log_lines_keep_their_tabs_and_nothing_worse(printed):
+    lines = [LogLine(1, 1.0, 1, "scan", "stdout", "a\tb\x1b[2J"), LogLine(2, 2.0, 2, None, "error", "no")]
+
+    text = printed(OneJob(job(), lines=lines), "logs", "7f")
+
+    assert "scan  a\tb\\x1b[2J" in text
+    assert text.splitlines()[1] == "-- attempt 2 --"
+    assert text.endswith("-  error: no\n")
+
+
+def test_logs_as_json_are_an_array_and_lines_when_followed(printed):
+    ended = OneJob(
+        job(state="completed"),
+        lines=[LogLine(1, 1.0, 1, "scan", "stdout", "a"), LogLine(2, 2.0, 1, "scan", "stdout", "b")],
+    )
+
+    array = json.loads(printed(ended, "logs", "7f", "--json"))
+    lines = [json.loads(line) for line in printed(ended, "logs", "-f", "7f", "--json").splitlines()]
+
+    assert array == lines
+    assert [line["text"] for line in lines] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"state": "completed", "undo": "none"}, "completed"),
+        ({"state": "cancelled", "undo": "none"}, "cancelled, nothing had begun"),
+        ({"state": "cancelled", "undo": "complete"}, "cancelled, everything undone"),
+        (
+            {"state": "failed", "undo": "accepted", "error": "x", "error_task": "t"},
+            "failed, accepted as it is (t: x)",
+        ),
+        ({"state": "parked", "park_reason": "undo of t failed"}, "parked: undo of t failed"),
+    ],
+)
+def test_an_ending_says_what_became_of_the_work(facts, told):
+    assert ending(job(**facts)) == told
+
+
+def test_a_cancel_tells_each_step_in_time_since_the_request():
+    request = CancelRequest("slow", "user", "ada", 1000.0, 1000.004, 1000.012, 1000.2)
+
+    steps = cancel_line(Snapshot(job(cancel=request), ())).split(", ")
+
+    assert steps == [
+        "cancel requested by ada (slow)",
+        "forwarded after 4 ms",
+        "delivered after 12 ms",
+        "reverted after 200 ms",
+    ]
+
+
+def test_the_bar_of_an_undone_task_is_empty():
+    done = task("scan", how="returned", ended_at=1002.0, fraction=1.0)
+    undone = task("scan", how="returned", ended_at=1002.0, fraction=1.0, undo_begun_at=1.0, undo_ended_at=1.5)
+
+    before, after = (drawn(job_view(Snapshot(job(), (each,)), now=1010.0)) for each in (done, undone))
+
+    assert "100 %" in before and "done in 1.00 s" in before
+    assert "100 %" not in after and "undone in 500 ms" in after
+
+
+def test_a_view_of_many_tasks_fits_and_keeps_those_in_motion():
+    tasks = [task(f"t{n}", how="returned", ended_at=1002.0) for n in range(30)]
+    tasks[0] = task("first", fraction=0.5)
+
+    text = drawn(job_view(Snapshot(job(), tuple(tasks)), rows=5, now=1010.0))
+
+    assert "first" in text and "t29" in text and "t3 " not in text
+    assert "and 25 more" in text
+
+
+def test_what_happened_between_two_looks_is_told_once_and_in_order():
+    begun = task("scan")
+    undone = task("scan", how="cancelled", ended_at=1002.0, undo_begun_at=1003.0, undo_ended_at=1004.0)
+    cancel = entry(2, "cancel_requested", 1001.5, to_state=None, detail={"reason": "slow"})
+
+    first = happenings(None, Snapshot(job(), (begun,)), [entry()])
+    second = happenings(Snapshot(job(), (begun,)), Snapshot(job(), (undone,)), [cancel])
+
+    assert [each.text for each in first] == ["posted (attempt 1)", "scan begun"]
+    assert [each.text for each in second] == [
+        "cancel requested: slow",
+        "scan cancelled",
+        "scan is being undone",
+        "scan undone",
+    ]
+
+
+def test_a_teller_holds_back_what_may_have_a_predecessor_that_is_not_read_yet():
+    out = io.StringIO()
+    poster = OneJob(job(), entries=[entry(1, at=1000.0)])
+    now = iter([1000.5, 1001.5, 1002.5]).__next__
+    tell = Teller(poster, out, now=now)
+
+    tell(Snapshot(job(), ()))
+    told_first = out.getvalue()
+    tell(Snapshot(job(), (task(begun_at=1000.2),)))
+    told_then = out.getvalue()
+    tell(Snapshot(job(state="completed"), (task(begun_at=1000.2, how="returned", ended_at=1002.4),)))
+
+    assert told_first == ""
+    assert [line.split("  ")[1] for line in told_then.splitlines()] == ["posted (attempt 1)", "scan begun"]
+    assert out.getvalue().splitlines()[-1].endswith("scan returned")
+
+
+def test_an_undo_in_the_wrong_order_is_found():
+    early = task("scan", undo_begun_at=1.0, undo_ended_at=2.0)
+    late = task("archive-1", undo_begun_at=1.5, undo_ended_at=3.0)
+
+    complete, ordered = check_undo([early, late])
+
+    assert complete.holds and not ordered.holds
+    assert ordered.found == "scan before archive-1"
+    assert all(
+        check.holds for check in check_undo([task("scan", undo_begun_at=3.0, undo_ended_at=4.0), late])
+    )
+
+
+def test_a_task_that_is_not_undone_is_found():
+    complete, _ = check_undo([task("scan"), task("archive-1", undo_begun_at=1.5, undo_ended_at=3.0)])
+
+    assert not complete.holds and complete.found == "not undone: scan"
+
+
+def test_a_schema_is_told_in_a_few_words():
+    assert type_words({"anyOf": [{"type": "integer"}, {"type": "null"}]}, {}) == "integer or null"
+    assert (
+        type_words({"type": "array", "items": {"$ref": "#/$defs/X"}}, {"X": {"enum": ["a", "b"]}})
+        == 'list of "a" | "b"'
+    )
+    assert type_words({}, {}) == "any"
+    assert type_words(True, {}) == "any"
