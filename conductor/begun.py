@@ -173,6 +173,10 @@ class BegunTasks:
             if row.undo_ended_at is None
         ]
 
+    def positions(self) -> dict[str, int]:
+        """The order of beginning: task -> number from 1."""
+        return {row.task: row.position for row in self._rows.values()}
+
     def undone(self) -> list[str]:
         """The tasks that are undone, in order of their undo."""
         done = [row for row in self._rows.values() if row.undo_ended_at is not None]
@@ -199,7 +203,7 @@ class BegunTasks:
         }
 
     def take(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], set[str]]:
-        """What changed since the last call: rows to insert, rows to update, and the names that begin in them."""
+        """What changed since the last call: new rows, changed rows, and the tasks that begin in them."""
         new: list[dict[str, Any]] = []
         changed: list[dict[str, Any]] = []
         for task in self._dirty:

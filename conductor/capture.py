@@ -100,7 +100,7 @@ class _CaptureHandler(logging.Handler):
         buffer, task = target
         try:
             text = self.format(record)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # A record whose arguments do not fit its message must not fail the task that logged it.
             self.handleError(record)
             return

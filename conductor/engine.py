@@ -10,7 +10,7 @@ import contextlib
 import enum
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -36,6 +36,8 @@ __all__ = ["Engine", "Rest"]
 
 LOG = logging.getLogger(__name__)
 
+_ERROR = "ebbtide_error"
+
 
 class Rest(enum.Enum):
     """How an engine came to rest."""
@@ -60,7 +62,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         self._run = run
         self._journal = run.journal
         self.suspend_requested = threading.Event()
-        self.error: str | None = None  # why it was turned round, when no task is to blame
+        self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
         super().__init__(
             flow, detail, _Backend(run.journal), {"defer_reverts": True, "run": run, "pool": self._pool}
         )
@@ -73,7 +75,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         if self._compiled:
             return
         super().compile()
-        self._runtime._completer = _Completer(self._runtime)
+        self._runtime._completer = _Completer(self._runtime, self._newest_first)
         graph = self._compilation.execution_graph
         for node, data in graph.nodes(data=True):
             if data["kind"] == TASK:
@@ -118,26 +120,26 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             raised = self._iterate(backwards)
             if self._journal.lost is not None:
                 return Rest.LOST
+            if self.reverted:
+                return Rest.UNDONE
             if self._run.event.requested and not backwards:
                 continue
             state = self.storage.get_flow_state()
             if state == states.SUCCESS:
                 return Rest.FINISHED
-            if state == states.REVERTED:
-                return Rest.UNDONE
             if state == states.SUSPENDED and self.suspend_requested.is_set():
                 return Rest.SUSPENDED
             if backwards or self.storage.get_revert_failures():
                 return Rest.STUCK if self._journal.not_undone() else Rest.UNDONE
             # The engine itself failed, say for a result that lacks a name it should provide: nobody
             # has reverted anything yet.
-            self.error = describe(raised) if raised else "the engine stopped without a reason"
+            self._fail(describe(raised) if raised else "the engine stopped without a reason")
             self._turn_round()
             backwards = True
 
     def undo_all(self, error: str) -> Rest:
         """Undo a flow whose tasks have all finished, since its end could not be stored; `error` says why."""
-        self.error = error
+        self._fail(error)
         self._turn_round()
         self._iterate(backwards=True)
         if self._journal.lost is not None:
@@ -165,9 +167,14 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
                 asked = asked or stop or turn
         except StopIteration:
             return None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # How run_iter() ends whenever a task failed, also when all was reverted: the state tells which.
             return error
+
+    def _fail(self, error: str) -> None:
+        # Stored with the flow: a later holder that ends the undo still knows why it was begun.
+        self.error = error
+        self.storage.update_flow_metadata({_ERROR: error})
 
     def _turn_round(self) -> None:
         """Give every atom the intention REVERT, so that the next run goes backwards.
@@ -178,6 +185,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         """
         self.compile()
         self.prepare()
+        self._newest_first()
         for node, data in self._compilation.execution_graph.nodes(data=True):
             if data["kind"] not in (TASK, RETRY):
                 continue
@@ -185,6 +193,13 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
                 # Interrupted between two rounds: there is no way from RETRYING to REVERTING either.
                 self.storage.set_atom_state(node.name, states.SUCCESS)
             self.storage.set_atom_intention(node.name, states.REVERT)
+
+    def _newest_first(self) -> None:
+        """Let siblings that may be undone at the same time be handed to the pool newest first."""
+        positions = self._journal.positions()
+        for node, data in self._compilation.execution_graph.nodes(data=True):
+            if data["kind"] == TASK:
+                node.priority = positions.get(node.name, 0)
 
     def _change_state(self, state: str) -> None:
         if state == states.REVERTED and self._journal.not_undone():
@@ -194,10 +209,17 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
 
 
 class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflow is untyped
+    def __init__(self, runtime: Any, newest_first: Callable[[], None]) -> None:
+        super().__init__(runtime)
+        self._newest_first = newest_first
+
     def complete_failure(self, node: Any, outcome: str, reason: failure.Failure) -> bool:
         if outcome == taskflow_executor.REVERTED:
             # A failed undo holds its predecessors, and those alone: TaskFlow would stop all others.
             return False
+        if next(self._runtime.iterate_retries(), None) is None:
+            # With a retry controller the tasks may run again, in the order their author gave them.
+            self._newest_first()
         return bool(super().complete_failure(node, outcome, reason))
 
 
@@ -246,7 +268,7 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                     # It had returned: for TaskFlow it succeeded, and keeps its result for the undo.
                     result = cancelled.result
                 task.post_execute()
-            except Exception:
+            except Exception:  # noqa: BLE001  # whatever a task raises is its failure
                 result = failure.Failure()
         return (taskflow_executor.EXECUTED, result)
 
@@ -256,7 +278,7 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                 task.pre_revert()
                 result = task.revert(**arguments)
                 task.post_revert()
-            except Exception:
+            except Exception:  # noqa: BLE001  # as above
                 result = failure.Failure()
         return (taskflow_executor.REVERTED, result)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+import tenacity
 from taskflow import exceptions as taskflow_exceptions
 
 from ebbtide.conductor.engine import Engine, Rest
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
 from ebbtide.conductor.stored import StoredRun, load_run
-from ebbtide.errors import ClaimLost, FlowNotFound, UsageError
+from ebbtide.errors import ClaimLost, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.claims import Claim, park
@@ -26,7 +28,11 @@ from ebbtide.tasks.run import JobInfo
 
 __all__ = ["LOST", "Execution"]
 
+LOG = logging.getLogger(__name__)
+
 LOST = "lost"
+
+_T = TypeVar("_T")
 
 _jobs = tables.jobs
 _ENDINGS = {Rest.FINISHED: Ending.FINISHED, Rest.UNDONE: Ending.UNDONE, Rest.STUCK: Ending.STUCK}
@@ -74,17 +80,32 @@ class Execution:
             self._engine.suspend_requested.set()
 
     def run(self) -> str:
-        """Run the job; returns the name of the edge it left by, or `LOST`."""
+        """Run the job; returns the name of the edge it left by.
+
+        `LOST` when another holder has the job, or when the store stayed away: nothing of this run
+        goes on then, and what is stored tells the next one where to go on.
+        """
         try:
-            stored = load_run(self._store, self._claim)
+            stored = self._patiently(load_run, self._store, self._claim)
             try:
                 definition = self._registry.get(self._claim.flow, self._claim.version)
                 flow, values = definition.build(stored.parameters)
             except (UsageError, FlowNotFound) as error:
                 return self._park(str(error))
             return self._run(stored, definition, flow, values)
-        except ClaimLost:
+        except (ClaimLost, StoreUnavailable) as error:
+            LOG.warning("job.lost %s epoch=%d: %s", self._claim.job_id, self._claim.epoch, error)
             return LOST
+
+    def _patiently(self, call: Callable[..., _T], *args: Any) -> _T:
+        """The call, repeated while the store is away, for as long as this run may go on without it."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+            stop=tenacity.stop_after_delay(self._patience),
+            reraise=True,
+        )
+        return attempts(call, *args)
 
     def _run(self, stored: StoredRun, definition: FlowDefinition, flow: Any, values: dict[str, Any]) -> str:
         claim = self._claim
@@ -234,17 +255,21 @@ class Execution:
 
     def _park(self, reason: str) -> str:
         """Park a job that cannot be run as it is stored."""
+        self._patiently(self._write_unreadable, reason)
+        return "parked"
+
+    def _write_unreadable(self, reason: str) -> None:
+        claim = self._claim
         with self._store.write() as connection:
             park(
                 connection,
-                self._claim.job_id,
-                epoch=self._claim.epoch,
+                claim.job_id,
+                epoch=claim.epoch,
                 at=clock.wall(),
                 reason=reason,
                 task=None,
                 actor=self._actor,
             )
-        return "parked"
 
 
 def _result(engine: Engine, definition: FlowDefinition) -> str:

@@ -166,6 +166,11 @@ class Journal:
         with self._memory:
             return self._tasks.not_undone()
 
+    def positions(self) -> dict[str, int]:
+        """In which order the tasks began: the higher, the newer."""
+        with self._memory:
+            return self._tasks.positions()
+
     def summary(self) -> BegunTasks:
         """The begun tasks, for reading once the engine is at rest."""
         return self._tasks

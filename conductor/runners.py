@@ -28,7 +28,7 @@ _START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Ended:
-    """A run is over: by an edge, or, with `edge` None, by the death of its runner, of which nothing lives any more."""
+    """A run is over: by an edge; or, with `edge` None, its runner is dead and nothing of it lives."""
 
     claim: Claim
     edge: str | None
@@ -296,5 +296,5 @@ class ThreadRunners(Runners):
     def _drive(self, execution: Execution, claim: Claim) -> None:
         try:
             self._ended.put(Ended(claim, execution.run()))
-        except Exception as error:  # a fault of ours: the job is taken up again, and parks after three
+        except Exception as error:  # noqa: BLE001  # a fault of ours: taken up again, parks after three
             self._ended.put(Ended(claim, None, f"its run failed: {type(error).__name__}: {error}"))

@@ -67,6 +67,7 @@ class Conductor:
         self._suspended = False
         self._hurried = False
         self._waiting: list[Claim] = []  # claimed again after a runner's death, no idle runner yet
+        self._causes: dict[str, str] = {}  # how the runner of a job died that is to be taken up again
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None
 
@@ -94,14 +95,14 @@ class Conductor:
         def target() -> None:
             try:
                 self.run()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # `wait` raises it
                 self._raised = error
 
         self._thread = threading.Thread(target=target, name="ebbtide-conductor")
         self._thread.start()
 
     def stop(self) -> None:
-        """Begin to drain; a second call hurries. Returns at once; may be called before `start` and from any thread."""
+        """Begin to drain; a second call hurries. Returns at once; from any thread, also before `start`."""
         self._stops += 1
 
     def wait(self) -> None:
@@ -154,7 +155,7 @@ class Conductor:
         return ProcessRunners(settings.runners, options)
 
     def _loop(self, desk: _Desk) -> bool:
-        """Hear the runners, forward cancels, claim; True once drained or hurried, False when the lease is over."""
+        """Hear the runners, forward cancels, claim. True: drained or hurried. False: the lease is over."""
         held: dict[str, Claim] = {}
         next_sweep = 0.0
         while True:
@@ -175,7 +176,22 @@ class Conductor:
                 with self._store_may_be_away():
                     self._forward(desk)
                     if not self._stops:
+                        self._adopt(desk, held)
                         self._claim(desk, held)
+
+    def _adopt(self, desk: _Desk, held: dict[str, Claim]) -> None:
+        """Take up again what the ledger says is ours and nobody here runs.
+
+        Its runner died, its run gave the claim up while the store was away, or the answer to our
+        claim was lost: whichever, nothing of it lives here, and nobody else may take it.
+        """
+        running = held.keys() | {claim.job_id for claim in self._waiting}
+        for job_id, epoch in desk.claims.held().items():
+            if job_id not in running:
+                cause = self._causes.pop(job_id, "its run was not heard of again")
+                claim = desk.claims.reclaim(job_id, epoch, cause)
+                if claim is not None:
+                    self._waiting.append(claim)
 
     def _claim(self, desk: _Desk, held: dict[str, Claim]) -> None:
         while desk.runners.idle:
@@ -196,19 +212,14 @@ class Conductor:
                 LOG.info("job.cancel_forwarded %s", request.job_id)
 
     def _settle(self, desk: _Desk, held: dict[str, Claim], end: Ended) -> None:
-        """A run is over. Where its runner died, take the job up again: forwards, or backwards when it is cancelled."""
+        """A run is over. Where its runner died, `_adopt` takes the job up again."""
         job_id = end.claim.job_id
         held.pop(job_id, None)
         if end.edge is not None:
             LOG.info("job.%s %s attempt=%d", end.edge, job_id, end.claim.attempt)
             return
         LOG.warning("job.interrupted %s: %s", job_id, end.cause)
-        if self._stops:
-            return  # whoever takes the jobs of this conductor takes this one as well
-        with self._store_may_be_away():
-            claim = desk.claims.reclaim(job_id, end.claim.epoch, end.cause)
-            if claim is not None:
-                self._waiting.append(claim)
+        self._causes[job_id] = end.cause
 
     def _drain(self, runners: Runners) -> None:
         if not self._suspended:

@@ -42,9 +42,9 @@ def children(pid: int) -> list[int]:
     except FileNotFoundError:
         return []
     for thread in threads:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as listing:
-                found.update(int(child) for child in listing.read().split())
+        gone = contextlib.suppress(FileNotFoundError, ProcessLookupError)
+        with gone, open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as listing:
+            found.update(int(child) for child in listing.read().split())
     return [child for child in found if _alive(child)]
 
 

@@ -113,7 +113,7 @@ class Claims:
             )
 
     def claim(self, keys: Iterable[str]) -> Claim | None:
-        """Take up the next job of the flows `keys` (name@version): an orphaned one first, else the best pending one.
+        """Take up the next job of the flows `keys` (name@version): an orphan, else the best pending one.
 
         A job interrupted too often without progress is parked on the way and the next one tried.
         None when there is nothing to do, or when our own lease is over.
@@ -148,7 +148,7 @@ class Claims:
             )
 
     def reclaim(self, job_id: str, epoch: int, cause: str) -> Claim | None:
-        """Take up again a job of ours whose runner is proven dead. None: it ended, was lost, or is parked now."""
+        """Take up again a job of ours whose runner is proven dead. None: it ended, was lost, or is parked."""
         with self._store.write() as connection:
             row = connection.execute(
                 sa.select(_jobs).where(
@@ -159,6 +159,14 @@ class Claims:
                 )
             ).first()
             return None if row is None else self._take_over(connection, row, cause)
+
+    def held(self) -> dict[str, int]:
+        """The running jobs that the ledger says are ours, with their epochs."""
+        query = sa.select(_jobs.c.id, _jobs.c.epoch).where(
+            _jobs.c.owner == self.owner, _jobs.c.state == JobState.RUNNING.value
+        )
+        with self._store.read() as connection:
+            return {row.id: row.epoch for row in connection.execute(query)}
 
     def requests(self) -> list[Request]:
         """The cancel requests of running jobs of ours that were not forwarded yet."""
@@ -177,7 +185,7 @@ class Claims:
             return [Request(row.id, row.reason, row.source) for row in connection.execute(query)]
 
     def forwarded(self, job_id: str, at: float) -> None:
-        """Record that the request was handed to the run, `at` unix seconds. Recorded once; repeating is harmless."""
+        """Record that the request was handed to the run, `at` unix seconds. Repeating changes nothing."""
         cancels = tables.job_cancels
         with self._store.write() as connection:
             changed = connection.execute(
@@ -238,7 +246,7 @@ class Claims:
         except EdgeRefused:
             return None
         tasks = tables.job_tasks
-        # Who began and was not heard of again was interrupted: its runner is dead, or it would still hold the job.
+        # Who began and was not heard of again was interrupted: its runner is dead, or had to stop.
         connection.execute(
             sa.update(tasks)
             .where(tasks.c.job == job_id, tasks.c.attempt == row.attempt, tasks.c.ended_at.is_(None))

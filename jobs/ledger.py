@@ -205,7 +205,7 @@ class Ledger:
 
 
 def _locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
-    """The job's row, held against every other writer until the transaction ends (SQLite has one writer anyway)."""
+    """The job's row, held against every other writer until the transaction ends."""
     row = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id).with_for_update()).first()
     if row is None:
         raise JobNotFound(job_id)

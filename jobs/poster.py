@@ -249,7 +249,7 @@ def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
         for text in (key, value):
             if not isinstance(text, str) or not text or len(text) > MAX_LABEL or not text.isprintable():
                 raise UsageError(
-                    f"label {str(key)[:40]!r}: key and value are printable texts of 1 to {MAX_LABEL} characters"
+                    f"label {str(key)[:40]!r}: key and value are printable, of 1 to {MAX_LABEL} characters"
                 )
     return dict(labels)
 

@@ -3,7 +3,7 @@
 import json
 import os
 import stat
-import tarfile
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +15,10 @@ import pytest
 from taskflow import exceptions as taskflow_exceptions
 from taskflow import flow as taskflow_flow
 
+from ebbtide.errors import EbbtideError
 from ebbtide.flows.file_processing import file_processing
 from ebbtide.flows.registry import registered
-from ebbtide.tasks import CancelableTask, CancelEvent, JobInfo
+from ebbtide.tasks import CancelableTask, CancelEvent, Cancelled, JobInfo
 from ebbtide.tasks.run import DetachedRun
 
 with warnings.catch_warnings():
@@ -45,7 +46,7 @@ class WatchedRun(DetachedRun):
 
 
 class Walk:
-    """Runs the tasks of a flow one after the other and undoes them, without an engine: always the same steps."""
+    """Runs the tasks of a flow one after the other and undoes them: without an engine, always the same steps."""
 
     def __init__(self, run: WatchedRun, params: dict[str, Any]) -> None:
         definition = registered.get(FLOW)
@@ -54,15 +55,14 @@ class Walk:
         self.tasks = list(_tasks(flow))
         for task in self.tasks:
             task.bind(run)
+            if task.name in run.results:
+                self._keep(task, json.loads(run.results[task.name]))
 
     def forward(self, until: str | None = None) -> "Walk":
         """Execute the tasks that have not returned yet, up to and with `until`."""
         for task in self.tasks:
             if task.name not in self.run.results:
-                values = task.execute(**self._arguments(task.rebind))
-                self._keep(task, values)
-            else:
-                self._keep(task, json.loads(self.run.results[task.name]))
+                self._keep(task, task.execute(**self._arguments(task.rebind)))
             if task.name == until:
                 break
         return self
@@ -135,7 +135,7 @@ class Work:
                 engine.run()
             except taskflow_exceptions.WrappedFailure as error:
                 errors = [failure.exception for failure in error]
-            except Exception as error:
+            except (EbbtideError, Cancelled) as error:
                 errors = [error]
         state = engine.storage.get_flow_state()
         published = engine.storage.fetch("published") if state == "SUCCESS" else None
@@ -146,11 +146,12 @@ class Work:
         return found
 
     def unpack(self) -> Path:
-        """The published archives, unpacked in order by tarfile."""
+        """The published archives, unpacked in order by the tar program, which keeps times exactly."""
         target = self.folder / "unpacked"
+        target.mkdir()
         for entry in self.manifest()["archives"]:
-            with tarfile.open(self.destination / "current" / entry["name"]) as archive:
-                archive.extractall(target, filter="fully_trusted")
+            archive = self.destination / "current" / entry["name"]
+            subprocess.run(["tar", "xpzf", archive, "-C", target], check=True, stderr=subprocess.DEVNULL)
         return target
 
     def _params(self, params: dict[str, Any]) -> dict[str, Any]:

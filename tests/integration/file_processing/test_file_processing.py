@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,7 @@ def test_a_published_folder_unpacks_to_the_same_tree(work, snapshot):
     outcome = work.engine()
 
     assert outcome.state == "SUCCESS"
-    unpacked = snapshot(work.unpack())
-    times = {name: (*entry[:2], *entry[3:]) for name, entry in unpacked.items()}
-    assert times == {name: (*entry[:2], *entry[3:]) for name, entry in snapshot(work.source).items()}
+    assert snapshot(work.unpack()) == snapshot(work.source)
 
 
 def test_times_are_kept_to_the_nanosecond_in_manifest_and_archive(work):
@@ -39,16 +37,18 @@ def test_times_are_kept_to_the_nanosecond_in_manifest_and_archive(work):
     assert os.stat(work.unpack() / "before 1970").st_mtime == -1.5
 
 
-def test_the_tar_program_unpacks_the_archives(work, snapshot):
+def test_the_archives_are_read_by_the_standard_library_too(work):
     work.small_tree()
+    work.file("caf\udce9")
     work.engine()
 
-    target = work.folder / "by tar"
-    target.mkdir()
+    names: list[str] = []
     for entry in work.manifest()["archives"]:
-        subprocess.run(["tar", "xzf", work.destination / "current" / entry["name"], "-C", target], check=True)
+        with tarfile.open(work.destination / "current" / entry["name"]) as archive:
+            names += archive.getnames()
 
-    assert snapshot(target) == snapshot(work.source)
+    found = [path.relative_to(work.source).as_posix() for path in work.source.rglob("*")]
+    assert sorted(names) == sorted(found)
 
 
 def test_the_manifest_says_what_each_entry_is_and_where(work):

@@ -26,7 +26,7 @@ MEGABYTE = 1024 * 1024
 
 
 def fails_undone(work, snapshot, run=None, **params) -> BaseException:
-    """Run the flow, which is to fail and to leave everything as it was; the error of the task that failed first."""
+    """Run the flow, which is to fail and leave everything as it was; the error of the first task that failed."""
     before = snapshot(work.folder)
     outcome = work.engine(run, **params)
     assert outcome.state == "REVERTED"
@@ -64,8 +64,8 @@ def test_links_are_stored_as_links_and_never_followed(work, snapshot):
 
 def test_names_of_any_bytes_survive_and_the_manifest_stays_strict_json(work, snapshot):
     root = os.fsencode(work.source)
-    names = [b"caf\xe9", b"line\nbreak", b"tab\t", b"\xff\xfe", "日本.txt".encode(), b" spaces ", b"-rf", b"*", b"a" * 255]
-    for name in names:
+    odd = [b"caf\xe9", b"line\nbreak", b"tab\t", b"\xff\xfe", b" spaces ", b"-rf", b"*", b"a" * 255]
+    for name in [*odd, "日本.txt".encode()]:
         with open(os.path.join(root, name), "wb") as file:
             file.write(name)
     os.symlink(b"to \xe9", os.path.join(root, b"link \xe9"))
@@ -100,8 +100,7 @@ def test_sparse_empty_and_hard_linked_files_keep_their_content(work, snapshot):
     published = work.engine().published
 
     assert published["files"] == 4
-    unpacked, source = snapshot(work.unpack()), snapshot(work.source)
-    assert {name: entry[-1] for name, entry in unpacked.items()} == {name: entry[-1] for name, entry in source.items()}
+    assert snapshot(work.unpack()) == snapshot(work.source)
 
 
 def test_fifos_sockets_and_devices_are_skipped_and_listed(work, caplog):
@@ -255,7 +254,7 @@ def _shrink(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("reader", ["archive-1", "checksum-1"])
-def test_a_file_that_changes_while_it_is_read_fails_the_job_and_is_named(work, snapshot, reader, meddle, told):
+def test_a_file_that_changes_while_it_is_read_is_named(work, snapshot, reader, meddle, told):
     path = work.file("a log", b"0" * 3 * MEGABYTE)
     run = work.watched()
     run.on_report = lambda task, fraction: meddle(path) if task == reader and 0.3 < fraction < 0.5 else None
@@ -293,7 +292,7 @@ def test_a_change_that_no_time_betrays_is_found_by_comparing_the_archives(work, 
     path.write_text("after!\n")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    with pytest.raises(ArchiveDamaged, match=r"part-1.tar.gz .*: file is not what was read for its checksum|part-1"):
+    with pytest.raises(ArchiveDamaged, match="file is not what was read for its checksum"):
         walk.forward()
     walk.back()
 
@@ -314,7 +313,7 @@ def test_a_damaged_archive_is_not_published(work, snapshot, harm, place):
         content[position] ^= 0xFF
         archive.write_bytes(content)
 
-    with pytest.raises(ArchiveDamaged, match="part-1.tar.gz does not fit its manifest"):
+    with pytest.raises(ArchiveDamaged, match=r"part-1\.tar\.gz does not fit its manifest"):
         walk.forward()
     walk.back()
 

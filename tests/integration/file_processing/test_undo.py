@@ -1,12 +1,14 @@
 """Cancelled anywhere, failed anywhere, dead anywhere: the destination is as it was, or as it should be."""
 
+import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from ebbtide.tasks import Cancelled, CancelEvent
+from ebbtide.tasks import CancelEvent, Cancelled
 from ebbtide.tasks.wrapping import TaskExited
 
 CHANGES = ("mkdir", "rename", "replace", "symlink", "unlink", "rmdir", "fsync")
@@ -54,10 +56,12 @@ class Deaths:
             self.made += 1
             if self.made == self.at and not self.after:
                 raise Died
-            value = change(*args, **kwargs)
-            if self.made == self.at:
-                raise Died
-            return value
+            number = self.made
+            try:
+                return change(*args, **kwargs)
+            finally:
+                if number == self.at:
+                    raise Died
 
         return changed
 
@@ -82,7 +86,7 @@ def test_cancelled_at_any_checkpoint_the_destination_is_as_it_was(place, snapsho
     event = CancelAt(0)
     place.walk(place.watched(event=event)).forward().back()
     assert snapshot(place.folder) == before
-    assert event.looks > 100
+    assert event.looks > 50
 
     for look in range(1, event.looks + 1):
         walk = place.walk(place.watched(event=CancelAt(look)))
@@ -92,11 +96,12 @@ def test_cancelled_at_any_checkpoint_the_destination_is_as_it_was(place, snapsho
         assert snapshot(place.folder) == before, f"after a cancel at look {look} of {event.looks}"
 
 
-def _changes_of(monkeypatch, place, until: str | None = None) -> int:
+def _changes_of(monkeypatch, place) -> int:
     deaths = Deaths(0, after=False)
     with deaths.armed(monkeypatch):
-        walk = place.walk().forward(until)
+        walk = place.walk().forward()
     walk.back()
+    assert deaths.made > 20
     return deaths.made
 
 
@@ -107,23 +112,133 @@ def test_dead_anywhere_and_then_undone_the_destination_is_as_it_was(place, snaps
         run = place.watched()
         with Deaths(number, after=after).armed(monkeypatch), pytest.raises(TaskExited):
             place.walk(run).forward()
-        _another(place, run).back()
+        place.walk(run).back()
         assert snapshot(place.folder) == before, f"after death at change {number}"
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before a change", "after a change"])
 def test_dead_anywhere_and_taken_up_again_the_result_is_the_same(place, snapshot, monkeypatch, after):
     before = snapshot(place.folder)
-    place.walk().forward()
+    walk = place.walk().forward()
     wanted = _without_times(snapshot(place.destination))
-    place.walk(place.watched()).forward().back()
-    _remove_published(place, snapshot, before)
+    walk.back()
 
     for number in range(1, _changes_of(monkeypatch, place) + 1):
         run = place.watched()
         with Deaths(number, after=after).armed(monkeypatch), pytest.raises(TaskExited):
             place.walk(run).forward()
-        walk = _another(place, run).forward()
+        walk = place.walk(run).forward()
         assert _without_times(snapshot(place.destination)) == wanted, f"after death at change {number}"
         walk.back()
         assert snapshot(place.folder) == before, f"undone, after death at change {number}"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a change", "after a change"])
+def test_dead_anywhere_in_the_undo_the_next_one_finishes_it(place, snapshot, monkeypatch, after):
+    before = snapshot(place.folder)
+    number = 0
+    while True:
+        number += 1
+        run = place.watched()
+        walk = place.walk(run).forward()
+        deaths = Deaths(number, after=after)
+        with deaths.armed(monkeypatch):
+            try:
+                walk.back()
+            except TaskExited:
+                place.walk(run).back()
+        assert snapshot(place.folder) == before, f"after death at change {number} of the undo"
+        if deaths.made < number:
+            break
+    assert number > 10
+
+
+def test_undone_twice_is_undone_once(place, snapshot):
+    before = snapshot(place.folder)
+    run = place.watched()
+    walk = place.walk(run).forward()
+    begun = dict(run._begun)
+
+    walk.back()
+    run._begun.update(begun)  # as if that had never been recorded
+    walk.back()
+
+    assert snapshot(place.folder) == before
+
+
+def _without_times(found):
+    return {name: entry if len(entry) < 4 else (*entry[:2], entry[3]) for name, entry in found.items()}
+
+
+# Two jobs on one destination
+
+
+def test_an_undo_leaves_a_version_current_that_was_published_on_top(work, snapshot):
+    work.file("file")
+    work.walk(work.watched("first")).forward()
+    before = snapshot(work.destination)
+    middle = work.walk(work.watched("middle")).forward()
+    last = work.walk(work.watched("last")).forward()
+
+    middle.back()
+    assert os.readlink(work.destination / "current") == "versions/last-1"
+    assert sorted(os.listdir(work.destination / "versions")) == ["first-1", "last-1"]
+
+    last.back()
+    assert snapshot(work.destination) == before
+
+
+def test_two_versions_undone_in_the_order_they_were_published_leave_no_link_behind(work):
+    work.file("file")
+    below = work.walk(work.watched("below")).forward()
+    above = work.walk(work.watched("above")).forward()
+
+    below.back()
+    above.back()
+
+    assert not os.path.lexists(work.destination / "current")
+    assert os.listdir(work.destination / "versions") == []
+
+
+def test_a_run_taken_up_after_another_job_has_published_on_top_changes_nothing(work, snapshot):
+    work.file("file")
+    run = work.watched("slow")
+    work.walk(run).forward()
+    work.walk(work.watched("quick")).forward()
+    published = snapshot(work.destination)
+    del run.results["publish"]  # it died before that was recorded
+
+    work.walk(run).forward("publish")
+
+    assert snapshot(work.destination) == published
+
+
+def test_two_jobs_at_once_both_publish_and_undo_without_harm_to_each_other(work, snapshot):
+    work.small_tree()
+    one, other = work.walk(work.watched("one")), work.walk(work.watched("other"))
+    one.forward("manifest")
+    other.forward("verify")
+    one.forward()
+    one.back()
+    other.forward()
+
+    assert os.readlink(work.destination / "current") == "versions/other-1"
+    assert os.listdir(work.destination / "versions") == ["other-1"]
+
+
+def test_a_switch_waits_for_the_one_under_way_and_a_cancel_ends_the_waiting(work):
+    work.file("file")
+    run = work.watched()
+    walk = work.walk(run).forward("verify")
+    holder = os.open(work.destination, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    waited = threading.Timer(0.05, run.event.set, ["enough"])
+    waited.start()
+    try:
+        with pytest.raises(Cancelled):
+            walk.forward()
+    finally:
+        os.close(holder)
+        waited.join()
+    walk.back()
+    assert not work.destination.exists()
