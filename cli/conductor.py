@@ -73,7 +73,7 @@ def _log_to_stderr(level: str, *, as_json: bool) -> None:
 
 
 class _Lines(logging.Formatter):
-    """A line a record. Words of users that are in it can neither move a cursor nor begin a line of their own."""
+    """A line a record. Words of users in it can neither move a cursor nor begin a line of their own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return plain(super().formatMessage(record))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ebbtide.cli.exits import Exit
-from ebbtide.cli.invocation import Invocation, pass_invocation, shared_options
+from ebbtide.cli.invocation import Invocation, pass_invocation, shared_options, silence_libraries
 from ebbtide.cli.output import emit, plain, say, show, span
 from ebbtide.wording import one_line
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("path", required=False, type=click.Path(readable=False, path_type=Path))
 @shared_options
 @pass_invocation
 def demo(invocation: Invocation, path: Path | None) -> Exit:
@@ -40,7 +40,7 @@ def demo(invocation: Invocation, path: Path | None) -> Exit:
     registry = load_flows([FLOW_MODULE])
     words = _size_in_words(source, registry)
     out = sys.stderr if invocation.json else sys.stdout
-    click.echo(f"ebbtide demo: {words} in {plain(source)}", file=out)
+    click.echo(f"ebbtide demo: {plain(source)} ({words})", file=out)
     begun = time.monotonic()
     try:
         scenes = _played(source, registry, as_json=invocation.json)
@@ -57,6 +57,8 @@ def _played(source: Path, registry: Registry, *, as_json: bool) -> list[Scene]:
     from ebbtide.cli.demo_acts import Play
     from ebbtide.cli.demo_stage import stage
     from ebbtide.jobs import Poster
+
+    silence_libraries()
 
     with stage() as place:
         if place.folder.is_relative_to(source.resolve()):
@@ -79,8 +81,8 @@ def _size_in_words(source: Path, registry: Registry) -> str:
     try:
         size = measure(source, exclude)
     except OSError as error:
-        if error.filename != str(source):
-            return "files"  # what cannot be read deeper down is for the job to meet
+        if Path(error.filename) != source:
+            return "not all of it can be read"  # which the job will meet
         raise click.UsageError(f"{source} cannot be read: {error.strerror}") from error
     if not size.files:
         raise click.UsageError(f"{source} is empty: there is no file in it to process")
@@ -97,7 +99,7 @@ def _told(scenes: Sequence[Scene], seconds: float, *, as_json: bool) -> Exit:
         click.echo()
         show(report(scenes))
         click.echo()
-    words = f"in {span(seconds)}; store, conductor and results are gone again"
+    words = f"in {span(seconds)}; nothing is left behind"
     if holds:
         say(f"all of it holds, {words}")
         return Exit.DONE

@@ -23,7 +23,7 @@ from ebbtide.cli.demo_proof import (
 from ebbtide.cli.demo_stage import Canceller, Conductor, DemoFailed, Stage
 from ebbtide.cli.snapshot import Snapshot, ending, take
 from ebbtide.cli.view import can_draw, job_view, live
-from ebbtide.cli.waiting import Teller
+from ebbtide.cli.waiting import Teller, in_order, tell
 
 if TYPE_CHECKING:
     from ebbtide.jobs import Poster, TaskRecord
@@ -37,7 +37,7 @@ QUICK_LOOK_SECONDS: Final = 0.002
 DRAW_SECONDS: Final = 0.1
 # Where the middle is: an archive is written by this share when the cancel is sent.
 MIDDLE: Final = 0.3
-# A job that ends within this time cannot be caught at a share of its progress, stored 4 times a second.
+# Archives made within this time cannot be caught at a share of their progress, stored 4 times a second.
 QUICK_SECONDS: Final = 2.0
 TRIES: Final = 5
 
@@ -76,10 +76,12 @@ class Play:
             self._title("1  Job one runs to its end.")
             first = self._first()
             self._title(
-                "2  Two and three run side by side. Another process "
-                f"(`ebbtide cancel -`, process {canceller.pid}) cancels two half-way; what it did is undone."
+                "2  Two and three run side by side; two is cancelled half-way, and what it did undone."
             )
-            second, third = self._cancelled_beside_another(canceller, quick=_took(first.end) < QUICK_SECONDS)
+            click.echo(
+                f"   (cancelled by another process: {canceller.pid}, `ebbtide cancel -`)", file=self._out
+            )
+            second, third = self._cancelled_beside_another(canceller, _archives_seconds(first.end))
         self._title("3  Two is retried: the same job, its second attempt.")
         return [first, second, third, self._retried(second)]
 
@@ -92,13 +94,13 @@ class Play:
         self._listing = content(self._source, exclude)
         return Scene("one", end, [_check_state(end, "completed"), self._check_published("one", end)])
 
-    def _cancelled_beside_another(self, canceller: Canceller, *, quick: bool) -> tuple[Scene, Scene]:
+    def _cancelled_beside_another(self, canceller: Canceller, seconds: float) -> tuple[Scene, Scene]:
         """Job two publishes where job one did: what that one published must survive."""
         before = content(self._stage.destination("one").parent)
         three = self._post("three")
-        for _ in range(TRIES):
+        for number in range(TRIES):
             two = self._post("one")
-            cue = Cue(canceller, two, quick=quick)
+            cue = Cue(canceller, two, archives_seconds=seconds, early=number > 0)
             end, beside = self._watch({"two": two, "three": three}, cue)
             if str(end.job.state) == "cancelled" and end.job.tasks_undone:
                 break
@@ -111,7 +113,7 @@ class Play:
                 f"job two ended before the cancel reached it, {TRIES} times: name a larger folder"
             )
         second = Scene("two", end, [_check_state(end, "cancelled"), *check_undo(end.tasks)])
-        statement = "everything beside and below the destination is as before job two, no staging is left"
+        statement = "in and beside the destination all is as before it, no staging is left"
         second.checks.append(check_unchanged(before, self._stage.destination("one").parent, statement))
         checks = [_check_state(beside, "completed"), self._check_published("three", beside)]
         return second, Scene("three", beside, checks)
@@ -135,7 +137,8 @@ class Play:
                 if cue is not None:
                     cue(snapshots)
                 rest = all(snapshot.resting for snapshot in snapshots)
-                if rest or time.monotonic() - drawn >= DRAW_SECONDS:
+                undoing = any(str(snapshot.job.phase) == "cancelling" for snapshot in snapshots)
+                if rest or undoing or time.monotonic() - drawn >= DRAW_SECONDS:
                     show(snapshots)
                     drawn = time.monotonic()
                     self._conductor.check()
@@ -156,14 +159,19 @@ class Play:
 
 
 class Cue:
-    """Has a job cancelled in the middle: once an archive is half-way, or at its first task if it is quick."""
+    """Has a job cancelled in the middle of its archives.
 
-    def __init__(self, canceller: Canceller, job_id: str, *, quick: bool) -> None:
+    In a job like the one before that took `archives_seconds` for them; short ones are over before their
+    progress is stored, so there the clock says where the middle is. `early` does not wait for any archive.
+    """
+
+    def __init__(self, canceller: Canceller, job_id: str, *, archives_seconds: float, early: bool) -> None:
         self._canceller = canceller
         self._job_id = job_id
-        self._quick = quick
+        self._early = early
+        self._wait = archives_seconds * MIDDLE if archives_seconds < QUICK_SECONDS else None
         self._given = False
-        self.look_seconds = QUICK_LOOK_SECONDS if quick else LOOK_SECONDS
+        self.look_seconds = LOOK_SECONDS if self._wait is None else QUICK_LOOK_SECONDS
 
     def __call__(self, snapshots: Sequence[Snapshot]) -> None:
         mine = next(snapshot for snapshot in snapshots if snapshot.job.id == self._job_id)
@@ -173,9 +181,12 @@ class Cue:
         self._canceller.cancel(self._job_id)
 
     def _is_middle(self, tasks: Sequence[TaskRecord]) -> bool:
-        if self._quick:
+        if self._early:
             return bool(tasks)
-        return any(task.task.startswith("archive") and (task.fraction or 0.0) >= MIDDLE for task in tasks)
+        archives = _archives(tasks)
+        if self._wait is None:
+            return any((task.fraction or 0.0) >= MIDDLE for task in archives)
+        return bool(archives) and time.time() - archives[0].begun_at >= self._wait
 
 
 @contextmanager
@@ -184,13 +195,13 @@ def _screen(
 ) -> Iterator[Callable[[Sequence[Snapshot]], None]]:
     """What shows the snapshots of these jobs: drawn anew on a terminal, told in lines elsewhere."""
     if not can_draw(out):
-        tellers = [Teller(poster, out, name) for name in names]
+        tellers = [Teller(poster, name) for name in names]
 
-        def tell(snapshots: Sequence[Snapshot]) -> None:
-            for teller, snapshot in zip(tellers, snapshots, strict=True):
-                teller(snapshot)
+        def tell_all(snapshots: Sequence[Snapshot]) -> None:
+            pairs = zip(tellers, snapshots, strict=True)
+            tell(in_order(itertools.chain.from_iterable(teller(snapshot) for teller, snapshot in pairs)), out)
 
-        yield tell
+        yield tell_all
         return
     from rich.console import Group
 
@@ -207,7 +218,7 @@ def _screen(
 def check_undo(tasks: Sequence[TaskRecord]) -> list[Check]:
     """Whether exactly what had begun is undone, and each step before the step that it was built on."""
     missing = [task.task for task in tasks if task.undo_ended_at is None]
-    begun = f"all {len(tasks)} tasks that had begun are undone, and no other"
+    begun = f"everything that had begun is undone, nothing else is (tasks: {len(tasks)})"
     wrong = [
         f"{earlier.task} before {later.task}"
         for earlier, later in itertools.permutations(tasks, 2)
@@ -215,13 +226,8 @@ def check_undo(tasks: Sequence[TaskRecord]) -> list[Check]:
     ]
     return [
         Check(begun, bool(tasks) and not missing, f"not undone: {', '.join(missing)}" if missing else ""),
-        Check("they were undone newest first", not wrong, "; ".join(wrong[:3])),
+        Check("it was undone newest first", not wrong, "; ".join(wrong[:3])),
     ]
-
-
-def undone_in_order(tasks: Sequence[TaskRecord]) -> list[TaskRecord]:
-    undone = [task for task in tasks if task.undo_ended_at is not None]
-    return sorted(undone, key=lambda task: (task.undo_begun_at or 0.0, task.undo_ended_at or 0.0))
 
 
 def _step(task: TaskRecord) -> int:
@@ -235,5 +241,10 @@ def _check_state(end: Snapshot, wanted: str) -> Check:
     return Check(f"ended {wanted}{undone}", holds, "" if holds else ending(end.job))
 
 
-def _took(end: Snapshot) -> float:
-    return (end.job.ended_at or 0.0) - (end.job.started_at or 0.0)
+def _archives(tasks: Sequence[TaskRecord]) -> list[TaskRecord]:
+    return [task for task in tasks if task.task.startswith("archive")]
+
+
+def _archives_seconds(end: Snapshot) -> float:
+    archives = _archives(end.tasks)
+    return max(task.ended_at or 0.0 for task in archives) - min(task.begun_at for task in archives)

@@ -78,7 +78,9 @@ def differences(wanted: Content, found: Content) -> str:
 def check_publication(destination: Path, version: str, source: Content) -> Check:
     """Whether the current version is `version`, and its manifest and its archives hold exactly the source."""
     files = sum(words.startswith("file") for words in source.values())
-    statement = f"manifest and archives hold all {len(source):,} entries, {files:,} digests as in the source"
+    statement = (
+        f"manifest and archives hold the source exactly (entries: {len(source):,}, digests: {files:,})"
+    )
     try:
         folder = (destination / "current").resolve(strict=True)
         if folder.name != version:

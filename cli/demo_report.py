@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.cli.demo_acts import Scene, undone_in_order
+from ebbtide.cli.demo_acts import Scene
 from ebbtide.cli.output import columns, phase, plain, styled
+from ebbtide.cli.view import undo_order
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
     from rich.text import Text
 
 
@@ -17,16 +19,15 @@ def report(scenes: Sequence[Scene]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    names = ("job", "state", "attempt", "done", "undone", "to event", "to task", "to undone")
+    names = ("job", "state", "attempt", "tasks done", "undone", "request -> event", "-> undone")
     table = columns(names, [_row(scene) for scene in scenes], right=names[2:])
     parts: list[RenderableType] = [table]
     for scene in scenes:
-        order = undone_in_order(scene.end.tasks)
+        order = undo_order(scene.end.tasks)
         if order:
             told = ", ".join(plain(task.task) for task in order)
-            parts += [Text(""), Text(f"Undone of {scene.name}, in this order: {told}", style="yellow")]
-    parts += [Text(""), Text("Checked in the store and on disk:")]
-    parts += [_line(scene, number) for scene in scenes for number in range(len(scene.checks))]
+            parts += [Text(""), Text(f"Undone of {scene.name}, in this order: {told}")]
+    parts += [Text(""), Text("Checked in the store and on disk:"), _check_table(scenes)]
     return Group(*parts)
 
 
@@ -37,7 +38,7 @@ def as_dict(scenes: Sequence[Scene]) -> dict[str, Any]:
             {
                 **scene.end.as_dict(),
                 "name": scene.name,
-                "undone_in_order": [task.task for task in undone_in_order(scene.end.tasks)],
+                "undone_in_order": [task.task for task in undo_order(scene.end.tasks)],
                 "latency_ms": _latencies(scene),
                 "checks": [check.as_dict() for check in scene.checks],
             }
@@ -49,15 +50,16 @@ def as_dict(scenes: Sequence[Scene]) -> dict[str, Any]:
 def _row(scene: Scene) -> list[Text | str]:
     job = scene.end.job
     done = sum(task.how == "returned" for task in scene.end.tasks)
-    undone = len(undone_in_order(scene.end.tasks))
-    latencies = [f"{value:.0f} ms" if value is not None else "" for value in _latencies(scene).values()]
+    undone = len(undo_order(scene.end.tasks))
+    latencies = _latencies(scene)
+    told = (latencies["event"], latencies["undone"])
     return [
         styled(scene.name, "bold"),
         phase(str(job.state)),
         str(job.attempt),
         str(done),
         str(undone) if undone else "",
-        *latencies,
+        *("" if value is None else f"{value:.0f} ms" for value in told),
     ]
 
 
@@ -69,15 +71,22 @@ def _latencies(scene: Scene) -> dict[str, float | None]:
     )
     return {
         name: None if at is None or request is None else round((at - request.requested_at) * 1000, 1)
-        for name, at in zip(("event", "task", "undone"), times, strict=True)
+        for name, at in zip(("event", "delivered", "undone"), times, strict=True)
     }
 
 
-def _line(scene: Scene, number: int) -> Text:
-    check = scene.checks[number]
-    mark, style = ("yes", "green") if check.holds else ("NO", "bold red")
-    found = f" ({check.found})" if check.found else ""
-    attempt = f", attempt {scene.end.job.attempt}" if scene.end.job.attempt > 1 else ""
-    line = styled(f"  {mark:4}", style)
-    line.append_text(styled(f"{scene.name}{attempt}: {check.statement}{found}", "" if check.holds else style))
-    return line
+def _check_table(scenes: Sequence[Scene]) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for _ in range(2):
+        table.add_column(no_wrap=True)
+    table.add_column()
+    for scene in scenes:
+        attempt = f", attempt {scene.end.job.attempt}" if scene.end.job.attempt > 1 else ""
+        for check in scene.checks:
+            found = f" ({check.found})" if check.found else ""
+            mark = styled("  yes", "green") if check.holds else styled("  NO", "bold red")
+            words = styled(f"{check.statement}{found}", "" if check.holds else "bold red")
+            table.add_row(mark, styled(f"{scene.name}{attempt}"), words)
+    return table

@@ -95,6 +95,8 @@ class Conductor:
         code = self._process.poll()
         if code is not None:
             self._reader.join(HURRY_SECONDS)
+            if code < 0:
+                raise DemoFailed(f"the conductor was ended by signal {-code}")
             last = self._tail[-1] if self._tail else "it logged nothing"
             raise DemoFailed(f"the conductor ended with code {code}: {last}")
 
@@ -104,8 +106,9 @@ class Conductor:
             self._ask(signal.SIGTERM)
             if self._ended(DRAIN_SECONDS):
                 return
+        # Two signals of one number may arrive as one.
         self._ask(signal.SIGTERM)
-        self._ask(signal.SIGTERM)
+        self._ask(signal.SIGINT)
         if not self._ended(HURRY_SECONDS):
             self._ask(signal.SIGKILL)
             self._ended(HURRY_SECONDS)

@@ -50,9 +50,22 @@ class Invocation:
         """The store, open. An empty one is created."""
         from ebbtide.jobs import Poster
 
+        silence_libraries()
         settings = self.settings()
         with Poster(settings.database, flow_modules=settings.flow_modules, registry=registry) as poster:
             yield poster
+
+
+def silence_libraries() -> None:
+    """Keep what libraries log off stderr, which is for words to the user. Python prints it otherwise.
+
+    SQLAlchemy logs a traceback when Ctrl-C hits it while it gives a connection back, for instance.
+    """
+    import logging
+
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

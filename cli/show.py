@@ -24,7 +24,7 @@ from ebbtide.cli.output import (
     styled,
 )
 from ebbtide.cli.snapshot import Snapshot, ending, entry_text
-from ebbtide.cli.view import cancel_line
+from ebbtide.cli.view import cancel_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -85,7 +85,9 @@ def _facts(snapshot: Snapshot) -> Iterator[tuple[str, Text | str]]:
     if job.current:
         yield "now", ", ".join(job.current)
     if job.cancel is not None:
-        yield "cancel", styled(cancel_line(snapshot), "yellow")
+        asked, reached = cancel_words(snapshot)
+        yield "cancel", styled(asked, "yellow")
+        yield "", styled(reached, "yellow")
     yield "posted", _times(job)
     if job.owner:
         yield "conductor", job.owner
@@ -145,7 +147,7 @@ def _task_row(task: TaskRecord) -> list[Text | str]:
         took,
         styled(how, style),
         styled(_undo(task), "yellow"),
-        brief(task.error or task.message or ""),
+        brief((task.error if task.how == "raised" else "") or task.message or ""),
     ]
 
 

@@ -78,9 +78,13 @@ def follow(poster: Poster, job_id: str, tick: float = TICK_SECONDS) -> Iterator[
 
 
 def happenings(before: Snapshot | None, after: Snapshot, entries: list[Entry]) -> list[Happening]:
-    """What changed from one snapshot to the next, and the history entries between them, oldest first."""
+    """What changed between two snapshots, and what `entries` say of the same attempt, oldest first."""
     known = {_key(task): task for task in before.tasks} if before else {}
-    found = [Happening(entry.at, entry_text(entry), _entry_style(entry)) for entry in entries]
+    found = [
+        Happening(entry.at, entry_text(entry), _entry_style(entry))
+        for entry in entries
+        if entry.attempt == after.job.attempt
+    ]
     for task in after.tasks:
         found.extend(_steps(known.get(_key(task)), task))
     return sorted(found, key=lambda happening: happening.at)

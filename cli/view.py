@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ebbtide.jobs import TaskRecord
 
 BAR_WIDTH: Final = 28
+INDENT: Final = 2
 LONGEST_NAME: Final = 32
 
 
@@ -50,27 +52,24 @@ def job_view(snapshot: Snapshot, title: str = "", rows: int = 16, now: float | N
     if hidden:
         parts.append(styled(f"  ... and {hidden} more before", "dim"))
     if tasks:
-        parts.append(_task_table(tasks))
+        parts.append(_task_table(tasks, undo_order(snapshot.tasks)))
     parts.extend(_footnotes(snapshot))
     return Group(*parts)
 
 
-def cancel_line(snapshot: Snapshot) -> str:
-    """The cancel request and how far it has come, each step in time since the request."""
+def cancel_words(snapshot: Snapshot) -> tuple[str, str]:
+    """Who asked for the cancel and why; and how far it has come, each step in time since the request."""
     request = snapshot.job.cancel
     if request is None:
-        return ""
-    reason = f" ({request.reason})" if request.reason else ""
-    steps = [
-        f"{word} after {span(at - request.requested_at)}"
-        for word, at in (
-            ("forwarded", request.forwarded_at),
-            ("delivered", request.delivered_at),
-            ("reverted", request.reverted_at),
-        )
-        if at is not None
-    ]
-    return ", ".join([f"cancel requested by {request.who or request.source}{reason}", *steps])
+        return "", ""
+    steps = (
+        ("forwarded", request.forwarded_at),
+        ("delivered", request.delivered_at),
+        ("reverted", request.reverted_at),
+    )
+    reached = [f"{word} after {span(at - request.requested_at)}" for word, at in steps if at is not None]
+    reason = f": {request.reason}" if request.reason else ""
+    return f"requested by {request.who or request.source}{reason}", ", ".join(reached)
 
 
 def _headline(snapshot: Snapshot, title: str, now: float) -> Text:
@@ -109,29 +108,42 @@ def _in_motion(task: TaskRecord) -> bool:
     return task.how is None or (task.undo_begun_at is not None and task.undo_ended_at is None)
 
 
-def _task_table(tasks: Sequence[TaskRecord]) -> Table:
+def undo_order(tasks: Iterable[TaskRecord]) -> list[TaskRecord]:
+    """The tasks whose undo has begun, in the order in which it did."""
+    begun = [(task.undo_begun_at, task.undo_ended_at or math.inf, task) for task in tasks]
+    return [task for at, _, task in sorted(begun, key=lambda one: (one[0] or 0.0, one[1])) if at is not None]
+
+
+def _task_table(tasks: Sequence[TaskRecord], order: Sequence[TaskRecord]) -> Table:
     from rich.table import Table
 
+    names = [task.task if task.round <= 1 else f"{task.task} #{task.round}" for task in tasks]
+    # Only the words give way where the terminal is narrow.
+    widest = min(max(len(plain(name)) for name in names) + INDENT, LONGEST_NAME)
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True, max_width=LONGEST_NAME, overflow="ellipsis")
-    grid.add_column(width=BAR_WIDTH)
-    grid.add_column(justify="right", width=5)
+    grid.add_column(no_wrap=True, min_width=widest, max_width=widest, overflow="ellipsis")
+    grid.add_column(min_width=BAR_WIDTH, max_width=BAR_WIDTH)
+    grid.add_column(justify="right", min_width=5, no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis")
-    for task in tasks:
-        bar, share, words = _task_cells(task)
-        name = task.task if task.round <= 1 else f"{task.task} #{task.round}"
-        grid.add_row(styled(f"  {name}"), bar, share, words)
+    for task, name in zip(tasks, names, strict=True):
+        place = order.index(task) + 1 if task in order else 0
+        bar, share, words = _task_cells(task, place)
+        grid.add_row(styled(f"{'':{INDENT}}{name}"), bar, share, words)
     return grid
 
 
-def _task_cells(task: TaskRecord) -> tuple[ProgressBar, Text, Text]:
+def _task_cells(task: TaskRecord, place: int) -> tuple[ProgressBar, Text, Text]:
     """Bar, share and words. What is undone has an empty bar: nothing of it is left."""
     from rich.progress_bar import ProgressBar
 
     done = 1.0 if task.how == "returned" else (task.fraction or 0.0)
     if task.undo_ended_at is not None:
         took = span(task.undo_ended_at - (task.undo_begun_at or task.undo_ended_at))
-        return ProgressBar(1.0, 0.0, BAR_WIDTH), styled(""), styled(f"undone in {took}", "yellow")
+        return (
+            ProgressBar(1.0, 0.0, BAR_WIDTH),
+            styled(""),
+            styled(f"undone {ordinal(place)}, in {took}", "yellow"),
+        )
     if task.undo_begun_at is not None:
         tries = f", try {task.undo_tries}" if task.undo_tries > 1 else ""
         # How far an undo is nobody says; what it works on is what had been done.
@@ -141,9 +153,14 @@ def _task_cells(task: TaskRecord) -> tuple[ProgressBar, Text, Text]:
         took = span((task.ended_at or task.begun_at) - task.begun_at)
         return _bar(1.0, "green"), styled("100 %"), styled(f"done in {took}", "green")
     if task.how is not None:
-        words = f"{task.how}: {task.error}" if task.error else task.how
+        words = f"{task.how}: {task.error}" if task.error and task.how == "raised" else task.how
         return _bar(done, "red"), styled(percent(done)), styled(words, "red")
     return _bar(done, "cyan"), styled(percent(done)), styled(task.message or "running", "")
+
+
+def ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _bar(fraction: float, style: str) -> ProgressBar:
@@ -153,11 +170,19 @@ def _bar(fraction: float, style: str) -> ProgressBar:
 
 
 def _footnotes(snapshot: Snapshot) -> Iterator[RenderableType]:
-    line = cancel_line(snapshot)
-    if line:
-        yield styled(f"  {line}", "yellow")
+    asked, reached = cancel_words(snapshot)
+    if asked:
+        yield _line(f"  cancel {asked}", "yellow")
+    if reached:
+        yield _line(f"         {reached}", "yellow")
     job = snapshot.job
     if job.error:
-        yield styled(f"  {job.error_task or 'error'}: {job.error}", "red")
+        yield _line(f"  {job.error_task or 'error'}: {job.error}", "red")
     if job.park_reason:
-        yield styled(f"  parked: {job.park_reason}", "magenta")
+        yield _line(f"  parked: {job.park_reason}", "magenta")
+
+
+def _line(words: str, style: str) -> Text:
+    text = styled(words, style)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, NoReturn
 
 import click
@@ -34,7 +34,8 @@ def see_through(poster: Poster, job_id: str, *, stream: IO[str], quiet: bool = F
                     screen.update(job_view(snapshot, rows=rows), refresh=True)
 
                 return _last(poster, job_id, draw)
-        return _last(poster, job_id, Teller(poster, stream))
+        teller = Teller(poster)
+        return _last(poster, job_id, lambda snapshot: tell(teller(snapshot), stream))
     except KeyboardInterrupt:
         goes_on(job_id)
 
@@ -52,21 +53,14 @@ def awaited(snapshot: Snapshot, wanted: str = "completed") -> Exit:
 
 
 class Teller:
-    """Tells a job's life in lines, each happening once and in order of time.
+    """Finds what to tell of a job from one snapshot to the next: each happening once, in order of time.
 
-    History and tasks are separate reads, so a line is held back until both have been read again: what
-    came before it is then known. What a job came to rest with is told at once.
+    History and tasks are separate reads, so a happening is held back until both have been read again:
+    what came before it is then known. What a job came to rest with is told at once.
     """
 
-    def __init__(
-        self,
-        poster: Poster,
-        stream: IO[str] | None = None,
-        title: str = "",
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, poster: Poster, title: str = "", now: Callable[[], float] = time.time) -> None:
         self._poster = poster
-        self._stream = stream or sys.stdout
         self._title = f"{title}: " if title else ""
         self._now = now
         self._before: Snapshot | None = None
@@ -74,22 +68,27 @@ class Teller:
         self._held: list[Happening] = []
         self._settled = 0.0  # everything up to this moment has been read
 
-    def __call__(self, snapshot: Snapshot) -> None:
+    def __call__(self, snapshot: Snapshot) -> list[Happening]:
         looked_at = self._now()
         entries = self._poster.entries(snapshot.job.id, after=self._entries)
         same_attempt = self._before is not None and self._before.job.attempt == snapshot.job.attempt
         self._held += happenings(self._before if same_attempt else None, snapshot, entries)
         self._entries = max([self._entries, *(entry.number for entry in entries)])
         self._before = snapshot
-        self._tell(lambda happening: snapshot.resting or happening.at <= self._settled)
+        settled = [each for each in self._held if snapshot.resting or each.at <= self._settled]
+        self._held = [each for each in self._held if each not in settled]
         self._settled = looked_at
+        return in_order(replace(each, text=self._title + each.text) for each in settled)
 
-    def _tell(self, is_settled: Callable[[Happening], bool]) -> None:
-        settled = sorted(filter(is_settled, self._held), key=lambda happening: happening.at)
-        self._held = [happening for happening in self._held if happening not in settled]
-        for happening in settled:
-            click.echo(f"{clock(happening.at)}  {plain(self._title + happening.text)}", file=self._stream)
-        self._stream.flush()
+
+def in_order(found: Iterable[Happening]) -> list[Happening]:
+    return sorted(found, key=lambda happening: happening.at)
+
+
+def tell(found: Iterable[Happening], stream: IO[str]) -> None:
+    """A line for each happening."""
+    for happening in found:
+        click.echo(f"{clock(happening.at)}  {plain(happening.text)}", file=stream)
 
 
 def conclusion(snapshot: Snapshot) -> str:

@@ -59,6 +59,9 @@ class BegunTasks:
         self._undo_ends: dict[str, _End] = {}
         self._dirty: set[str] = set()
         self._beginning: dict[str, Row | None] = {}  # task -> its row before, until a commit has it
+        # Kept beside the rows: every commit asks how many there are.
+        self._done = {task for task, row in self._rows.items() if row.how == How.RETURNED}
+        self._undone = {task for task, row in self._rows.items() if row.undo_ended_at is not None}
         self.unsaved_results = False
         self.progressed = False
 
@@ -85,7 +88,7 @@ class BegunTasks:
         else:
             row = Row(task, before.round + 1 if before else 1, self._position, epoch, at)
         self._rows[task] = row
-        self._dirty.add(task)
+        self._changed(task, row)
         self._beginning[task] = before
         return Begun(interrupted, _decoded(row.saved))
 
@@ -99,6 +102,7 @@ class BegunTasks:
             del self._rows[task]
         else:
             self._rows[task] = before
+            self._changed(task, before)
         self._dirty.discard(task)
 
     def save(self, task: str, text: str) -> None:
@@ -144,7 +148,7 @@ class BegunTasks:
         if row.how == How.RETURNED:
             row.fraction = 1.0
             self.progressed = True
-        self._dirty.add(task)
+        self._changed(task, row)
         self.unsaved_results = True
 
     def settle_undo(self, task: str) -> None:
@@ -158,12 +162,13 @@ class BegunTasks:
             self.progressed = True
         else:
             row.error = end.error
-        self._dirty.add(task)
+        self._changed(task, row)
         self.unsaved_results = True
 
     def result_text(self, task: str) -> str | None:
-        """The JSON text of what the task returned, as it was when it returned."""
-        return self._texts.get(task)
+        """The JSON text of what the task returned in its last round, as it was then; None: it did not."""
+        row = self._rows.get(task)
+        return self._texts.get(task) if row is not None and row.how == How.RETURNED else None
 
     def not_undone(self) -> list[str]:
         """The tasks that began and are not undone, in order of beginning."""
@@ -195,12 +200,22 @@ class BegunTasks:
 
     def counts(self) -> dict[str, int]:
         """The counters of the job's row."""
-        rows = self._rows.values()
         return {
             "begun": int(bool(self._rows)),
-            "tasks_done": sum(row.how == How.RETURNED for row in rows),
-            "tasks_undone": sum(row.undo_ended_at is not None for row in rows),
+            "tasks_done": len(self._done),
+            "tasks_undone": len(self._undone),
         }
+
+    def _changed(self, task: str, row: Row) -> None:
+        self._dirty.add(task)
+        for kept, belongs in (
+            (self._done, row.how == How.RETURNED),
+            (self._undone, row.undo_ended_at is not None),
+        ):
+            if belongs:
+                kept.add(task)
+            else:
+                kept.discard(task)
 
     def take(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], set[str]]:
         """What changed since the last call: new rows, changed rows, and the tasks that begin in them."""

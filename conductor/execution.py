@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
 import tenacity
 from taskflow import exceptions as taskflow_exceptions
 
 from ebbtide.conductor.engine import Engine, Rest
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
+from ebbtide.conductor.outcome import Outcome
 from ebbtide.conductor.stored import StoredRun, load_run
 from ebbtide.errors import ClaimLost, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
-from ebbtide.jobs import clock, tables
+from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, park
-from ebbtide.jobs.edges import apply_edge
-from ebbtide.jobs.states import Ending, edge, settle
+from ebbtide.jobs.states import Ending, settle
 from ebbtide.jobs.store import Store
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
@@ -34,7 +32,6 @@ LOST = "lost"
 
 _T = TypeVar("_T")
 
-_jobs = tables.jobs
 _ENDINGS = {Rest.FINISHED: Ending.FINISHED, Rest.UNDONE: Ending.UNDONE, Rest.STUCK: Ending.STUCK}
 
 
@@ -141,117 +138,24 @@ class Execution:
             if rest is Rest.FINISHED and result is None and not self.event.requested:
                 try:
                     result = _result(engine, definition)
-                except payload.PayloadError as error:
-                    rest = engine.undo_all(str(error))
+                except (payload.PayloadError, taskflow_exceptions.NotFound) as error:
+                    rest = engine.undo_all(f"the result of the job cannot be stored: {error}")
                     continue
             name = (
                 "released"
                 if rest is Rest.SUSPENDED
                 else settle(_ENDINGS[rest], cancel_requested=self.event.requested)
             )
-            if name is not None and journal.finish(self._outcome(name, engine, journal, result)):
+            if name is not None and self._leave(name, engine, journal, result):
                 return name
             if rest is Rest.FINISHED:
                 rest = engine.drive()
 
-    def _outcome(
-        self, name: str, engine: Engine, journal: Journal, result: str | None
-    ) -> Callable[[sa.Connection, Mapping[str, Any]], None]:
+    def _leave(self, name: str, engine: Engine, journal: Journal, result: str | None) -> bool:
+        """Whether the job has left by that edge: False when a cancel request came first."""
         begun = journal.summary()
-        if name == "parked":
-            stuck = begun.undo_failures()
-            task = stuck[0].task if stuck else None
-            reason = (
-                f"the undo of {task} failed: {stuck[0].error}" if stuck else "some tasks could not be undone"
-            )
-            return functools.partial(self._write_park, reason, task)
-        failed = begun.first_failure()
-        error = None if name == "completed" else (failed.error if failed else engine.error)
-        if name == "failed" and error is None:
-            error = "the flow was reverted by its retry controller"
-        return functools.partial(
-            self._write_outcome,
-            name,
-            undone=begun.undone(),
-            error=error,
-            error_task=failed.task if failed and error == failed.error else None,
-            result=result if name == "completed" else None,
-        )
-
-    def _write_park(
-        self, reason: str, task: str | None, connection: sa.Connection, columns: Mapping[str, Any]
-    ) -> None:
-        claim = self._claim
-        connection.execute(
-            sa.update(_jobs).where(_jobs.c.id == claim.job_id, _jobs.c.epoch == claim.epoch).values(**columns)
-        )
-        park(
-            connection,
-            claim.job_id,
-            epoch=claim.epoch,
-            at=clock.wall(),
-            reason=reason,
-            task=task,
-            actor=self._actor,
-        )
-
-    def _write_outcome(
-        self,
-        name: str,
-        connection: sa.Connection,
-        columns: Mapping[str, Any],
-        *,
-        undone: list[str],
-        error: str | None,
-        error_task: str | None,
-        result: str | None,
-    ) -> None:
-        now = clock.wall()
-        requested = _jobs.c.cancel_requested_at
-        conditions = {
-            "completed": (requested.is_(None),),
-            "failed": (requested.is_(None),),
-            "cancelled": (requested.is_not(None),),
-        }
-        values = dict(columns) | {"owner": None}
-        final = name in conditions
-        undo = "complete" if undone and name != "completed" else "none"
-        if final:
-            values |= {"ended_at": now, "undo": undo, "undoing": 0}
-        detail = {"undone": undone[:1000]} if undone else {}
-        if error is not None:
-            detail |= {"error": error, "task": error_task}  # type: ignore[dict-item]
-        apply_edge(
-            connection,
-            name,
-            self._claim.job_id,
-            at=now,
-            epoch=self._claim.epoch,
-            conditions=conditions.get(name, ()),
-            values=values,
-            actor=self._actor,
-            detail=detail,
-        )
-        if final:
-            connection.execute(
-                sa.insert(tables.job_outcomes).values(
-                    job=self._claim.job_id,
-                    attempt=self._claim.attempt,
-                    state=edge(name).target.value,
-                    undo=undo,
-                    error=error,
-                    error_task=error_task,
-                    result=result,
-                    ended_at=now,
-                )
-            )
-        if name == "cancelled":
-            cancels = tables.job_cancels
-            connection.execute(
-                sa.update(cancels)
-                .where(cancels.c.job == self._claim.job_id, cancels.c.attempt == self._claim.attempt)
-                .values(reverted_at=now)
-            )
+        outcome = Outcome.of(name, self._claim, self._actor, begun, error=engine.error, result=result)
+        return journal.finish(outcome.write)
 
     def _park(self, reason: str) -> str:
         """Park a job that cannot be run as it is stored."""

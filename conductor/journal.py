@@ -43,6 +43,8 @@ Outcome = Callable[[sa.Connection, Mapping[str, Any]], None]
 
 _ENDED = {taskflow_states.SUCCESS: True, taskflow_states.FAILURE: False}
 _UNDO_ENDED = (taskflow_states.REVERTED, taskflow_states.REVERT_FAILURE)
+# What the undo is given has to outlive a runner that dies in the undo.
+_WITH_RESULT = (taskflow_states.SUCCESS, taskflow_states.REVERTING)
 
 
 class _CancelSeen(Exception):
@@ -357,11 +359,21 @@ class Journal:
 
 
 def _atom_row(atom: models.AtomDetail, result_text: str | None) -> dict[str, Any]:
-    values: dict[str, Any] = atom.to_dict()
-    values["atom_type"] = models.atom_detail_type(atom)
-    for name in ("meta", "failure", "revert_failure", "revert_results", "results"):
-        values[name] = None if values[name] is None else jsonutils.dumps(values[name])
-    if atom.state == taskflow_states.SUCCESS and result_text is not None:
+    row = {
+        "uuid": atom.uuid,
+        "name": atom.name,
+        "atom_type": models.atom_detail_type(atom),
+        "state": atom.state,
+        "intention": atom.intention,
+        "version": atom.version,
+        "meta": jsonutils.dumps(atom.meta),
+        "failure": atom.failure and jsonutils.dumps(atom.failure.to_dict()),
+        "revert_failure": atom.revert_failure and jsonutils.dumps(atom.revert_failure.to_dict()),
+        "revert_results": None if atom.revert_results is None else jsonutils.dumps(atom.revert_results),
+    }
+    if atom.state in _WITH_RESULT and result_text is not None:
         # As it was when the task returned: a later task may have changed the object since.
-        values["results"] = result_text
-    return values
+        row["results"] = result_text
+    else:
+        row["results"] = None if atom.results is None else jsonutils.dumps(atom.results)
+    return row

@@ -9,57 +9,91 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
+import math
 import os
 import selectors
 import signal
 import sys
+import traceback
 from typing import Any
 
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.trees import become_subreaper, children, die_with_parent, end_tree
 from ebbtide.errors import EbbtideError
+from ebbtide.jobs import clock
 
 __all__ = ["Keeper", "main"]
+
+LOG = logging.getLogger(__name__)
 
 
 class Keeper:
     """Serves one parent over `control` until that closes, then ends every runner and returns.
 
-    Messages from the parent: ``{"fork": true}`` and ``{"end": pid}``. To it: ``{"forked": pid}``
-    with the runner's channel, and ``{"dead": pid, "cause": ...}``, sent once the runner is reaped and
-    none of its descendants is left.
+    Messages from the parent: ``{"fork": true}``, ``{"end": pid}`` and ``{"hold_until": seconds since
+    boot}``. To it: ``{"forked": pid}`` with the runner's channel, and ``{"dead": pid, "cause": ...}``,
+    sent once the runner is reaped and none of its descendants is left.
+
+    A parent that is stopped or hangs renews no lease, and others may take its jobs once that is over.
+    So the parent tells until when it holds them, and when it falls silent the runners are ended in time.
     """
 
     def __init__(self, control: Channel, options: dict[str, Any]) -> None:
         self._control = control
         self._options = options
         self._runners: set[int] = set()
+        self._hold_until = math.inf
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def serve(self) -> None:
         become_subreaper()
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # A service manager may send SIGTERM to all processes of a service; when to end is the parent's to say.
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        try:
+            self._listen()
+        finally:
+            self._end_all()
+
+    def _listen(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._wake_reader, selectors.EVENT_READ)
             with contextlib.suppress(ChannelClosed):
                 while True:
-                    ready = {key.fd for key, _ in selector.select()}
+                    ready = {key.fd for key, _ in selector.select(self._seconds_left())}
+                    # What the parent has sent comes first: its word may have waited for us to wake up.
+                    if not ready and self._seconds_left() == 0:
+                        self._end_silent()
                     if self._wake_reader in ready:
                         with contextlib.suppress(BlockingIOError):
                             os.read(self._wake_reader, 4096)
                         self._reap()
                     if self._control.fileno() in ready:
                         self._obey()
-        self._end_all()
 
     def _obey(self) -> None:
         message, _ = self._control.receive()
         if "fork" in message:
             self._fork()
+        elif "hold_until" in message:
+            self._hold_until = message["hold_until"]
         elif message["end"] in self._runners:
             end_tree(message["end"])
+
+    def _seconds_left(self) -> float | None:
+        """How long the runners may go on without another word of the parent; None: for ever."""
+        if self._hold_until == math.inf:
+            return None
+        return max(0.0, self._hold_until - clock.boot_seconds())
+
+    def _end_silent(self) -> None:
+        LOG.error("keeper: the lease of %s was not renewed: its runs are ended", self._options["owner"])
+        self._hold_until = math.inf
+        for pid in self._runners:
+            end_tree(pid)
 
     def _fork(self) -> None:
         ours, theirs = Channel.pair()
@@ -79,7 +113,9 @@ class Keeper:
         try:
             die_with_parent(keeper)
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.setpgid(0, 0)
             ours.close()
             self._control.close()
@@ -89,6 +125,9 @@ class Keeper:
 
             serve(theirs, self._options)
             status = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             # Never back into the keeper's loop, whatever was raised; nor wait for a deaf task's thread.
             with contextlib.suppress(OSError, ValueError):
@@ -129,7 +168,9 @@ class Keeper:
 
 def _cause(status: int) -> str:
     if os.WIFSIGNALED(status):
-        return f"its runner was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return f"its runner was ended by {name}"
     return f"its runner exited with status {os.WEXITSTATUS(status)}"
 
 
@@ -151,6 +192,16 @@ def main() -> None:
     gc.freeze()  # the collector does not touch what the runners share with us
     control.send({"ready": True})
     Keeper(control, options).serve()
+    _release(options)
+
+
+def _release(options: dict[str, Any]) -> None:
+    """Give the parent's lease up: nothing of it lives, and it may have had no time to do so itself."""
+    from ebbtide.jobs.claims import Claims
+    from ebbtide.jobs.store import Store
+
+    with contextlib.suppress(EbbtideError), Store(options["database"]) as store:
+        Claims(store, options["owner"], name="", lease_seconds=0.0).release()
 
 
 if __name__ == "__main__":

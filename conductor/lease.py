@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from ebbtide.errors import StoreUnavailable
 from ebbtide.jobs import clock
@@ -20,24 +21,36 @@ class Lease:
     Args:
         renew_seconds: between two renewals.
         self_fence_seconds: since the *start* of the last renewal that succeeded; after that the
-            lease counts as over here, well before anybody else may think so.
+            lease counts as over here, well before anybody else may think so. The first renewal is the
+            registration: make this before it.
+        on_renewed: told by `start` and after each renewal until when, in seconds since boot, that is.
+            Called in the thread that renews.
     """
 
-    def __init__(self, claims: Claims, *, renew_seconds: float, self_fence_seconds: float) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        *,
+        renew_seconds: float,
+        self_fence_seconds: float,
+        on_renewed: Callable[[float], None],
+    ) -> None:
         self._claims = claims
         self._renew_seconds = renew_seconds
         self._self_fence_seconds = self_fence_seconds
+        self._on_renewed = on_renewed
         self._stopped = threading.Event()
         self._refused = threading.Event()
-        self._renewed_at = clock.boot_seconds()  # written by the thread alone once it runs
+        self._until = clock.boot_seconds() + self_fence_seconds  # written by the thread alone once it runs
         self._thread = threading.Thread(target=self._renew, name="ebbtide-lease", daemon=True)
 
     @property
     def over(self) -> bool:
         """Whether the runs of this conductor have to end."""
-        return self._refused.is_set() or clock.boot_seconds() - self._renewed_at > self._self_fence_seconds
+        return self._refused.is_set() or clock.boot_seconds() > self._until
 
     def start(self) -> None:
+        self._on_renewed(self._until)
         self._thread.start()
 
     def stop(self) -> None:
@@ -54,6 +67,7 @@ class Lease:
                     LOG.error("conductor.lease_lost %s", self._claims.owner)
                     self._refused.set()
                     return
-                self._renewed_at = began
+                self._until = began + self._self_fence_seconds
+                self._on_renewed(self._until)
             except StoreUnavailable as error:
                 LOG.warning("conductor.renewal_failed %s: %s", self._claims.owner, error)

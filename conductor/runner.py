@@ -10,7 +10,7 @@ from typing import Any
 from ebbtide.conductor.capture import install
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.execution import Execution
-from ebbtide.conductor.trees import become_subreaper
+from ebbtide.conductor.trees import become_subreaper, reap_orphans
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.store import Store
@@ -90,6 +90,7 @@ class _Runner:
             os._exit(70)
         with self._lock:
             self._execution = self._claim = None
+        reap_orphans()
         try:
             self._channel.send({"ended": claim.job_id, "epoch": claim.epoch, "edge": edge})
         except ChannelClosed:

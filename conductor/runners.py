@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import os
 import queue
 import selectors
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 from ebbtide.conductor.capture import install
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.execution import Execution
+from ebbtide.conductor.trees import end_marked
 from ebbtide.errors import ConfigError, EbbtideError
 from ebbtide.flows import Registry
 from ebbtide.jobs.claims import Claim, Request
@@ -56,6 +58,12 @@ class Runners(abc.ABC):
         """Let every run stop between tasks and release its job."""
 
     @abc.abstractmethod
+    def hold_until(self, boot_seconds: float) -> None:
+        """The runs may go on until then. Unless told again in time, runner processes are ended at that
+        moment, even while the calling process is stopped or hangs. May be called from any thread.
+        """
+
+    @abc.abstractmethod
     def poll(self, seconds: float) -> Iterator[Ended]:
         """Wait at most `seconds` for news and yield the runs that are over."""
 
@@ -94,6 +102,8 @@ class ProcessRunners(Runners):
         self._selector = selectors.DefaultSelector()
         self._seats: dict[int, _Seat] = {}
         self._closing = False
+        # In the environment of everything that the keeper, a runner or a task starts.
+        self._mark = f"_EBBTIDE_KEEPER_OF={options['owner']}"
         ours, theirs = Channel.pair()
         # A fresh program: no thread or lock of this process is in it. -P: the current folder stays off
         # its module path. A session of its own: Ctrl-C at a terminal reaches the parent alone.
@@ -101,6 +111,7 @@ class ProcessRunners(Runners):
             [sys.executable, "-P", "-m", "ebbtide.conductor.keeper", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            env=os.environ | dict([self._mark.split("=", 1)]),
             start_new_session=True,
         )
         theirs.close()
@@ -157,11 +168,15 @@ class ProcessRunners(Runners):
             if seat.claim is not None:
                 self._send(seat, {"suspend": True})
 
+    def hold_until(self, boot_seconds: float) -> None:
+        with contextlib.suppress(ChannelClosed):  # `poll` tells of it
+            self._control.send({"hold_until": boot_seconds})
+
     def poll(self, seconds: float) -> Iterator[Ended]:
         for key, _ in self._selector.select(seconds):
             if key.fileobj is self._control:
                 yield from self._hear_keeper()
-            else:
+            elif key.data.pid in self._seats:  # else the keeper told of its death just now
                 yield from self._hear_runner(key.data)
 
     def end_all(self) -> None:
@@ -175,7 +190,9 @@ class ProcessRunners(Runners):
         for seat in self._seats.values():
             seat.channel.close()
         self._control.close()  # the keeper ends every tree when it sees this, and then itself
-        self._keeper.wait()
+        if self._keeper.wait() != 0:
+            # It did not come to that. Its runners died with it, but not what their tasks had started.
+            end_marked(self._mark)
         self._selector.close()
 
     def _send(self, seat: _Seat, message: dict[str, Any]) -> bool:
@@ -201,7 +218,9 @@ class ProcessRunners(Runners):
         try:
             message, channel = self._control.receive()
         except ChannelClosed:
-            raise EbbtideError("the keeper is gone; its runners died with it") from None
+            raise EbbtideError(
+                "the keeper is gone, and its runners with it; start the conductor again"
+            ) from None
         if channel is not None:
             seat = _Seat(message["forked"], channel)
             self._seats[seat.pid] = seat
@@ -209,11 +228,12 @@ class ProcessRunners(Runners):
             return
         seat = self._seats.pop(message["dead"])
         # What it said before it died counts: its end may have been told already.
-        if not seat.broken:
+        yield from self._last_words(seat)
+        with contextlib.suppress(KeyError):  # its end of the channel was seen closed before
             self._selector.unregister(seat.channel)
-            yield from self._last_words(seat)
         seat.channel.close()
-        self._control.send({"fork": True})
+        with contextlib.suppress(ChannelClosed):  # heard next time
+            self._control.send({"fork": True})
         if seat.claim is not None:
             yield Ended(seat.claim, None, message["cause"])
 
@@ -283,6 +303,9 @@ class ThreadRunners(Runners):
         self._running.pop(ended.claim.job_id)
         self._threads.pop(ended.claim.job_id).join()
         yield ended
+
+    def hold_until(self, boot_seconds: float) -> None:
+        """Nothing: threads cannot be ended, and end with this process."""
 
     def end_all(self) -> None:
         self.suspend()

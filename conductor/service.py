@@ -119,10 +119,13 @@ class Conductor:
         keys = [definition.key for definition in registry.definitions()]
         runners = self._runners(store, registry, claims.owner)
         try:
-            claims.register(flows=keys, runners=settings.runners, isolation=settings.isolation)
             lease = Lease(
-                claims, renew_seconds=settings.renew_seconds, self_fence_seconds=settings.self_fence_seconds
+                claims,
+                renew_seconds=settings.renew_seconds,
+                self_fence_seconds=settings.self_fence_seconds,
+                on_renewed=runners.hold_until,
             )
+            claims.register(flows=keys, runners=settings.runners, isolation=settings.isolation)
             lease.start()
             try:
                 LOG.info(
@@ -168,10 +171,12 @@ class Conductor:
                     return True
             if desk.lease.over:
                 LOG.error("conductor.lease_over %s: its runs are ended", desk.claims.owner)
+                desk.runners.end_all()  # now: to stop a renewal that waits for the store may take long
                 return False
             # The signal is a hint. Once a second the rows are read whatever it says.
             now = time.monotonic()
-            if desk.signal.changed() or ended or now >= next_sweep:
+            may_run = self._waiting and desk.runners.idle
+            if desk.signal.changed() or ended or may_run or now >= next_sweep:
                 next_sweep = now + desk.sweep_seconds
                 with self._store_may_be_away():
                     self._forward(desk)

@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 
-__all__ = ["become_subreaper", "children", "die_with_parent", "end_tree"]
+__all__ = ["become_subreaper", "children", "die_with_parent", "end_marked", "end_tree", "reap_orphans"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -61,6 +61,25 @@ def end_tree(pid: int) -> None:
     _signal(pid, signal.SIGKILL)
 
 
+def end_marked(mark: str) -> None:
+    """SIGKILL every process that was started with `mark` in its environment, until there is none.
+
+    For a tree whose root died before it could end it: what the root's death orphaned is below nobody
+    any more. A process that was given another environment on its way is not found.
+    """
+    needle = mark.encode()
+    while marked := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _has(pid, needle)]:
+        for pid in marked:
+            _signal(pid, signal.SIGKILL)
+
+
+def reap_orphans() -> None:
+    """Reap the children of this process that have ended; those that it adopted nobody else reaps."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
 def _descendants(pid: int) -> list[int]:
     found: list[int] = []
     waiting = children(pid)
@@ -78,6 +97,14 @@ def _alive(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _has(pid: int, needle: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environment:
+            return needle in environment.read()
+    except OSError:
+        return False  # it has ended, or belongs to somebody else
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

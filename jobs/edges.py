@@ -46,7 +46,7 @@ def apply_edge(
     if source is None:
         (source,) = way.sources
     elif source not in way.sources:
-        raise EdgeRefused(job_id, source, name)
+        raise refusal(connection, name, job_id, epoch)
     where = [_jobs.c.id == job_id, _jobs.c.state == source.value, *conditions]
     if epoch is not None:
         where.append(_jobs.c.epoch == epoch)

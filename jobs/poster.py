@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import getpass
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
@@ -19,11 +20,18 @@ from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
+from ebbtide.wording import one_line
 
 __all__ = ["Poster"]
 
 MAX_REASON = 1000
 MAX_LABEL = 255
+MAX_WHO = 255
+MAX_LISTED = 100_000
+MAX_PRIORITY = 1000
+MAX_DELAY_SECONDS = 10 * 365 * 86400
+# They turn the text that follows them round: what is read would not be what is stored.
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _POLL_SECONDS = 0.02
 # The signal is a hint; this often the row itself is read whatever the signal says.
 _SWEEP_SECONDS = 1.0
@@ -96,19 +104,21 @@ class Poster:
             FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
         """
         definition = self.registry.get(flow, version)
+        if not isinstance(params or {}, Mapping):
+            raise UsageError(f"parameters are given by name, in a mapping, not as a {type(params).__name__}")
         canonical = definition.validate(params or {})
         text = _encoded(canonical, "the parameters")
         definition.build(canonical)
         wanted = _checked_labels(labels or {})
-        if not -1000 <= priority <= 1000:
-            raise UsageError(f"priority {priority} is outside -1000 to 1000")
-        if not 0 <= delay_seconds <= 10 * 365 * 86400:
-            raise UsageError(f"a delay of {delay_seconds} seconds is not possible; give 0 or more")
+        if not _is_number(priority, int) or abs(priority) > MAX_PRIORITY:
+            raise UsageError(f"the priority should be a whole number of -{MAX_PRIORITY} to {MAX_PRIORITY}")
+        if not _is_number(delay_seconds, (int, float)) or not 0 <= delay_seconds <= MAX_DELAY_SECONDS:
+            raise UsageError(f"the delay should be a number of seconds, 0 to {MAX_DELAY_SECONDS}")
         new = NewJob(
             flow=definition.name,
             version=definition.version,
             parameters=text,
-            labels_text=payload.encode(wanted, "the labels"),
+            labels_text=_encoded(wanted, "the labels"),
             labels=wanted,
             priority=priority,
             delay_seconds=delay_seconds,
@@ -118,14 +128,15 @@ class Poster:
     def cancel(self, job_id: str, reason: str = "", who: str | None = None) -> CancelAnswer:
         """Ask for a job to be stopped and undone. The request is stored before this returns.
 
-        Asking twice is asking once: the second caller learns the first reason.
+        Asking twice is asking once: the second caller learns the first reason. White space in
+        `reason` and `who` is folded: each is shown on one line.
 
         Raises:
             TooLate: the job has completed or failed.
             JobNotFound, AmbiguousJob, UsageError.
         """
-        if len(reason) > MAX_REASON:
-            raise UsageError(f"the reason has {len(reason)} characters; {MAX_REASON} are allowed")
+        reason = _checked_text(reason, "the reason", MAX_REASON)
+        who = _whoami() if who is None else _checked_text(who, "who asks", MAX_WHO)
         full = self._views.resolve(job_id)
         answer = self._ledger.cancel(full, reason=reason, who=who or _whoami())
         return CancelAnswer(self._views.job(full), cast(Any, answer))
@@ -163,9 +174,10 @@ class Poster:
         """Jobs, newest first; `state` takes the words of state and phase."""
         if state is not None and state not in PHASES:
             raise UsageError(f"no such state: {state[:40]!r}; one of {', '.join(PHASES)}")
-        if not 1 <= limit <= 100_000:
-            raise UsageError(f"limit {limit} is outside 1 to 100000")
-        return self._views.jobs(state=state, flow=flow, labels=labels, limit=limit)
+        wanted = _checked_labels(labels or {})
+        if flow is not None and payload.storable(flow) != flow:
+            return []  # no store takes such a text, so no job has it
+        return self._views.jobs(state=state, flow=flow, labels=wanted, limit=_checked_limit(limit))
 
     def tasks(self, job_id: str, attempt: int | None = None) -> builtins.list[TaskRecord]:
         """What began, in order; of one attempt, or of all."""
@@ -177,7 +189,7 @@ class Poster:
 
     def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> builtins.list[LogLine]:
         """What its tasks logged and printed, beyond line `after`."""
-        return self._views.logs(self._views.resolve(job_id), after, limit)
+        return self._views.logs(self._views.resolve(job_id), after, _checked_limit(limit))
 
     def result(self, job_id: str) -> Any:
         """The result of a completed job. Raises EdgeRefused for any other."""
@@ -244,7 +256,32 @@ def _encoded(value: Any, what: str) -> str:
     return text
 
 
+def _is_number(value: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _checked_limit(limit: int) -> int:
+    if not _is_number(limit, int) or not 1 <= limit <= MAX_LISTED:
+        raise UsageError(f"the limit should be a whole number of 1 to {MAX_LISTED}")
+    return limit
+
+
+def _checked_text(text: str, what: str, limit: int) -> str:
+    """`text` on one line. Refuses what a terminal would obey, a reader be misled by, or a store not take."""
+    if not isinstance(text, str):
+        raise UsageError(f"{what} should be a text, not a {type(text).__name__}")
+    folded = " ".join(text.split())
+    if len(folded) > limit:
+        raise UsageError(f"{what} has {len(folded)} characters; {limit} are allowed")
+    for character in folded:
+        if unicodedata.category(character) in ("Cc", "Cs") or character in _BIDI_CONTROLS:
+            raise UsageError(f"{what} holds {ascii(character)[1:-1]}, which cannot be shown: leave it out")
+    return folded
+
+
 def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(labels, Mapping):
+        raise UsageError(f"labels are given by key, in a mapping, not as a {type(labels).__name__}")
     for key, value in labels.items():
         for text in (key, value):
             if not isinstance(text, str) or not text or len(text) > MAX_LABEL or not text.isprintable():
@@ -256,6 +293,6 @@ def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
 
 def _whoami() -> str:
     try:
-        return getpass.getuser()
+        return one_line(getpass.getuser(), MAX_WHO) or "unknown"
     except (KeyError, OSError):
         return "unknown"  # a user id without a name, as in some containers

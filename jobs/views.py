@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +20,8 @@ __all__ = ["Views"]
 _jobs = tables.jobs
 _tasks = tables.job_tasks
 _UNENDED = tuple(state.value for state in JobState if state not in FINAL_STATES)
+# How many jobs one statement may name: a database takes a limited number of values.
+_AT_ONCE = 500
 
 
 class Views:
@@ -127,26 +129,31 @@ class Views:
     def _jobs(self, query: sa.Select[Any]) -> list[Job]:
         with self._store.read() as connection:
             rows = connection.execute(query).all()
-            ids = [row.id for row in rows]
-            parameters = _by_job(connection, tables.job_parameters, ids)
-            cancels = _by_attempt(connection, tables.job_cancels, rows)
-            outcomes = _by_attempt(connection, tables.job_outcomes, rows)
-            parked = [row for row in rows if row.state == JobState.PARKED.value]
-            parks = _by_attempt(connection, tables.job_parks, parked, tables.job_parks.c.number)
-            tasks = _latest_rounds(
-                connection, [row for row in rows if JobState(row.state) not in FINAL_STATES]
-            )
-        return [
-            _job(
-                row,
-                parameters[row.id],
-                cancels.get((row.id, row.attempt)),
-                outcomes.get((row.id, row.attempt)),
-                parks.get((row.id, row.attempt)),
-                tasks.get((row.id, row.attempt), []),
-            )
-            for row in rows
-        ]
+            return [
+                job
+                for start in range(0, len(rows), _AT_ONCE)
+                for job in _jobs_of(connection, rows[start : start + _AT_ONCE])
+            ]
+
+
+def _jobs_of(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[Job]:
+    parameters = _by_job(connection, tables.job_parameters, [row.id for row in rows])
+    cancels = _by_attempt(connection, tables.job_cancels, rows)
+    outcomes = _by_attempt(connection, tables.job_outcomes, rows)
+    parked = [row for row in rows if row.state == JobState.PARKED.value]
+    parks = _by_attempt(connection, tables.job_parks, parked, tables.job_parks.c.number)
+    tasks = _latest_rounds(connection, [row for row in rows if JobState(row.state) not in FINAL_STATES])
+    return [
+        _job(
+            row,
+            parameters[row.id],
+            cancels.get((row.id, row.attempt)),
+            outcomes.get((row.id, row.attempt)),
+            parks.get((row.id, row.attempt)),
+            tasks.get((row.id, row.attempt), []),
+        )
+        for row in rows
+    ]
 
 
 def _job(
@@ -262,6 +269,7 @@ def _latest_rounds(
     latest: dict[tuple[str, str], sa.Row[Any]] = {}
     for row in connection.execute(query):
         if row.attempt == attempts[row.job]:
+            latest.pop((row.job, row.task), None)  # a later round stands where that one began
             latest[row.job, row.task] = row
     grouped: dict[tuple[str, int], list[sa.Row[Any]]] = defaultdict(list)
     for row in latest.values():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from taskflow import task as taskflow_task
@@ -13,6 +15,10 @@ from ebbtide.tasks.run import DetachedRun, JobInfo, Run
 from ebbtide.tasks.wrapping import is_wrapped, wrap_class
 
 __all__ = ["CancelableTask"]
+
+
+class _OwnRun(DetachedRun):
+    """What a task is given that is used before anybody binds it."""
 
 
 class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is untyped
@@ -40,11 +46,46 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
     interrupted: bool = False
     saved: Any = None
-    _run: Run | None = None
+    # Named apart from whatever a subclass may call its own.
+    __run: Run | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in _RELIED_ON:
+            if inspect.getattr_static(cls, name) is not vars(CancelableTask)[name]:
+                raise TypeError(
+                    f"{cls.__module__}.{cls.__qualname__}.{name} hides CancelableTask.{name}, "
+                    "which running and undoing rely on: give it another name"
+                )
         wrap_class(cls)
+
+    def __init__(
+        self,
+        name: str | None = None,
+        provides: Any = None,
+        requires: Any = None,
+        auto_extract: bool = True,
+        rebind: Mapping[str, str] | Sequence[str] | None = None,
+        inject: Mapping[str, Any] | None = None,
+        ignore_list: Any = None,
+        revert_rebind: Mapping[str, str] | Sequence[str] | None = None,
+        revert_requires: Any = None,
+    ) -> None:
+        """All arguments are TaskFlow's own. `rebind` is that of revert too, by the names of execute."""
+        if isinstance(rebind, (list, tuple)) and not revert_rebind:
+            # TaskFlow would count the arguments of revert, which may name fewer, and give it wrong ones.
+            rebind = _by_name(self.execute, rebind)
+        super().__init__(
+            name,
+            provides,
+            requires,
+            auto_extract,
+            rebind,
+            inject,
+            ignore_list,
+            revert_rebind,
+            revert_requires,
+        )
 
     def revert(self, *args: Any, **kwargs: Any) -> Any:
         """Nothing to undo, unless a subclass says what."""
@@ -54,27 +95,35 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
         Raises:
             RuntimeError: it is bound already: a flow is built anew for each run, since a shared
-                one would share its cancel event with another job.
+                one would share its cancel event with another job. Or its job or event was asked for
+                before there was one.
             TypeError: execute or revert was replaced after the class was created.
         """
-        if self._run is not None:
+        if isinstance(self.__run, _OwnRun):
+            raise RuntimeError(
+                f"task {self.name} was used before it belonged to a run: "
+                "ask for job, cancel and the like in execute and revert only"
+            )
+        if self.__run is not None:
             raise RuntimeError(f"task {self.name} belongs to another run: build the flow anew for each job")
         for verb in ("execute", "revert"):
-            if not is_wrapped(getattr(type(self), verb)):
+            if verb in vars(self) or not is_wrapped(getattr(type(self), verb)):
                 raise TypeError(f"{type(self).__qualname__}.{verb} was replaced after its class was created")
-        self._run = run
+        self.__run = run
 
     @property
     def run(self) -> Run:
         """The run this task belongs to; a detached one until it is bound."""
-        if self._run is None:
-            self._run = DetachedRun()
-        return self._run
+        run = self.__run
+        if run is None:
+            # One step: two threads that ask at once have to be given the same run.
+            run = self.__dict__.setdefault(_RUN, _OwnRun())
+        return run
 
     @property
     def bound(self) -> bool:
         """Whether the task belongs to a run already."""
-        return self._run is not None
+        return self.__run is not None
 
     @property
     def cancel(self) -> CancelEvent:
@@ -103,13 +152,13 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             self.saved = payload.decode(text)
         event = self.run.event
         if event.requested:
-            self._deliver(event)
+            self.__deliver(event)
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`, or until a cancel is requested; raises `Cancelled` then."""
         event = self.run.event
         if event.wait(seconds):
-            self._deliver(event)
+            self.__deliver(event)
 
     def report(self, fraction: float, message: str = "") -> None:
         """Tell how far the work is, 0 to 1. Best effort and cheap: stored at most four times a second."""
@@ -119,7 +168,7 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
         """A stretch in which nothing is delivered: for a step that must not be cut in two."""
         return self.run.event.shield()
 
-    def _deliver(self, event: CancelEvent) -> None:
+    def __deliver(self, event: CancelEvent) -> None:
         try:
             event.check()
         except Cancelled:
@@ -128,7 +177,22 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
     def __getstate__(self) -> dict[str, Any]:
         # A run holds locks and a database: it never travels with a task.
-        return {name: value for name, value in self.__dict__.items() if name != "_run"}
+        return {name: value for name, value in self.__dict__.items() if name != _RUN}
+
+
+_RUN = "_CancelableTask__run"
+_RELIED_ON = ("bind", "bound", "cancel", "checkpoint", "job", "report", "run", "shield", "sleep")
+
+
+def _by_name(execute: Any, rebind: Sequence[str]) -> dict[str, str]:
+    """What TaskFlow makes of a `rebind` by position: what is left over keeps its name."""
+    wanted = [
+        name
+        for name, parameter in inspect.signature(execute).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    return dict(zip(wanted, rebind, strict=False)) | {name: name for name in rebind[len(wanted) :]}
 
 
 wrap_class(CancelableTask)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["CancelEvent", "Cancelled"]
+
+LOG = logging.getLogger(__name__)
 
 
 class Cancelled(Exception):
@@ -80,7 +83,8 @@ class CancelEvent:
     def set(self, reason: str = "", source: str = "user") -> bool:
         """Request the cancel. Returns whether this call was the first; later ones change nothing.
 
-        Callbacks run in the calling thread before it returns.
+        Callbacks run in the calling thread before it returns. One that raises is logged: it keeps
+        the request from nobody else.
         """
         with self._lock:
             if self._flag.is_set():
@@ -89,7 +93,10 @@ class CancelEvent:
             callbacks, self._callbacks = self._callbacks, []
             self._flag.set()
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # anybody's code; the callbacks after it still have to hear
+                LOG.exception("a callback of the cancel event raised: %r", callback)
         return True
 
     def check(self) -> None:
@@ -102,6 +109,7 @@ class CancelEvent:
 
         In a shield nothing is delivered: it waits the whole time and returns False.
         """
+        seconds = min(seconds, threading.TIMEOUT_MAX)  # beyond that, infinity too, Python raises
         if self.shielded:
             threading.Event().wait(seconds)
             return False

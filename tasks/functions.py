@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from ebbtide.tasks.base import CancelableTask
-from ebbtide.tasks.wrapping import wrap_class
+from ebbtide.tasks.wrapping import wrap
 
 __all__ = ["FunctionTask", "task"]
 
@@ -31,16 +31,19 @@ class FunctionTask(CancelableTask):
 
         Returns the task class, so that the decorated name may be `_` or the task's own.
         """
-        setattr(cls, "revert", _as_method(function))  # noqa: B010  # assigning to a method is what mypy forbids
-        wrap_class(cls)
+        revert = wrap(cls, "revert", _as_method(function))
+        setattr(cls, "revert", revert)  # noqa: B010  # assigning to a method is what mypy forbids
         return cls
 
 
 def _as_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    if not inspect.isfunction(function):
+        raise TypeError(f"a task is made of a plain function, not of {function!r:.100}")
     parameters = list(inspect.signature(function).parameters.values())
     if parameters and parameters[0].name == "self":
         return function
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    if any(is_kind(function) for is_kind in kinds):
         return function  # refused by wrap_class, which says why
 
     @functools.wraps(function)
@@ -48,7 +51,7 @@ def _as_method(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     # TaskFlow reads the signature of the bound method: it needs a `self` to drop.
-    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     method.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
     del method.__wrapped__
     return method

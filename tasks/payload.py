@@ -12,10 +12,27 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 100
 # Python refuses to print integers of more than 4,300 digits (sys.int_info); 14,000 bits stay below.
 _MAX_INT_BITS = 14_000
+_LONGEST_PLACE = 120
 
 
 class PayloadError(ValueError):
     """A value that cannot be stored; the text says what it is and where in the value it stands."""
+
+
+class _Refused(Exception):
+    """What is wrong with a part of a value. The place is put together only now, innermost step first."""
+
+    def __init__(self, problem: str, *, placed: bool = True) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.placed = placed
+        self.steps: list[str] = []
+
+    def told(self, what: str) -> str:
+        place = "".join(reversed(self.steps)) if self.placed else ""
+        if len(place) > _LONGEST_PLACE:
+            place = place[: _LONGEST_PLACE - 3] + "..."
+        return f"{what}{place} {self.problem}"
 
 
 def encode(value: Any, what: str, *, max_bytes: int = MAX_BYTES) -> str:
@@ -27,10 +44,13 @@ def encode(value: Any, what: str, *, max_bytes: int = MAX_BYTES) -> str:
         max_bytes: size limit of the text.
 
     Raises:
-        PayloadError: not JSON, not finite, deeper than 100 levels, or too large. The same on
-            every store: a database never meets a value that it could refuse.
+        PayloadError: not JSON, not finite, more than 100 lists and dicts inside one another, or
+            too large. The same on every store: a database never meets a value that it could refuse.
     """
-    _refuse_unstorable(value, what, 0)
+    try:
+        _refuse_unstorable(value, 0)
+    except _Refused as refused:
+        raise PayloadError(refused.told(what)) from None
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     if len(text) > max_bytes:
         raise PayloadError(f"{what} takes {len(text)} bytes of JSON, more than the {max_bytes} allowed")
@@ -46,24 +66,39 @@ def storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _refuse_unstorable(value: Any, where: str, depth: int) -> None:
+def _refuse_unstorable(value: Any, depth: int) -> None:
+    """Raise _Refused for what is not JSON in `value`, around which `depth` lists and dicts stand."""
     if value is None or isinstance(value, (str, bool)):
         return
-    if depth > MAX_DEPTH:
-        raise PayloadError(f"{where[:120]} is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, int):
         if value.bit_length() > _MAX_INT_BITS:
-            raise PayloadError(f"{where} is an integer of more than 4,200 digits")
+            raise _Refused("is an integer of more than 4,200 digits")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise PayloadError(f"{where} is {value}, which JSON does not have")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise PayloadError(f"{where} has the key {key!r}: keys must be text")
-            _refuse_unstorable(item, f"{where}[{key[:40]!r}]", depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            _refuse_unstorable(item, f"{where}[{number}]", depth + 1)
+            raise _Refused(f"is {value}, which JSON does not have")
+    elif isinstance(value, (dict, list, tuple)):
+        if depth >= MAX_DEPTH:
+            raise _Refused(f"is nested deeper than {MAX_DEPTH} levels", placed=False)
+        _refuse_unstorable_items(value, depth + 1)
     else:
-        raise PayloadError(f"{where} is a {type(value).__name__}, which is not JSON")
+        raise _Refused(f"is a {type(value).__name__}, which is not JSON")
+
+
+def _refuse_unstorable_items(container: Any, depth: int) -> None:
+    keyed = isinstance(container, dict)
+    key: Any
+    for key, item in container.items() if keyed else enumerate(container):
+        if keyed and not isinstance(key, str):
+            raise _Refused(f"has the key {_shown_key(key)}: keys must be text")
+        try:
+            _refuse_unstorable(item, depth)
+        except _Refused as refused:
+            refused.steps.append(f"[{key[:40]!r}]" if keyed else f"[{key}]")
+            raise
+
+
+def _shown_key(key: object) -> str:
+    # Only what is sure to be short: a repr may be of any length, and raise.
+    if key is None or isinstance(key, float) or (isinstance(key, int) and key.bit_length() <= 64):
+        return repr(key)
+    return f"of type {type(key).__name__}"

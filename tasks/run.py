@@ -147,7 +147,8 @@ class DetachedRun(Run):
 
     def begin(self, task: str) -> Begun:
         self.event.check()
-        known = Begun(task in self._begun, self._decoded_save(task))
+        # A result says that it returned: it is run once more, not again after an interruption.
+        known = Begun(self._begun.get(task, "") is None, self._decoded_save(task))
         self._begun[task] = None
         return known
 

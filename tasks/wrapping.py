@@ -14,7 +14,7 @@ from ebbtide.tasks.run import How
 if TYPE_CHECKING:
     from ebbtide.tasks.base import CancelableTask
 
-__all__ = ["TaskExited", "describe", "is_wrapped", "wrap_class"]
+__all__ = ["TaskExited", "describe", "is_wrapped", "wrap", "wrap_class"]
 
 _MARK = "__ebbtide_wrapped__"
 
@@ -22,18 +22,23 @@ _MARK = "__ebbtide_wrapped__"
 class TaskExited(RuntimeError):
     """A task raised something that is no Exception, such as SystemExit.
 
-    TaskFlow reverts only from an Exception; so the exit of one task becomes that task's failure.
+    TaskFlow reverts only from an Exception; so the exit of one task becomes that task's failure. What was
+    raised is not its cause: TaskFlow stores causes with a failure, and cannot store that one.
     """
 
 
 def describe(error: BaseException) -> str:
     """One line for an error, as people read it in `show`: its type and its text."""
-    text = " ".join(str(error).split())[:1000]
+    try:
+        text = " ".join(str(error).split())[:1000]
+    except Exception:  # noqa: BLE001  # of a user's __str__; the end of the task is still to be recorded
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def is_wrapped(function: object) -> bool:
-    return hasattr(function, _MARK)
+    # The mark names its function: functools.wraps copies marks, onto a decorator's function that is not ours.
+    return function is not None and getattr(function, _MARK, None) is function
 
 
 def wrap_class(cls: type[CancelableTask]) -> None:
@@ -45,12 +50,20 @@ def wrap_class(cls: type[CancelableTask]) -> None:
     Raises:
         TypeError: a body that cannot be run as a task, with what to do instead.
     """
-    for verb, wrap in (("execute", _wrap_execute), ("revert", _wrap_revert)):
+    for verb in ("execute", "revert"):
         function = inspect.getattr_static(cls, verb)
-        if is_wrapped(function) or getattr(function, "__isabstractmethod__", False):
-            continue
-        _refuse_unrunnable(cls, verb, function)
-        setattr(cls, verb, wrap(function))
+        if not is_wrapped(function) and not getattr(function, "__isabstractmethod__", False):
+            setattr(cls, verb, wrap(cls, verb, function))
+
+
+def wrap(cls: type[CancelableTask], verb: str, function: Any) -> Callable[..., Any]:
+    """`function`, wrapped as the execute or revert of `cls`, which is not touched.
+
+    Raises:
+        TypeError: as `wrap_class`.
+    """
+    _refuse_unrunnable(cls, verb, function)
+    return _wrap_execute(function) if verb == "execute" else _wrap_revert(function)
 
 
 def _refuse_unrunnable(cls: type, verb: str, function: object) -> None:
@@ -81,7 +94,7 @@ def _wrap_execute(body: Callable[..., Any]) -> Callable[..., Any]:
             return body(self, *args, **kwargs)
         return _execute(self, body, args, kwargs)
 
-    setattr(execute, _MARK, True)
+    setattr(execute, _MARK, execute)
     return execute
 
 
@@ -99,7 +112,7 @@ def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: 
         raise
     except BaseException as error:
         run.stopped(task.name, How.RAISED, describe(error))
-        raise TaskExited(f"{task.name} left with {describe(error)}") from error
+        raise TaskExited(f"{task.name} left with {describe(error)}") from None
     run.returned(task.name, text)
     result = payload.decode(text)
     if run.event.requested:
@@ -109,24 +122,26 @@ def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: 
 
 
 def _wrap_revert(body: Callable[..., Any]) -> Callable[..., Any]:
-    parameters = inspect.signature(body).parameters.values()
+    signature = inspect.signature(body)
+    parameters = list(signature.parameters.values())
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
     @functools.wraps(body)
     def revert(self: CancelableTask, *args: Any, **kwargs: Any) -> Any:
-        if type(self).revert is not revert:
-            return body(self, *args, **kwargs)
         # TaskFlow always passes `result` and `flow_failures`; a body names only what it wants.
-        _revert(
-            self,
-            body,
-            {n: v for n, v in kwargs.items() if takes_any or n in names},
-            takes_any or "result" in names,
-        )
+        wanted = {name: value for name, value in kwargs.items() if takes_any or name in names}
+        if type(self).revert is not revert:
+            return body(self, *args, **wanted)
+        _revert(self, body, wanted, takes_any or "result" in names)
         return None
 
-    setattr(revert, _MARK, True)
+    if not takes_any:
+        # What execute is given by `requires` or `rebind` TaskFlow gives to revert as well, and refuses the
+        # task when that does not take it.
+        rest = inspect.Parameter("_rest", inspect.Parameter.VAR_KEYWORD)
+        revert.__signature__ = signature.replace(parameters=[*parameters, rest])  # type: ignore[attr-defined]
+    setattr(revert, _MARK, revert)
     return revert
 
 
@@ -148,5 +163,5 @@ def _revert(
         raise
     except BaseException as error:
         run.end_undo(task.name, describe(error))
-        raise TaskExited(f"the undo of {task.name} left with {describe(error)}") from error
+        raise TaskExited(f"the undo of {task.name} left with {describe(error)}") from None
     run.end_undo(task.name, None)

@@ -123,9 +123,11 @@ def _refuse_nesting(source: str, destination: str) -> None:
 
 
 def _lies_in(inner: str, outer: str) -> bool:
-    """Whether `inner`, which may be missing, is `outer` or below it; by inode, so that no alias escapes."""
-    identity = os.stat(outer)
-    folder = os.path.realpath(inner)
+    """Whether `inner`, which may be missing, is `outer` or below it. Both are real paths.
+
+    By inode: folders that are mounted a second time have two real paths.
+    """
+    identity, folder = os.stat(outer), inner
     while True:
         with contextlib.suppress(OSError):  # missing still, or not ours to look at
             if os.path.samestat(os.stat(folder), identity):

@@ -79,9 +79,9 @@ class PublishVersion(CancelableTask):
     def revert(self, staging: str) -> None:
         files = Staging(staging)
         versions = Versions(files.destination)
-        if os.path.isdir(versions.path(self._version)):
+        if versions.knows(self._version):
             os.makedirs(staging, exist_ok=True)
             with versions.locked(self.sleep):
-                versions.withdraw(self._version, files.version)
+                versions.withdraw(self._version, files.version, files.link)
         if self.saved:
             remove_if_empty(self.saved["made"])

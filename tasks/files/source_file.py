@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from types import TracebackType
@@ -44,6 +45,8 @@ class SourceFile:
         except FileNotFoundError:
             raise FileChanged(self._entry.path, "it is gone") from None
         except OSError as error:
+            if error.errno == errno.ELOOP:  # what O_NOFOLLOW says to a link
+                raise FileChanged(self._entry.path, "it was replaced by a link") from None
             raise self._unusable(error) from error
         try:
             self._compare()

@@ -1,11 +1,11 @@
 """The published versions of a destination, and the link that says which one is current.
 
     destination/versions/<version>/             one folder for each publication
-    destination/versions/<version>/.previous    a link with the words of `current` before it, if there was one
+    destination/versions/.<version>.previous    a link with the words of `current` before it, if there was one
     destination/current -> versions/<version>
 
-`.previous` is both the record of what to go back to and, when it is renamed over `current`, the way back:
-the undo needs no room on the disk and is one step.
+The `.previous` link is both the record of what to go back to and, when it is renamed over `current`, the way
+back: one step, for which there is always room on the disk.
 """
 
 from __future__ import annotations
@@ -54,58 +54,65 @@ class Versions:
         finally:
             os.close(folder)
 
+    def knows(self, version: str) -> bool:
+        """Whether anything here is of this version or speaks of it."""
+        words = _words(version)
+        if os.path.lexists(self.path(version)) or _read_link(self.current) == words:
+            return True
+        return bool(self._followers(words))
+
     def publish(self, version: str, made: str, link: str) -> str | None:
         """Move the folder `made` here and let `current` point to it; returns the words of the link before.
 
-        Call it locked. `link` is a free name on the same disk for the new link until it is renamed.
+        Call it locked. `link` is a free name, on the same disk and of this job alone: new links are
+        made there and then renamed.
         """
-        here, words = self.path(version), _words(version)
+        here, words, record = self.path(version), _words(version), self._record(version)
         if not os.path.lexists(here):
             os.rename(made, here)
-            sync_folder(self.folder)
         before = _read_link(self.current)
         if before == words or self._followers(words):
-            return _read_link(_previous(here))  # switched already, before a crash; others may have followed
-        _replace_link(_previous(here), before)
-        sync_folder(here)
-        remove_file(link)
-        os.symlink(words, link)
-        os.replace(link, self.current)
+            return _read_link(record)  # switched already, before a crash; others may have followed
+        _replace_link(record, before, link)
+        sync_folder(self.folder)
+        _replace_link(self.current, words, link)
         sync_folder(self.destination)
         return before
 
-    def withdraw(self, version: str, back: str) -> None:
-        """Undo `publish`: `current` says what it said before, and the version's folder is moved to `back`.
+    def withdraw(self, version: str, made: str, link: str) -> None:
+        """Undo `publish`: `current` says what it said before, and the version's folder is `made` again.
 
         Call it locked. Where another version was published on top, `current` stays and that one's
-        `.previous` takes over what this one's said: as if this version had never been.
+        record takes over what this one's says: as if this version had never been.
         """
-        here, words = self.path(version), _words(version)
-        if not os.path.isdir(here):
-            return
-        before = _previous(here)
+        here, words, record = self.path(version), _words(version), self._record(version)
         for follower in self._followers(words):
-            _replace_link(follower, _read_link(before))
+            _replace_link(follower, _read_link(record), link)
         if _read_link(self.current) == words:
-            if os.path.islink(before):
-                os.replace(before, self.current)
+            if os.path.islink(record):
+                os.replace(record, self.current)
             else:
                 remove_file(self.current)
+        remove_file(record)
         sync_folder(self.destination)
-        os.rename(here, back)
+        if os.path.isdir(here):
+            os.rename(here, made)
+
+    def _record(self, version: str) -> str:
+        return os.path.join(self.folder, f".{version}.previous")
 
     def _followers(self, words: str) -> list[str]:
-        """The `.previous` links that say `words`: at most one, of the version published next."""
-        links = (_previous(self.path(name)) for name in os.listdir(self.folder))
-        return [link for link in links if _read_link(link) == words]
+        """The records that say `words`: at most one, of the version published next."""
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return []
+        records = (os.path.join(self.folder, name) for name in names if name.endswith(".previous"))
+        return [record for record in records if _read_link(record) == words]
 
 
 def _words(version: str) -> str:
     return f"versions/{version}"
-
-
-def _previous(folder: str) -> str:
-    return os.path.join(folder, ".previous")
 
 
 def _read_link(path: str) -> str | None:
@@ -117,15 +124,14 @@ def _read_link(path: str) -> str | None:
         raise
 
 
-def _replace_link(path: str, words: str | None) -> None:
-    """Let the link `path` say `words`, in one step; None removes it."""
+def _replace_link(path: str, words: str | None, link: str) -> None:
+    """Let the link `path` say `words`, in one step; None removes it. `link` is made on the way."""
     if words is None:
         remove_file(path)
         return
-    new = f"{path}-new"
-    remove_file(new)  # of a run that died here
-    os.symlink(words, new)
-    os.replace(new, path)
+    remove_file(link)  # of a run that died here
+    os.symlink(words, link)
+    os.replace(link, path)
 
 
 def _try_lock(folder: int) -> bool:

@@ -14,7 +14,7 @@ from ebbtide.cli.flows import type_words
 from ebbtide.cli.invocation import Invocation
 from ebbtide.cli.listing import STATE_WORDS, short_ids
 from ebbtide.cli.snapshot import Snapshot, ending, happenings
-from ebbtide.cli.view import cancel_line, job_view
+from ebbtide.cli.view import cancel_words, job_view, ordinal
 from ebbtide.cli.waiting import Teller
 from ebbtide.jobs import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.states import PHASES
@@ -290,14 +290,14 @@ def test_an_ending_says_what_became_of_the_work(facts, told):
 def test_a_cancel_tells_each_step_in_time_since_the_request():
     request = CancelRequest("slow", "user", "ada", 1000.0, 1000.004, 1000.012, 1000.2)
 
-    steps = cancel_line(Snapshot(job(cancel=request), ())).split(", ")
+    asked, reached = cancel_words(Snapshot(job(cancel=request), ()))
 
-    assert steps == [
-        "cancel requested by ada (slow)",
-        "forwarded after 4 ms",
-        "delivered after 12 ms",
-        "reverted after 200 ms",
-    ]
+    assert asked == "requested by ada: slow"
+    assert reached == "forwarded after 4 ms, delivered after 12 ms, reverted after 200 ms"
+
+
+def test_the_order_of_the_undo_is_told_in_ordinals():
+    assert list(map(ordinal, (1, 2, 3, 4, 11, 21))) == ["1st", "2nd", "3rd", "4th", "11th", "21st"]
 
 
 def test_the_bar_of_an_undone_task_is_empty():
@@ -307,7 +307,7 @@ def test_the_bar_of_an_undone_task_is_empty():
     before, after = (drawn(job_view(Snapshot(job(), (each,)), now=1010.0)) for each in (done, undone))
 
     assert "100 %" in before and "done in 1.00 s" in before
-    assert "100 %" not in after and "undone in 500 ms" in after
+    assert "100 %" not in after and "undone 1st, in 500 ms" in after
 
 
 def test_a_view_of_many_tasks_fits_and_keeps_those_in_motion():
@@ -338,20 +338,17 @@ def test_what_happened_between_two_looks_is_told_once_and_in_order():
 
 
 def test_a_teller_holds_back_what_may_have_a_predecessor_that_is_not_read_yet():
-    out = io.StringIO()
     poster = OneJob(job(), entries=[entry(1, at=1000.0)])
     now = iter([1000.5, 1001.5, 1002.5]).__next__
-    tell = Teller(poster, out, now=now)
+    tell = Teller(poster, now=now)
 
-    tell(Snapshot(job(), ()))
-    told_first = out.getvalue()
-    tell(Snapshot(job(), (task(begun_at=1000.2),)))
-    told_then = out.getvalue()
-    tell(Snapshot(job(state="completed"), (task(begun_at=1000.2, how="returned", ended_at=1002.4),)))
+    first = tell(Snapshot(job(), ()))
+    then = tell(Snapshot(job(), (task(begun_at=1000.2),)))
+    last = tell(Snapshot(job(state="completed"), (task(begun_at=1000.2, how="returned", ended_at=1002.4),)))
 
-    assert told_first == ""
-    assert [line.split("  ")[1] for line in told_then.splitlines()] == ["posted (attempt 1)", "scan begun"]
-    assert out.getvalue().splitlines()[-1].endswith("scan returned")
+    assert first == []
+    assert [each.text for each in then] == ["posted (attempt 1)", "scan begun"]
+    assert [each.text for each in last] == ["scan returned"]
 
 
 def test_an_undo_in_the_wrong_order_is_found():

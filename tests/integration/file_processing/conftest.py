@@ -19,6 +19,7 @@ from ebbtide.errors import EbbtideError
 from ebbtide.flows.file_processing import file_processing
 from ebbtide.flows.registry import registered
 from ebbtide.tasks import CancelableTask, CancelEvent, Cancelled, JobInfo
+from ebbtide.tasks.files import ArchivePart, PrepareDestination, ScanFolder
 from ebbtide.tasks.run import DetachedRun
 
 with warnings.catch_warnings():
@@ -46,7 +47,7 @@ class WatchedRun(DetachedRun):
 
 
 class Walk:
-    """Runs the tasks of a flow one after the other and undoes them: without an engine, always the same steps."""
+    """Runs the tasks of a flow one after the other and undoes them: no engine, always the same steps."""
 
     def __init__(self, run: WatchedRun, params: dict[str, Any]) -> None:
         definition = registered.get(FLOW)
@@ -71,7 +72,11 @@ class Walk:
         """Undo what had begun, newest first; a task that has not begun says so itself."""
         for task in reversed(self.tasks):
             if all(name in self.store for name in task.revert_rebind.values()):
-                task.revert(result=None, flow_failures={}, **self._arguments(task.revert_rebind))
+                self.back_one(task)
+
+    def back_one(self, task: CancelableTask) -> None:
+        task.revert(result=None, flow_failures={}, **self._arguments(task.revert_rebind))
+        self.run.results.pop(task.name, None)
 
     def _arguments(self, rebind: dict[str, str]) -> dict[str, Any]:
         return {argument: self.store[name] for argument, name in rebind.items()}
@@ -140,6 +145,15 @@ class Work:
         state = engine.storage.get_flow_state()
         published = engine.storage.fetch("published") if state == "SUCCESS" else None
         return SimpleNamespace(state=state, published=published, errors=errors)
+
+    def scanned(self) -> str:
+        """The staging folder after a scan into one part, by tasks that belong to no flow."""
+        staging: str = PrepareDestination().execute(source=self.source, destination=self.destination)
+        self.listing = ScanFolder(1).execute(source=self.source, exclude=[], staging=staging)
+        return staging
+
+    def archive(self, staging: str) -> None:
+        ArchivePart(1).execute(source=self.source, staging=staging, listing=self.listing)
 
     def manifest(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.destination / "current" / "manifest.json").read_bytes())

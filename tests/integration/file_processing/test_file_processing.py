@@ -79,7 +79,7 @@ def test_a_second_job_switches_and_keeps_the_version_before(work):
     assert second["previous"] == "versions/one-1"
     assert os.readlink(work.destination / "current") == "versions/two-3"
     assert second["path"] == str(work.destination / "versions" / "two-3")
-    assert sorted(os.listdir(work.destination / "versions")) == ["one-1", "two-3"]
+    assert sorted(os.listdir(work.destination / "versions")) == [".two-3.previous", "one-1", "two-3"]
     assert sorted(os.listdir(work.destination)) == ["current", "versions"]
 
 
@@ -197,10 +197,14 @@ def test_the_undo_leaves_what_somebody_else_has_put_into_the_destination(work):
     assert os.listdir(work.destination) == ["note"]
 
 
-def test_a_version_that_was_removed_by_hand_is_no_trouble_for_the_undo(work):
+@pytest.mark.parametrize("removed", ["", "versions", "versions/job-1", "current"])
+def test_what_was_removed_by_hand_is_no_trouble_for_the_undo(work, removed):
     work.file("file")
     walk = work.walk().forward()
-    shutil.rmtree(work.destination)
+    if removed == "current":
+        (work.destination / removed).unlink()
+    else:
+        shutil.rmtree(work.destination / removed)
 
     walk.back()
 

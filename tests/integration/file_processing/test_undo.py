@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,6 +29,14 @@ class CancelAt(CancelEvent):
             if self.looks == self._look:
                 self.set(f"at look {self.looks}")
         return super().requested
+
+
+class CancelOnWait(CancelEvent):
+    """Sets itself when a task begins to wait."""
+
+    def wait(self, seconds: float) -> bool:
+        self.set("while it waited")
+        return super().wait(seconds)
 
 
 class Died(BaseException):
@@ -64,6 +71,12 @@ class Deaths:
                     raise Died
 
         return changed
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    """What these tests arrange is the end of a process, not of the power; the flow runs 2,000 times."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture(params=["new", "empty", "published before", "foreign link"])
@@ -153,14 +166,30 @@ def test_dead_anywhere_in_the_undo_the_next_one_finishes_it(place, snapshot, mon
     assert number > 10
 
 
+def test_each_task_undoes_exactly_what_it_made(place, snapshot):
+    walk = place.walk()
+    for task in walk.tasks:
+        before = snapshot(place.folder)
+        walk.forward(task.name)
+        if task.name == "publish":
+            published = snapshot(place.destination / "versions" / "job-1")
+            walk.back_one(task)
+            assert snapshot(place.destination / ".staging-job" / "version") == published
+        else:
+            walk.back_one(task)
+            assert snapshot(place.folder) == before, f"after the undo of {task.name}"
+            walk.forward(task.name)
+
+
 def test_undone_twice_is_undone_once(place, snapshot):
     before = snapshot(place.folder)
     run = place.watched()
     walk = place.walk(run).forward()
-    begun = dict(run._begun)
+    begun, saved = dict(run._begun), dict(run._saved)
 
     walk.back()
     run._begun.update(begun)  # as if that had never been recorded
+    run._saved.update(saved)
     walk.back()
 
     assert snapshot(place.folder) == before
@@ -182,7 +211,7 @@ def test_an_undo_leaves_a_version_current_that_was_published_on_top(work, snapsh
 
     middle.back()
     assert os.readlink(work.destination / "current") == "versions/last-1"
-    assert sorted(os.listdir(work.destination / "versions")) == ["first-1", "last-1"]
+    assert sorted(os.listdir(work.destination / "versions")) == [".last-1.previous", "first-1", "last-1"]
 
     last.back()
     assert snapshot(work.destination) == before
@@ -226,19 +255,30 @@ def test_two_jobs_at_once_both_publish_and_undo_without_harm_to_each_other(work,
     assert os.listdir(work.destination / "versions") == ["other-1"]
 
 
+def test_a_folder_of_versions_that_another_undo_removed_is_made_again_and_removed_again(work, snapshot):
+    work.file("file")
+    one, other = work.walk(work.watched("one")), work.walk(work.watched("other"))
+    one.forward("prepare")
+    other.forward("verify")
+    one.back()
+    assert os.listdir(work.destination) == [".staging-other"]
+
+    other.forward()
+    assert os.readlink(work.destination / "current") == "versions/other-1"
+    other.back()
+
+    assert os.listdir(work.destination) == []
+
+
 def test_a_switch_waits_for_the_one_under_way_and_a_cancel_ends_the_waiting(work):
     work.file("file")
-    run = work.watched()
-    walk = work.walk(run).forward("verify")
+    walk = work.walk(work.watched(event=CancelOnWait())).forward("verify")
     holder = os.open(work.destination, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    waited = threading.Timer(0.05, run.event.set, ["enough"])
-    waited.start()
     try:
-        with pytest.raises(Cancelled):
+        with pytest.raises(Cancelled, match="while it waited"):
             walk.forward()
     finally:
         os.close(holder)
-        waited.join()
     walk.back()
     assert not work.destination.exists()

@@ -1,0 +1,69 @@
+"""The flows that are measured. Their tasks do nothing, or tell when they were where."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from taskflow.flow import Flow
+from taskflow.patterns import linear_flow, unordered_flow
+
+from ebbtide.flows import flow
+from ebbtide.tasks import CancelableTask
+
+__all__ = ["Nothing"]
+
+
+class Nothing(CancelableTask):
+    """Does nothing; there is nothing to undo."""
+
+    def execute(self) -> None:
+        pass
+
+
+class Starts(CancelableTask):
+    """Tells when it has begun; there is nothing to undo."""
+
+    def execute(self, listener: str) -> None:
+        _tell(listener, "began")
+
+
+class WaitsForCancel(CancelableTask):
+    """Tells when it has begun and when its event woke it; there is nothing to undo."""
+
+    def execute(self, listener: str) -> None:
+        _tell(listener, "began")
+        self.cancel.wait(60.0)
+        _tell(listener, "woke")
+        self.checkpoint()
+
+
+@flow("measured.linear")
+def linear(tasks: int = 1) -> Flow:
+    """Tasks that do nothing, one after the other."""
+    return linear_flow.Flow("linear").add(*(Nothing(f"task-{number}") for number in range(tasks)))
+
+
+@flow("measured.unordered")
+def unordered(tasks: int = 1) -> Flow:
+    """Tasks that do nothing, in any order, as many at once as there are threads."""
+    return unordered_flow.Flow("unordered").add(*(Nothing(f"task-{number}") for number in range(tasks)))
+
+
+@flow("measured.start")
+def start(listener: str) -> Flow:
+    """One task that tells when it begins."""
+    return linear_flow.Flow("start").add(Starts())
+
+
+@flow("measured.wait")
+def wait(listener: str) -> Flow:
+    """One task that waits for its cancel event."""
+    return linear_flow.Flow("wait").add(WaitsForCancel())
+
+
+def _tell(listener: str, moment: str) -> None:
+    # First the time, then everything that takes some.
+    at = time.time()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+        to.sendto(f"{moment} {at!r}".encode(), listener)

@@ -1,0 +1,160 @@
+"""Milliseconds, commits and statements per task: a runner of Ebbtide against stock TaskFlow on SQLite."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import sqlalchemy as sa
+from measuring import FLOWS, arguments, heading, scratch, table
+from stock import Stock
+
+from ebbtide.conductor.execution import Execution
+from ebbtide.flows import load_flows
+from ebbtide.jobs import Poster
+from ebbtide.jobs.claims import Claims, new_owner_id
+from ebbtide.jobs.store import Store
+
+THREADS = 4
+
+#: Seconds, commits and statements of one run, by (shape, tasks).
+Run = tuple[float, int, int]
+
+
+class Ours:
+    """What a runner does with a claimed job, in this process."""
+
+    def __init__(self, database: str, threads: int) -> None:
+        self._registry = load_flows([FLOWS])
+        self._poster = Poster(database, registry=self._registry)
+        self._store = Store(database)
+        self._threads = threads
+        self._claims = Claims(self._store, new_owner_id(), name="measured", lease_seconds=3600)
+        self._claims.register(flows=["measured"], runners=1, isolation="thread")
+
+    @property
+    def sql(self) -> sa.Engine:
+        return self._store.engine
+
+    def run(self, shape: str, tasks: int) -> float:
+        """Run a job of `tasks` tasks that do nothing; returns the seconds from its claim to its outcome."""
+        flow = f"measured.{shape}"
+        self._poster.post(flow, {"tasks": tasks})
+        claim = self._claims.claim([f"{flow}@1"])
+        assert claim is not None
+        began = time.perf_counter()
+        edge = Execution(
+            self._store,
+            self._registry,
+            claim,
+            actor=self._claims.owner,
+            workers=self._threads,
+            patience_seconds=20.0,
+            log_lines=1000,
+        ).run()
+        seconds = time.perf_counter() - began
+        if edge != "completed":
+            raise RuntimeError(f"the job ended by {edge}")
+        return seconds
+
+    def close(self) -> None:
+        self._poster.close()
+        self._store.close()
+
+
+CONTENDERS: dict[str, Callable[[str, int], Any]] = {"ebbtide": Ours, "stock": Stock}
+
+
+def measure(name: str, folder: str | None, shapes: list[tuple[str, int]], *, counted: bool) -> list[Run]:
+    """Run each shape once, after a warm-up. Counting slows: the seconds of a counted run mean nothing."""
+    with scratch(folder) as place:
+        contender = CONTENDERS[name](f"sqlite:///{place}/measured.db", THREADS)
+        try:
+            contender.run("linear", 3)
+            contender.run("unordered", 3)
+            counts = count(contender.sql) if counted else Counter()
+            runs: list[Run] = []
+            for shape, tasks in shapes:
+                counts.clear()
+                seconds = contender.run(shape, tasks)
+                commits = counts.pop("COMMIT", 0)
+                runs.append((seconds, commits, counts.total() - counts["BEGIN"] - counts["ROLLBACK"]))
+            return runs
+        finally:
+            contender.close()
+
+
+def count(engine: sa.Engine) -> Counter[str]:
+    """Count what SQLite itself is told, by the statement's first word."""
+    counts: Counter[str] = Counter()
+
+    def trace(connection: Any, *_: Any) -> None:
+        connection.set_trace_callback(lambda text: counts.update([text.split(None, 1)[0].upper()]))
+
+    engine.dispose()
+    sa.event.listen(engine, "connect", trace)
+    return counts
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="how often each is run, taking turns")
+    parser.add_argument("--tasks", type=int, nargs="+", default=[10, 50, 100], help="tasks in a flow")
+    parser.add_argument("--only", choices=list(CONTENDERS), help="leave the other one out")
+    options = parser.parse_args()
+    shapes = [("linear", tasks) for tasks in options.tasks] + [("unordered", max(options.tasks))]
+    names = [options.only] if options.only else list(CONTENDERS)
+
+    heading()
+    timed: dict[str, list[list[Run]]] = {name: [] for name in names}
+    counted: dict[str, list[Run]] = {}
+    for turn in range(options.rounds + 1):
+        for name in names:
+            # A fresh process each: stock TaskFlow leaves tables in memory that slow the whole process.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                runs = pool.submit(measure, name, options.folder, shapes, counted=turn == 0).result()
+            if turn == 0:
+                counted[name] = runs
+            else:
+                timed[name].append(runs)
+    show(shapes, names, timed, counted)
+
+
+def show(
+    shapes: list[tuple[str, int]],
+    names: list[str],
+    timed: dict[str, list[list[Run]]],
+    counted: dict[str, list[Run]],
+) -> None:
+    rows = []
+    for number, (shape, tasks) in enumerate(shapes):
+        middle = {name: statistics.median(runs[number][0] for runs in timed[name]) for name in names}
+        for name in names:
+            _, commits, statements = counted[name][number]
+            best = min(runs[number][0] for runs in timed[name])
+            rows.append(
+                [
+                    f"{shape} {tasks}",
+                    name,
+                    f"{1000 * middle[name] / tasks:.2f}",
+                    f"{1000 * best / tasks:.2f}",
+                    f"{middle['stock'] / middle[name]:.1f}" if len(names) > 1 else "-",
+                    str(commits),
+                    f"{commits / tasks:.2f}",
+                    f"{statements / tasks:.2f}",
+                ]
+            )
+    table(
+        "a run of a flow whose tasks do nothing, per task",
+        ["flow", "by", "ms", "best ms", "times faster", "commits", "commits/task", "statements/task"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What a long queue costs: post, list, show and cancel, with more and more jobs in the database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from measuring import FLOWS, arguments, heading, median_ms, scratch, table
+
+from ebbtide.flows import load_flows
+from ebbtide.jobs import Poster
+
+SAMPLES = 50
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1_000, 10_000], help="queued jobs")
+    options = parser.parse_args()
+
+    heading()
+    rows, totals = [], []
+    for jobs in options.jobs:
+        with scratch(options.folder) as place:
+            row, total = measure(f"sqlite:///{place}/measured.db", jobs)
+        rows.append([f"{jobs:,}", *row])
+        totals.append([f"{jobs:,}", *total])
+    table("milliseconds for one", ["queued jobs", "post", "list 100", "show", "cancel"], rows)
+    table("seconds for all", ["queued jobs", "post", "list", "cancel"], totals)
+
+
+def measure(database: str, jobs: int) -> tuple[list[str], list[str]]:
+    """Fill a queue of `jobs`, then list it, show some and cancel all. The cells of both tables."""
+    with Poster(database, registry=load_flows([FLOWS])) as poster:
+        posting, posted = [], []
+        for _ in range(jobs):
+            seconds, job = timed(lambda: poster.post("measured.linear"))
+            posting.append(seconds)
+            posted.append(job.id)
+        listing = [timed(lambda: poster.list(limit=100))[0] for _ in range(SAMPLES)]
+        list_all, found = timed(lambda: poster.list(limit=jobs))
+        if len(found) != jobs:
+            raise SystemExit(f"{len(found)} of {jobs} jobs were listed")
+        showing = [timed(lambda: poster.show(posted[0]))[0] for _ in range(SAMPLES)]
+        cancelling = [timed(partial(poster.cancel, one, "measured"))[0] for one in posted]
+    # At the queue's full length: the last hundredth that was posted, the first that was cancelled.
+    share = max(1, jobs // 100)
+    each = [posting[-share:], listing, showing, cancelling[:share]]
+    return (
+        [f"{median_ms(seconds):.2f}" for seconds in each],
+        [f"{sum(posting):.2f}", f"{list_all:.2f}", f"{sum(cancelling):.2f}"],
+    )
+
+
+def timed(call: Callable[[], T]) -> tuple[float, T]:
+    began = time.perf_counter()
+    value = call()
+    return time.perf_counter() - began, value
+
+
+if __name__ == "__main__":
+    main()

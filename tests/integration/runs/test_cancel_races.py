@@ -1,0 +1,182 @@
+"""A cancel that meets the claim, the drain, another run or the history at the worst moment; and at random ones."""
+
+import random
+import threading
+
+import pytest
+
+from ebbtide.conductor.execution import Execution
+from ebbtide.errors import TooLate
+from ebbtide.jobs.claims import Claims
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["heard", "every signal lost"])
+def test_cancel_of_a_claimed_job_of_which_nothing_has_begun_begins_nothing(bench, shape, heard):
+    bench.gate_before(Execution, "run", lambda self: "claimed")
+    if not heard:
+        bench.deafen()
+    job = bench.run(shape.name)
+    bench.reached("claimed")
+
+    bench.cancel(job)
+    if heard:
+        bench.forwarded(job)
+    bench.gates.open("claimed")
+
+    bench.cancelled_and_undone(job, shape)
+    assert bench.effects == ["accepted"]
+
+
+def test_cancel_with_every_worker_busy_begins_none_of_the_tasks_that_queue(bench):
+    shape = bench.shapes["unordered"]
+    job = bench.run("unordered", {task: ["hold"] for task in shape.tasks})
+    bench.until("two tasks run", lambda: len(bench.words("begin")) == 2)
+
+    bench.cancel(job)
+
+    bench.cancelled_and_undone(job, shape)
+    assert len(bench.words("begin")) == 2
+    assert sorted(bench.given()) == sorted(bench.words("begin"))
+
+
+def test_cancel_of_a_job_that_a_drained_conductor_released_half_done_undoes_it(bench):
+    shape = bench.shapes["linear"]
+    job = bench.post("linear", {"b": ["gate"]})
+    first = bench.start()
+    bench.reached("execute b")
+    bench.drain(first)
+    bench.gates.open("execute b")
+    bench.drained(first)
+    assert bench.poster.show(job.id).state == "pending"
+
+    answer = bench.cancel(job)
+    assert (answer.answer, answer.job.phase) == ("accepted", "cancelling")
+    bench.start()
+
+    bench.cancelled_and_undone(job, shape)
+    assert bench.effects == ["begin a", "end a", "begin b", "end b", "accepted", "undo b", "undo a"]
+
+
+def test_cancel_of_a_job_that_was_drained_while_it_reverted_goes_on_backwards_and_keeps_the_failure(bench):
+    shape = bench.shapes["linear"]
+    job = bench.post("linear", {"d": ["fail"], "undo c": ["gate"]})
+    first = bench.start()
+    bench.reached("undo c")
+    bench.drain(first)
+    bench.gates.open("undo c")
+    bench.drained(first)
+    assert bench.poster.show(job.id).state == "pending"
+    assert bench.words("undo") == ["d", "c"]
+
+    bench.cancel(job)
+    bench.start()
+
+    ended = bench.cancelled_and_undone(job, shape)
+    assert bench.words("undo") == ["d", "c", "b", "a"]
+    assert (ended.error_task, ended.error) == ("d", "Broken: d broke")
+
+
+def test_a_drain_and_a_cancel_at_once_end_in_a_cancelled_job(bench):
+    shape = bench.shapes["linear"]
+    job = bench.post("linear", {"b": ["gate"]})
+    first = bench.start()
+    bench.reached("execute b")
+
+    bench.cancel(job)
+    bench.drain(first)
+    bench.gates.open("execute b")
+    bench.drained(first)
+    bench.start()
+
+    bench.cancelled_and_undone(job, shape)
+
+
+def test_nothing_is_told_of_an_attempt_after_its_end(bench):
+    bench.gate_before(Claims, "forwarded", lambda self, *request: "telling")
+    job = bench.run("linear", {"b": ["hold"]})
+    bench.reached("execute b")
+    bench.cancel(job)
+    bench.reached("telling")
+    bench.final(job)
+
+    bench.gates.open("telling")
+    bench.until("the request is told to be forwarded", lambda: bench.poster.show(job.id).cancel.forwarded_at)
+
+    names = [entry.name for entry in bench.poster.entries(job.id)]
+    assert names[-1] == "cancelled"
+
+
+def test_a_request_of_one_attempt_is_not_told_to_be_forwarded_in_the_next(bench):
+    bench.gate_before(Claims, "forwarded", lambda self, *request: "telling")
+    job = bench.post("linear", {"b": ["hold"]})
+    conductor = bench.start()
+    bench.reached("execute b")
+    bench.cancel(job)
+    bench.reached("telling")
+    bench.final(job)
+
+    bench.retry(job)
+    bench.cancel(job, "again")
+    bench.gates.open("telling")
+    bench.stop(conductor)
+
+    ended = bench.poster.show(job.id)
+    assert (ended.state, ended.attempt, ended.cancel.reason) == ("cancelled", 2, "again")
+    assert ended.cancel.forwarded_at is None, "nobody held the job, so nobody can have forwarded it"
+
+
+def test_cancels_from_many_at_once_are_accepted_once(bench):
+    shape = bench.shapes["linear"]
+    job = bench.run("linear", {"c": ["gate"]})
+    bench.reached("execute c")
+    answers = []
+    askers = [
+        threading.Thread(target=lambda n=number: answers.append(bench.poster.cancel(job.id, f"reason {n}")))
+        for number in range(8)
+    ]
+
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    bench.gates.open("execute c")
+
+    ended = bench.cancelled_and_undone(job, shape)
+    assert sorted(answer.answer for answer in answers) == ["accepted"] + ["already requested"] * 7
+    assert {answer.job.cancel.reason for answer in answers} == {ended.cancel.reason}
+
+
+def test_cancels_at_random_moments_find_no_third_case(bench):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    bench.start(2)
+    for number in range(25):
+        shape = chance.choice(list(bench.shapes.values()))
+        # A failure or two on the way, so that some cancels meet a revert or a later round.
+        plan = {task: chance.choices(["pass", "fail"], [6, 1], k=4) for task in shape.tasks}
+        moment = chance.randrange(1 + 3 * len(shape.tasks))
+        job = bench.in_folder(f"random-{number}").post(shape.name, plan)
+        bench.until(
+            "the moment has come",
+            lambda job=job, moment=moment: len(bench.effects) >= moment or _rests(bench, job),
+        )
+
+        accepted = _asked(bench, job)
+        ended = bench.final(job)
+
+        told = f"seed {seed}, {shape.name}, {plan}, cancelled after {moment}: {bench.effects}\n{bench.told(job)}"
+        assert ended.state in (["cancelled"] if accepted else ["completed", "failed"]), told
+        bench.undone_in_order(shape, stays=shape.tasks if ended.state == "completed" else ())
+        bench.recorded_truly(job)
+
+
+def _rests(bench, job):
+    return bench.poster.show(job.id).state in ("completed", "failed", "cancelled", "parked")
+
+
+def _asked(bench, job):
+    try:
+        return bench.poster.cancel(job.id).answer == "accepted"
+    except TooLate:
+        return False

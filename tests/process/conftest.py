@@ -1,0 +1,321 @@
+"""Real conductors in processes of their own, and the promise that none of them outlives its test."""
+
+import contextlib
+import ctypes
+import importlib.util
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import ebbtide
+import ebbtide.flows.registry
+from ebbtide.flows import Registry
+from ebbtide.jobs import Job, Poster
+from ebbtide.jobs.states import FINAL_STATES
+
+HERE = Path(__file__).parent
+PACKAGE = Path(ebbtide.__file__).parent
+FLOWS = "flows_for_tests"
+# Longer than anything here takes on a busy machine; reached only by a test that fails.
+PATIENCE_SECONDS = 40.0
+# Renew, self-fence and lease seconds. Nobody waits for this one to run out: who takes a job over in a test
+# was let in.
+LONG_LEASE = (100.0, 1000.0, 3600.0)
+_SET_CHILD_SUBREAPER = 36
+
+# Makes the terminal at stdin its own, as a shell's child has it, and goes on as the program it is given.
+_ON_A_TERMINAL = """
+import os, sys
+os.login_tty(0)
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+os.dup2(log, 1)
+os.dup2(log, 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.fixture(scope="session")
+def flows() -> ModuleType:
+    """The module of the test flows, registered in a registry of its own: other tests list the process's."""
+    spec = importlib.util.spec_from_file_location(FLOWS, HERE / f"{FLOWS}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    module.registry = Registry()  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ebbtide.flows.registry, "registered", module.registry)
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def stage(tmp_path: Path, database: str, flows: ModuleType) -> Iterator["Stage"]:
+    """A store, a folder for effects and gates, and conductors as a test starts them."""
+    # What a test kills leaves orphans: here they become ours, so that none can hide from the end of the test.
+    _be_subreaper(True)
+    with Poster(database, registry=flows.registry) as poster:
+        opened = Stage(tmp_path, database, poster, flows)
+        yield opened
+        opened.end()
+    _be_subreaper(False)
+
+
+class ConductorProcess:
+    """A conductor that a test has started, and its tree."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, stage: "Stage") -> None:
+        self._process = process
+        self._log = log
+        self._stage = stage
+        self.pid = process.pid
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far, its keeper and runners too."""
+        return self._log.read_text()
+
+    @property
+    def keeper(self) -> int:
+        (pid,) = _children(self.pid)
+        return pid
+
+    @property
+    def runners(self) -> list[int]:
+        return _children(self.keeper)
+
+    @property
+    def tree(self) -> list[int]:
+        """The conductor and everything below it."""
+        return [self.pid, *_descendants(self.pid)]
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        os.kill(self.pid, number)
+
+    def stop_tree(self) -> list[int]:
+        """SIGSTOP the conductor, its keeper and its runners; returns them in this order."""
+        stopped = [self.pid, self.keeper, *self.runners]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        return stopped
+
+    def drain(self) -> None:
+        """SIGTERM, heard."""
+        self.kill(signal.SIGTERM)
+        self._stage.wait_until(lambda: "conductor.draining" in self.log or self.ended, "the drain")
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def reap(self) -> None:
+        self._process.wait()
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        self._stage.wait_until(lambda: self.ended, f"the end of conductor {self.pid}")
+        return self._process.returncode
+
+    def end(self) -> int:
+        """Drain it; returns its exit code."""
+        self.kill(signal.SIGTERM)
+        return self.wait()
+
+
+class Stage:
+    def __init__(self, folder: Path, database: str, poster: Poster, flows: ModuleType) -> None:
+        self.folder = folder
+        self.database = database
+        self.poster = poster
+        self.conductors: list[ConductorProcess] = []
+        self._flows = flows
+        self._before = set(_descendants(os.getpid()))
+        self._numbers = itertools.count(1)
+
+    # Conductors.
+
+    def environment(
+        self, *, lease: tuple[float, float, float] = LONG_LEASE, **options: Any
+    ) -> dict[str, str]:
+        """What a process needs to find package, flows and store; `lease` is renew, self-fence and lease seconds."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("EBBTIDE_")}
+        # The package as this process has it: installed, or a checkout.
+        path = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")]), str(PACKAGE.parent)]
+        options |= {"database": self.database, "flow_modules": FLOWS}
+        options |= dict(zip(("renew_seconds", "self_fence_seconds", "lease_seconds"), lease, strict=True))
+        told = {f"EBBTIDE_{name.upper()}": str(value) for name, value in options.items()}
+        return kept | {"PYTHONPATH": os.pathsep.join(path)} | told
+
+    def conductor(
+        self,
+        *,
+        wait: bool = True,
+        terminal: int | None = None,
+        lease: tuple[float, float, float] = LONG_LEASE,
+        **options: Any,
+    ) -> ConductorProcess:
+        """Start a conductor; returns once it claims jobs.
+
+        Args:
+            terminal: descriptor of the terminal that it is to have as its own.
+            lease: renew, self-fence and lease seconds.
+        """
+        log = self.folder / f"conductor-{next(self._numbers)}.log"
+        command = [sys.executable, "-m", "ebbtide", "conductor"]
+        if terminal is not None:
+            command = [sys.executable, "-c", _ON_A_TERMINAL, str(log), *command]
+        with open(log, "wb") as out:
+            process = subprocess.Popen(
+                command,
+                env=self.environment(lease=lease, **options),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL if terminal is None else terminal,
+                stdout=out,
+                stderr=out,
+            )
+        started = ConductorProcess(process, log, self)
+        self.conductors.append(started)
+        if wait:
+            self.wait_until(
+                lambda: "conductor.ready" in started.log or started.ended, "a conductor to be ready"
+            )
+            assert not started.ended, started.log
+        return started
+
+    # Jobs.
+
+    def post(self, *steps: str, order: str = "linear") -> Job:
+        """Post a job of these steps, each a name or ``name:action``."""
+        return self.poster.post("steps", {"folder": str(self.folder), "steps": list(steps), "order": order})
+
+    def open(self, *tasks: str, verb: str = "pass") -> None:
+        """Let these tasks go on; ``verb="undo"``: their undos. ``name-2``: under epoch 2 only."""
+        for task in tasks:
+            (self.folder / f"{verb}-{task}").touch()
+
+    def ended(self, job: Job) -> Job:
+        """The job once it is final or parked."""
+        rests = {*FINAL_STATES, "parked"}
+        self.wait_until(lambda: self.poster.show(job.id).state in rests, f"the end of job {job.id}")
+        return self.poster.show(job.id)
+
+    def names(self, job: Job) -> list[str]:
+        """The names of the entries of the job's history."""
+        return [entry.name for entry in self.poster.entries(job.id)]
+
+    def entries(self, job: Job, name: str) -> list[Any]:
+        return [entry for entry in self.poster.entries(job.id) if entry.name == name]
+
+    # Effects.
+
+    def effects(self, job: Job | None = None, *whats: str, task: str | None = None) -> list[dict[str, Any]]:
+        """The lines of the effect log: of one job, of some kinds, of one task."""
+        return [
+            line
+            for line in self._flows.effects(str(self.folder))
+            if (job is None or line["job"] == job.id)
+            and (not whats or line["what"] in whats)
+            and (task is None or line["task"] == task)
+        ]
+
+    def told(self, job: Job, *whats: str) -> list[str]:
+        """The same as words, such as ``begin a``."""
+        return [f"{line['what']} {line['task']}" for line in self.effects(job, *whats)]
+
+    def await_effect(self, job: Job, what: str, task: str, count: int = 1) -> dict[str, Any]:
+        """The `count`th line of its kind, once it is there."""
+        self.wait_until(
+            lambda: len(self.effects(job, what, task=task)) >= count, f"{what} {task}, number {count}"
+        )
+        return self.effects(job, what, task=task)[count - 1]
+
+    # Processes.
+
+    def alive(self, pids: list[int]) -> list[int]:
+        """Those that have not ended."""
+        return [pid for pid in pids if _alive(pid)]
+
+    def await_end_of(self, pids: list[int]) -> None:
+        self.wait_until(lambda: not self.alive(pids), f"the end of processes {pids}")
+
+    def left(self) -> list[int]:
+        """Whatever lives below this process now: conductors, and what has been orphaned."""
+        return sorted(set(_descendants(os.getpid())) - self._before)
+
+    def end(self) -> None:
+        """End the conductors of this test with their trees, and what has been orphaned and so become ours."""
+        while left := self.left():
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        for conductor in self.conductors:
+            conductor.reap()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):  # the orphans
+                pass
+
+    def wait_until(self, predicate: Callable[[], object], what: str) -> None:
+        """Wait until `predicate` holds. Fails with all that is known when patience is over."""
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        pause = threading.Event()
+        while not predicate():
+            if time.monotonic() > give_up:
+                pytest.fail(f"waited in vain for {what}\n{self.report()}", pytrace=False)
+            pause.wait(0.01)
+
+    def report(self) -> str:
+        """Every job with its history, the effects, and what the conductors have printed."""
+        lines = []
+        for job in self.poster.list():
+            lines.append(
+                f"job {job.id} {job.phase} attempt={job.attempt} {job.park_reason or job.error or ''}"
+            )
+            for entry in self.poster.entries(job.id):
+                lines.append(
+                    f"  {entry.number} {entry.name} epoch={entry.epoch} {entry.actor} {entry.detail}"
+                )
+            lines += [f"  {record}" for record in self.poster.tasks(job.id)]
+        lines += [f"effect: {line}" for line in self.effects()[-60:]]
+        for conductor in self.conductors:
+            state = "ended" if conductor.ended else f"tree {conductor.tree}"
+            lines += [f"conductor {conductor.pid} {state}", *conductor.log.splitlines()[-60:]]
+        return "\n".join(lines)
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _children(pid: int) -> list[int]:
+    """The living children of a process, the oldest first."""
+    found: set[int] = set()
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.update(map(int, listing.read_text().split()))
+    return [child for child in sorted(found) if _alive(child)]
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    waiting = _children(pid)
+    while waiting:
+        found.append(waiting.pop())
+        waiting += _children(found[-1])
+    return found
+
+
+def _be_subreaper(wanted: bool) -> None:
+    if ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0) != 0:
+        raise OSError("this process cannot adopt orphans")

@@ -1,0 +1,167 @@
+"""Flows whose tasks tell what they do in a file outside the database, and wait where a test wants them to.
+
+A flow is posted with a list of steps, each a name or ``name:action``, and with a folder of its own that
+holds the effect log and the gates. What waits goes on once the file of its gate exists.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from taskflow.flow import Flow
+from taskflow.patterns import linear_flow, unordered_flow
+
+from ebbtide.flows import flow
+from ebbtide.tasks import INTERRUPTED, CancelableTask
+
+STATUS = 7  # of a runner that a task lets exit
+
+
+class Step(CancelableTask):
+    """Tells that it begins, does its action, tells that it ended. The undo tells what it was given."""
+
+    def __init__(self, text: str) -> None:
+        name, _, self.action = text.partition(":")
+        super().__init__(name=name, provides=name)
+
+    def execute(self, folder: str) -> dict[str, Any]:
+        living = [pid for pid in spawned(folder, self.job.id) if alive(pid)]
+        self.tell(folder, "begin", interrupted=self.interrupted, saved=self.saved, living=living)
+        verb, _, number = self.action.partition("*")
+        if verb and (not number or begins(folder, self.job.id, self.name) <= int(number)):
+            _ACTIONS[verb](self, folder)
+        self.tell(folder, "end")
+        return {"made": f"{self.name} at epoch {self.job.epoch}"}
+
+    def revert(self, result: Any, folder: str) -> None:
+        given = "INTERRUPTED" if result is INTERRUPTED else result
+        self.tell(folder, "undo", result=given, saved=self.saved)
+        if self.action == "slow-undo":
+            while not self.is_open(folder, "undo"):
+                threading.Event().wait(0.01)
+        self.tell(folder, "undone")
+
+    def tell(self, folder: str, what: str, **facts: Any) -> None:
+        """One line, written at once: lines of several processes do not mix."""
+        who = {"task": self.name, "job": self.job.id, "attempt": self.job.attempt, "epoch": self.job.epoch}
+        line = json.dumps({"what": what, **who, "pid": os.getpid(), **facts}) + "\n"
+        log = os.open(os.path.join(folder, "effects"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(log, line.encode())
+        finally:
+            os.close(log)
+
+    def is_open(self, folder: str, verb: str = "pass") -> bool:
+        """Whether a test lets this task go on: everywhere, or under this epoch."""
+        gate = os.path.join(folder, f"{verb}-{self.name}")
+        return os.path.exists(gate) or os.path.exists(f"{gate}-{self.job.epoch}")
+
+
+def _wait(step: Step, folder: str) -> None:
+    """Wait for the gate at checkpoints, having saved how often this has been begun."""
+    step.checkpoint({"times": (step.saved or {"times": 0})["times"] + 1})
+    step.tell(folder, "waiting")
+    while not step.is_open(folder):
+        step.sleep(0.01)
+
+
+def _deaf(step: Step, folder: str) -> None:
+    """Wait for the gate and hear no cancel."""
+    step.tell(folder, "waiting")
+    while not step.is_open(folder):
+        threading.Event().wait(0.01)
+
+
+def _spawn(step: Step, folder: str) -> None:
+    """Start what should not survive this task: a child in a session of its own, an orphan, and wait."""
+    child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+    script = "setsid sleep 3600 >/dev/null 2>&1 & echo $!"
+    orphan = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    step.tell(folder, "spawned", pids=[child.pid, int(orphan.stdout)])
+    _deaf(step, folder)
+
+
+def _litter(step: Step, folder: str) -> None:
+    """Leave an orphan behind that ends by itself."""
+    subprocess.run(["sh", "-c", "true &"], check=True)
+
+
+def _exit(step: Step, folder: str) -> None:
+    os._exit(STATUS)
+
+
+def _kill(step: Step, folder: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait()
+
+
+def _segfault(step: Step, folder: str) -> None:
+    ctypes.string_at(0)
+
+
+def _sysexit(step: Step, folder: str) -> None:
+    sys.exit(STATUS)
+
+
+def _fail(step: Step, folder: str) -> None:
+    raise ValueError("no such luck")
+
+
+def _work(step: Step, folder: str) -> None:
+    """A short task with checkpoints."""
+    for _ in range(5):
+        step.sleep(0.002)
+
+
+_ACTIONS: dict[str, Callable[[Step, str], None]] = {
+    "wait": _wait,
+    "deaf": _deaf,
+    "spawn": _spawn,
+    "litter": _litter,
+    "exit": _exit,
+    "kill": _kill,
+    "segfault": _segfault,
+    "sysexit": _sysexit,
+    "fail": _fail,
+    "work": _work,
+    "slow-undo": lambda step, folder: None,
+}
+
+
+@flow("steps")
+def steps(folder: str, steps: list[str], order: Literal["linear", "unordered"] = "linear") -> Flow:
+    pattern = {"linear": linear_flow.Flow, "unordered": unordered_flow.Flow}[order]
+    return pattern("steps").add(*[Step(text) for text in steps])
+
+
+def effects(folder: str) -> list[dict[str, Any]]:
+    """All lines of the effect log."""
+    try:
+        return [json.loads(line) for line in Path(folder, "effects").read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+
+
+def spawned(folder: str, job: str) -> list[int]:
+    """The processes that tasks of the job have started."""
+    return [pid for line in effects(folder) if line["job"] == job for pid in line.get("pids", ())]
+
+
+def begins(folder: str, job: str, task: str) -> int:
+    """How often the task has begun."""
+    return sum((line["what"], line["job"], line["task"]) == ("begin", job, task) for line in effects(folder))
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,130 @@
+"""A conductor is silent for longer than its lease. Others may take its jobs; it begins and stores nothing more."""
+
+import os
+import signal
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from ebbtide.jobs import clock
+
+# Renew, self-fence and lease seconds of whoever falls silent.
+SHORT_LEASE = (0.3, 1.5, 4.0)
+
+
+@pytest.fixture
+def rows(stage):
+    """Reads rows of the store."""
+    with closing(sqlite3.connect(stage.database.removeprefix("sqlite:///"))) as connection:
+        yield lambda statement, *values: connection.execute(statement, values).fetchall()
+
+
+@pytest.fixture
+def served_again(stage):
+    """Checks that a conductor that was silent goes on, under another owner id, and that nobody else is needed."""
+
+    def check(conductor, old_owner):
+        stage.wait_until(lambda: conductor.log.count("conductor.ready") == 2, "the conductor to begin anew")
+        job = stage.post("x", "y")
+        assert stage.ended(job).state == "completed"
+        owner = stage.entries(job, "claimed")[0].actor
+        assert owner != old_owner
+        assert owner.split(":")[1] == str(conductor.pid)
+        assert conductor.end() == 0
+
+    return check
+
+
+def _resume(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_the_runners_of_a_stopped_conductor_are_dead_before_another_one_takes_its_job_over(
+    stage, served_again
+):
+    first = stage.conductor(runners=1, lease=SHORT_LEASE)
+    job = stage.post("a", "b:spawn", "c")
+    stage.await_effect(job, "spawned", "b")
+    owner = stage.poster.show(job.id).owner
+    runners = first.runners
+
+    first.kill(signal.SIGSTOP)
+    second = stage.conductor()
+    again = stage.await_effect(job, "begin", "b", 2)
+
+    assert (again["epoch"], again["living"], stage.alive(runners)) == (2, [], [])
+    stage.open("b")
+    assert stage.ended(job).state == "completed"
+    assert second.end() == 0
+    _resume([first.pid])
+    served_again(first, owner)
+    assert stage.told(job, "begin") == ["begin a", "begin b", "begin b", "begin c"]
+    assert stage.names(job) == ["posted", "claimed", "reclaimed", "completed"]
+
+
+def test_what_wakes_up_after_another_one_took_over_begins_and_stores_nothing_more(stage, rows, served_again):
+    first = stage.conductor(runners=1, lease=SHORT_LEASE)
+    job = stage.post("a", "b:deaf", "c")
+    stage.await_effect(job, "waiting", "b")
+    owner = stage.poster.show(job.id).owner
+    parent, keeper, runner = first.stop_tree()
+    second = stage.conductor()
+    stage.await_effect(job, "waiting", "b", 2)
+    before = rows("SELECT epoch, write, entries, tasks_done FROM jobs"), rows("SELECT * FROM job_tasks")
+
+    # The body that was stopped half-way comes to its end: nobody can call that back. Then the fence holds.
+    stage.open("b-1")
+    _resume([runner])
+    stage.await_effect(job, "end", "b")
+    stage.wait_until(lambda: len(os.listdir(f"/proc/{runner}/task")) == 1, "the stale run to be over")
+
+    after = rows("SELECT epoch, write, entries, tasks_done FROM jobs"), rows("SELECT * FROM job_tasks")
+    assert (before, stage.effects(job, "begin", task="c")) == (after, [])
+    stage.open("b")
+    assert stage.ended(job).state == "completed"
+    assert second.end() == 0
+    _resume([keeper, parent])
+    served_again(first, owner)
+    assert stage.told(job, "begin") == ["begin a", "begin b", "begin b", "begin c"]
+    assert [line["epoch"] for line in stage.effects(job, "end")] == [1, 1, 2, 2]
+    assert stage.names(job) == ["posted", "claimed", "reclaimed", "completed"]
+
+
+def test_a_conductor_that_wakes_up_and_finds_its_job_untouched_takes_it_up_itself(stage, rows, served_again):
+    conductor = stage.conductor(runners=1, lease=SHORT_LEASE)
+    job = stage.post("a", "b:wait", "c")
+    stage.await_effect(job, "waiting", "b")
+    owner = stage.poster.show(job.id).owner
+
+    stopped = conductor.stop_tree()
+    ((until,),) = rows("SELECT lease_until FROM conductors")
+    stage.wait_until(lambda: clock.boot_seconds() > until, "the end of the lease")
+    _resume(stopped)
+    stage.await_effect(job, "waiting", "b", 2)
+    stage.open("b")
+
+    assert stage.ended(job).state == "completed"
+    assert stage.names(job) == ["posted", "claimed", "reclaimed", "completed"]
+    served_again(conductor, owner)
+
+
+def test_a_conductor_that_cannot_renew_ends_its_runs_without_waiting_for_the_store(stage, rows, served_again):
+    conductor = stage.conductor(runners=1, lease=SHORT_LEASE)
+    job = stage.post("a", "b:deaf", "c")
+    stage.await_effect(job, "waiting", "b")
+    owner = stage.poster.show(job.id).owner
+    runners = conductor.runners
+
+    rows("BEGIN IMMEDIATE")
+    stage.await_end_of(runners)
+    log = conductor.log
+    rows("ROLLBACK")
+    stage.await_effect(job, "waiting", "b", 2)
+    stage.open("b")
+
+    assert "conductor.renewal_failed" not in log  # it still hangs there
+    assert stage.ended(job).state == "completed"
+    assert stage.told(job, "begin") == ["begin a", "begin b", "begin b", "begin c"]
+    served_again(conductor, owner)

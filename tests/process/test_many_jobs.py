@@ -1,0 +1,117 @@
+"""Many jobs at once, and many one after the other."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from ebbtide.jobs.states import edge
+
+# Posts jobs and cancels some of them, some at once, some later; tells what was answered.
+_CLIENT = """
+import json, random, sys
+from ebbtide.errors import TooLate
+from ebbtide.jobs import Poster
+seed, count, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+dice = random.Random(seed)
+posted, answers = [], {}
+with Poster(flow_modules=["flows_for_tests"]) as poster:
+    def cancel(job):
+        try:
+            answers[job] = poster.cancel(job).answer
+        except TooLate:
+            answers[job] = "too late"
+    for _ in range(count):
+        order = dice.choice(["linear", "unordered"])
+        steps = [f"{name}:work" for name in "abcd"[:dice.randint(1, 4)]]
+        posted.append(poster.post("steps", {"folder": folder, "steps": steps, "order": order}).id)
+        if dice.random() < 0.5:
+            cancel(dice.choice(posted))
+print(json.dumps({"posted": posted, "answers": answers}))
+"""
+
+
+def _clients(stage, seeds, count):
+    """Run the client for each seed, all at the same time; returns what they posted and were answered."""
+    clients = [
+        subprocess.Popen(
+            [sys.executable, "-c", _CLIENT, str(seed), str(count), str(stage.folder)],
+            env=stage.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in seeds
+    ]
+    told = [json.loads(client.communicate()[0]) for client in clients]
+    posted = [job for one in told for job in one["posted"]]
+    answers = {job: answer for one in told for job, answer in one["answers"].items()}
+    return posted, answers
+
+
+def _assert_history_replays(entries, state):
+    """Gapless, each edge one of the table, each from where the one before has led (P13)."""
+    assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
+    here = None
+    for entry in entries:
+        if entry.to_state is not None:
+            assert (entry.from_state, entry.to_state) == (here, edge(entry.name).target)
+            here = entry.to_state
+    assert here == state
+
+
+def test_jobs_of_several_clients_on_several_conductors_each_have_one_true_outcome(stage):
+    seeds = [random.randrange(2**32) for _ in range(2)]
+    print(f"seeds: {seeds}")
+    conductors = [stage.conductor(wait=False, runners=2) for _ in range(2)]
+
+    posted, answers = _clients(stage, seeds, 30)
+    jobs = [stage.ended(stage.poster.show(job_id)) for job_id in posted]
+    codes = [conductor.end() for conductor in conductors]
+
+    assert len(set(posted)) == 60
+    assert (codes, stage.left()) == ([0, 0], [])
+    for job in jobs:
+        accepted = answers.get(job.id, "never asked") in ("accepted", "already requested")
+        begun = [line["task"] for line in stage.effects(job, "begin")]
+        undone = [line["task"] for line in stage.effects(job, "undo")]
+        assert job.state == ("cancelled" if accepted else "completed"), stage.report()
+        assert not begun or max(Counter(begun).values()) == 1
+        assert sorted(undone) == (sorted(begun) if accepted else [])
+        assert job.undo == ("complete" if undone else "none")
+        _assert_history_replays(stage.poster.entries(job.id), job.state)
+
+
+def _descriptors(pid):
+    return sorted(os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def _threads(pid):
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def _zombies(pid):
+    """Its children that have ended and wait to be reaped."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    stats = [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] for child in listed]
+    return stats.count("Z")
+
+
+def test_a_runner_holds_no_more_after_two_hundred_jobs_than_after_twenty(stage):
+    conductor = stage.conductor(runners=1)
+    watched = [conductor.pid, conductor.keeper, *conductor.runners]
+
+    def run(count):
+        jobs = [stage.post("a:litter", "b") for _ in range(count)]
+        assert {stage.ended(job).state for job in jobs} == {"completed"}
+        stage.wait_until(lambda: _threads(watched[2]) == 1, "the last run to be over")
+        return [(_descriptors(pid), _threads(pid)) for pid in watched]
+
+    after_twenty = run(20)
+    after_two_hundred = run(180)
+
+    assert after_two_hundred == after_twenty
+    assert conductor.runners == watched[2:]
+    assert _zombies(watched[2]) < 10  # those of its last jobs

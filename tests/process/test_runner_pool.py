@@ -1,0 +1,105 @@
+"""The pool of runner processes by itself: what its user is told when runners die at awkward moments."""
+
+import os
+import signal
+import warnings
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+    from ebbtide.conductor.runners import ProcessRunners
+from ebbtide.jobs.claims import Claim, Request
+
+
+@pytest.fixture
+def runners(stage, monkeypatch):
+    """One runner of a keeper. Nothing polls but the test."""
+    monkeypatch.setenv("PYTHONPATH", stage.environment()["PYTHONPATH"])
+    options = {
+        "database": stage.database,
+        "flow_modules": ["flows_for_tests"],
+        "owner": "a-test",
+        "task_threads": 1,
+        "patience_seconds": 10.0,
+        "log_lines": 0,
+    }
+    pool = ProcessRunners(1, options)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def claim():
+    return Claim("00000000-0000-4000-8000-000000000000", "steps", 1, attempt=1, epoch=1, write=1)
+
+
+def _poll_until(stage, runners, predicate):
+    ended = []
+
+    def holds():
+        ended.extend(runners.poll(0.0))
+        return predicate()
+
+    stage.wait_until(holds, "news of a runner")
+    return ended
+
+
+def _kill_unseen(stage, pid):
+    """Kill a runner; returns once the keeper has told of it and waits again."""
+    keeper = int(_status(pid)[1])
+    os.kill(pid, signal.SIGKILL)
+    stage.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the runner to be reaped")
+    stage.wait_until(lambda: _status(keeper)[0] == "S", "the keeper to wait")
+
+
+def _status(pid):
+    """State and parent of a process."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        return stat.read().rpartition(")")[2].split()[:2]
+
+
+def test_a_runner_that_dies_right_after_it_was_started_is_replaced(stage, runners):
+    """Its death and the end of its channel come in one batch of events, in either order."""
+    seen = set(runners.pids)
+    for _ in range(3):
+        (pid,) = runners.pids
+
+        _kill_unseen(stage, pid)
+        ended = _poll_until(stage, runners, lambda: runners.pids and runners.idle)
+
+        assert ended == []
+        assert seen.isdisjoint(runners.pids)
+        seen.update(runners.pids)
+
+
+def test_a_death_is_told_once_with_its_claim_although_a_message_to_the_runner_failed_before(
+    stage, runners, claim
+):
+    (pid,) = runners.pids
+    os.kill(pid, signal.SIGSTOP)
+    runners.run(claim)
+    _kill_unseen(stage, pid)
+
+    forwarded = runners.cancel(Request(claim.job_id, "", "user"))
+    ended = _poll_until(stage, runners, lambda: runners.pids and runners.idle)
+
+    assert not forwarded
+    assert [(end.claim, end.edge, end.cause) for end in ended] == [
+        (claim, None, "its runner was ended by SIGKILL")
+    ]
+    # The next one is heard as well: it says that nobody holds this claim.
+    runners.run(claim)
+    ended = _poll_until(stage, runners, lambda: runners.idle)
+    assert [(end.claim, end.edge) for end in ended] == [(claim, "lost")]
+
+
+def test_what_a_runner_said_before_it_died_counts(stage, runners, claim):
+    (pid,) = runners.pids
+    runners.run(claim)
+    stage.wait_until(lambda: runners._selector.select(0), "the runner's word")  # seen, not heard
+
+    _kill_unseen(stage, pid)
+    ended = _poll_until(stage, runners, lambda: runners.pids and runners.idle)
+
+    assert [(end.claim, end.edge) for end in ended] == [(claim, "lost")]

@@ -1,0 +1,269 @@
+"""README and docs against the code: generated parts are fresh, and whatever is named exists."""
+
+import ast
+import importlib.util
+import re
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from ebbtide.cli import command
+from ebbtide.config import OPTIONS, variable
+from ebbtide.jobs import picture
+from ebbtide.jobs.states import EDGES, PHASES, JobState
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+ROOMS = ("tasks", "flows", "jobs", "conductor", "cli")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def loaded(name: str) -> ModuleType:
+    """A program of the docs folder, which is no package, as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BLOCKS = loaded("generate").blocks()
+
+
+def prose(page: Path) -> str:
+    """The page without its fenced blocks."""
+    return re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+
+
+def quoted(page: Path) -> list[str]:
+    """What stands in backticks."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def anchors(page: Path) -> set[str]:
+    """The names by which GitHub links to the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.*)$", prose(page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# What is generated
+
+
+@every_page
+def test_what_is_generated_is_up_to_date(page):
+    text = page.read_text(encoding="utf-8")
+
+    assert picture.fill(text, BLOCKS) == text, "run: python docs/generate.py"
+
+
+@every_page
+def test_every_generated_block_is_known_and_ends(page):
+    text = page.read_text(encoding="utf-8")
+    names = re.findall(r"<!-- generated: (.*) -->", text)
+
+    assert set(names) <= set(BLOCKS)
+    assert text.count("<!-- end -->") == len(names)
+
+
+def test_every_block_is_in_some_page():
+    texts = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+    assert [name for name in BLOCKS if f"<!-- generated: {name} -->" not in texts] == []
+
+
+def test_a_block_is_renewed_and_nothing_else():
+    text = "before\n<!-- generated: edges -->\nold\n<!-- end -->\n<!-- generated: other -->\nkept\n<!-- end -->\n"
+
+    assert picture.fill(text, {"edges": "new"}) == text.replace("old", "new")
+
+
+def test_the_picture_shows_every_edge_and_every_state():
+    shown = picture.picture()
+
+    for edge in EDGES:
+        assert re.search(rf"--> {edge.target} : .*\b{edge.name}\b", shown)
+    assert {state for state in JobState if f" {state} " in f"{shown} "} == set(JobState)
+
+
+def test_the_picture_program_renews_the_files_it_is_given(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- generated: states -->\n<!-- end -->\n")
+
+    picture.main([str(page)])
+
+    assert picture.picture() in page.read_text()
+
+
+def test_every_option_has_its_section():
+    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+
+    for option in OPTIONS:
+        assert f"### {option.name}\n" in text
+        assert f"`{variable(option.name)}`" in text
+
+
+# What is named
+
+
+@every_page
+def test_every_relative_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        there = page.parent / path if path else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), target
+
+
+@every_page
+def test_every_command_that_is_named_exists(page):
+    text = page.read_text(encoding="utf-8")
+    for line in re.findall(r"\bebbtide ((?:--?[\w-]+ )*[a-z][a-z -]*)", "\n".join(commands(text))):
+        words = [word for word in line.split() if not word.startswith("-")]
+        assert words[0] in command.commands, line
+        verb = command.commands[words[0]]
+        if isinstance(verb, click.Group):
+            assert words[1] in verb.commands, line
+
+
+def commands(text: str) -> list[str]:
+    """Command lines: those in backticks, those of consoles, and those that are indented."""
+    consoles = re.findall(r"(?m)^\$ (.*)$", text)
+    indented = re.findall(r"(?m)^    (.*)$", text)
+    return [each for each in [*re.findall(r"`([^`\n]+)`", text), *consoles, *indented] if "ebbtide" in each]
+
+
+@every_page
+def test_every_option_that_is_named_exists(page):
+    known = {name for verb in verbs(command) for option in verb.params for name in option.opts}
+    known |= {"--help", "--check"}
+
+    named = {
+        name
+        for text in commands(page.read_text(encoding="utf-8"))
+        for name in re.findall(r" (--[\w-]+)", text)
+    }
+    named |= {text.split()[0] for text in quoted(page) if text.startswith("--")}
+
+    assert named <= known
+
+
+def verbs(group: click.Group) -> list[click.Command]:
+    found: list[click.Command] = [group]
+    for verb in group.commands.values():
+        found += verbs(verb) if isinstance(verb, click.Group) else [verb]
+    return found
+
+
+@every_page
+def test_every_variable_that_is_named_exists(page):
+    known = {"EBBTIDE_CONFIG", *(variable(option.name) for option in OPTIONS)}
+
+    named = set(re.findall(r"(?<![\w_])EBBTIDE_[A-Z_]*[A-Z]", prose(page)))
+
+    assert named <= known
+
+
+@every_page
+def test_every_file_that_is_named_exists(page):
+    named = [text for text in quoted(page) if re.fullmatch(r"[\w./-]+/(?:[\w.-]+\.\w+)?", text)]
+    own = [
+        text
+        for text in named
+        if text.split("/")[0] in (*ROOMS, "ebbtide", "tests", "docs", "etc", "benchmarks")
+    ]
+
+    assert [text for text in own if not (ROOT / text).exists()] == []
+
+
+@every_page
+def test_every_name_of_ebbtide_exists(page):
+    for name in re.findall(r"\bebbtide(?:\.[a-z_]+)+\.[A-Z]\w+", prose(page)):
+        module, _, last = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), last), name
+
+
+@every_page
+def test_only_the_words_of_the_product_are_used(page):
+    text = re.sub(r"`[^`]*`", "", prose(page)).lower()
+
+    assert re.findall(r"\b(?:abort|revok|terminat|abandon|cancele|canceli)\w*", text) == []
+
+
+# What is claimed
+
+
+def test_the_edges_that_nothing_applies_are_those_that_the_page_lists():
+    page = (DOCS / "states.md").read_text(encoding="utf-8")
+    sentence = re.search(r"nothing applies them yet: (.*?)\.\s", page, re.DOTALL)
+    assert sentence is not None
+    applied = {
+        node.value
+        for room in ("jobs", "conductor")
+        for path in (ROOT / room).rglob("*.py")
+        if path.name not in ("states.py", "picture.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    # `settle` in states.py names those by which a run ends.
+    applied |= {"completed", "failed", "cancelled", "parked"}
+
+    assert set(re.findall(r"`(\w+)`", sentence[1])) == {edge.name for edge in EDGES} - applied
+
+
+def test_the_phases_that_the_page_explains_are_those_there_are():
+    text = (DOCS / "states.md").read_text(encoding="utf-8")
+
+    assert [phase for phase in PHASES if f"`{phase}`" not in text] == []
+
+
+def promises() -> dict[str, list[str]]:
+    """The test files of each promise, as the page on cancellation lists them."""
+    text = (DOCS / "cancellation.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| (P\d+) \| .* \| (.*) \|$", text)
+    return {name: re.findall(r"`([^`]+)`", files) for name, files in rows}
+
+
+def test_the_page_on_cancellation_lists_all_promises_in_order():
+    assert list(promises()) == [f"P{number}" for number in range(1, 15)]
+
+
+@pytest.mark.parametrize(
+    ("promise", "file"), [(name, file) for name, files in promises().items() for file in files]
+)
+def test_a_promise_is_cited_by_each_test_file_that_is_listed_for_it(promise, file):
+    text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+    assert promise in cited(text)
+
+
+def cited(text: str) -> set[str]:
+    """The promises that a test file cites; `P5 to P7` cites three."""
+    found = set(re.findall(r"\bP(?:1[0-4]|[1-9])\b", text))
+    for first, last in re.findall(r"\bP(\d+)(?: to |-)P(\d+)\b", text):
+        found |= {f"P{number}" for number in range(int(first), int(last) + 1)}
+    return found
+
+
+def test_every_citation_of_a_promise_is_listed():
+    listed = promises()
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path != Path(__file__):
+            name = path.relative_to(ROOT / "tests").as_posix()
+            assert [
+                each for each in cited(path.read_text(encoding="utf-8")) if name not in listed[each]
+            ] == [], name
+
+
+def test_the_rooms_are_named_in_their_order():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    places = [text.index(f"| `{room}/` |") for room in ("ebbtide", *ROOMS)]
+
+    assert all(first < second for first, second in pairwise(places))
