@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,8 +23,16 @@ from ebbtide.jobs.store import Store
 
 THREADS = 4
 
-#: Seconds, commits and statements of one run, by (shape, tasks).
-Run = tuple[float, int, int]
+Shape = tuple[str, int]  # a pattern of TaskFlow, and how many tasks
+
+
+@dataclass
+class Measured:
+    """What one process measured, by shape."""
+
+    seconds: dict[Shape, float] = field(default_factory=dict)
+    commits: dict[Shape, int] = field(default_factory=dict)
+    statements: dict[Shape, int] = field(default_factory=dict)
 
 
 class Ours:
@@ -70,23 +79,25 @@ class Ours:
 CONTENDERS: dict[str, Callable[[str, int], Any]] = {"ebbtide": Ours, "stock": Stock}
 
 
-def measure(name: str, folder: str | None, shapes: list[tuple[str, int]], *, counted: bool) -> list[Run]:
-    """Run each shape once, after a warm-up. Counting slows: the seconds of a counted run mean nothing."""
+def measure(name: str, folder: str | None, shapes: list[Shape], *, counted: bool) -> Measured:
+    """Run each shape once, after a warm-up, and if `counted` once more, since counting slows."""
+    measured = Measured()
     with scratch(folder) as place:
         contender = CONTENDERS[name](f"sqlite:///{place}/measured.db", THREADS)
         try:
-            contender.run("linear", 3)
-            contender.run("unordered", 3)
-            counts = count(contender.sql) if counted else Counter()
-            runs: list[Run] = []
+            for shape, _ in shapes:
+                contender.run(shape, 3)
             for shape, tasks in shapes:
+                measured.seconds[shape, tasks] = contender.run(shape, tasks)
+            counts = count(contender.sql) if counted else Counter()
+            for shape, tasks in shapes if counted else ():
                 counts.clear()
-                seconds = contender.run(shape, tasks)
-                commits = counts.pop("COMMIT", 0)
-                runs.append((seconds, commits, counts.total() - counts["BEGIN"] - counts["ROLLBACK"]))
-            return runs
+                contender.run(shape, tasks)
+                measured.commits[shape, tasks] = counts.pop("COMMIT")
+                measured.statements[shape, tasks] = counts.total() - counts["BEGIN"] - counts["ROLLBACK"]
         finally:
             contender.close()
+    return measured
 
 
 def count(engine: sa.Engine) -> Counter[str]:
@@ -111,42 +122,33 @@ def main() -> None:
     names = [options.only] if options.only else list(CONTENDERS)
 
     heading()
-    timed: dict[str, list[list[Run]]] = {name: [] for name in names}
-    counted: dict[str, list[Run]] = {}
-    for turn in range(options.rounds + 1):
+    measured: dict[str, list[Measured]] = {name: [] for name in names}
+    for turn in range(options.rounds):
         for name in names:
             # A fresh process each: stock TaskFlow leaves tables in memory that slow the whole process.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                runs = pool.submit(measure, name, options.folder, shapes, counted=turn == 0).result()
-            if turn == 0:
-                counted[name] = runs
-            else:
-                timed[name].append(runs)
-    show(shapes, names, timed, counted)
+                done = pool.submit(measure, name, options.folder, shapes, counted=turn == 0)
+                measured[name].append(done.result())
+    show(shapes, measured)
 
 
-def show(
-    shapes: list[tuple[str, int]],
-    names: list[str],
-    timed: dict[str, list[list[Run]]],
-    counted: dict[str, list[Run]],
-) -> None:
+def show(shapes: list[Shape], measured: dict[str, list[Measured]]) -> None:
     rows = []
-    for number, (shape, tasks) in enumerate(shapes):
-        middle = {name: statistics.median(runs[number][0] for runs in timed[name]) for name in names}
-        for name in names:
-            _, commits, statements = counted[name][number]
-            best = min(runs[number][0] for runs in timed[name])
+    for shape in shapes:
+        pattern, tasks = shape
+        seconds = {name: [one.seconds[shape] for one in runs] for name, runs in measured.items()}
+        middle = {name: statistics.median(values) for name, values in seconds.items()}
+        for name, (first, *_) in measured.items():
             rows.append(
                 [
-                    f"{shape} {tasks}",
+                    f"{pattern} {tasks}",
                     name,
                     f"{1000 * middle[name] / tasks:.2f}",
-                    f"{1000 * best / tasks:.2f}",
-                    f"{middle['stock'] / middle[name]:.1f}" if len(names) > 1 else "-",
-                    str(commits),
-                    f"{commits / tasks:.2f}",
-                    f"{statements / tasks:.2f}",
+                    f"{1000 * min(seconds[name]) / tasks:.2f}",
+                    f"{middle['stock'] / middle[name]:.1f}" if "stock" in middle else "-",
+                    str(first.commits[shape]),
+                    f"{first.commits[shape] / tasks:.2f}",
+                    f"{first.statements[shape] / tasks:.2f}",
                 ]
             )
     table(

@@ -43,6 +43,14 @@ Completion in the shell, job ids included:
     epilog=f"{EXIT_CODES_HELP}\n{COMPLETION_HELP}",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=version.told,
+    help="Print the version.",
+)
 @shared_options
 def command() -> None:
     """Cancelable jobs: post them, watch them, cancel them, and see that what they did is undone.

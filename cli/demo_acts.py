@@ -22,7 +22,7 @@ from ebbtide.cli.demo_proof import (
 )
 from ebbtide.cli.demo_stage import Canceller, Conductor, DemoFailed, Stage
 from ebbtide.cli.snapshot import Snapshot, ending, take
-from ebbtide.cli.view import can_draw, job_view, live
+from ebbtide.cli.view import can_draw, draw, job_view, live
 from ebbtide.cli.waiting import Teller, in_order, tell
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Play:
             if str(end.job.state) == "cancelled" and end.job.tasks_undone:
                 break
             if str(end.job.state) not in ("cancelled", "completed"):
-                raise DemoFailed(f"job two {ending(end.job)}")
+                raise DemoFailed(f"job two {ending(end.job)}{_stuck(end.tasks)}")
             self._title("   It ended before it could be cancelled: too little to do. Once more.")
             before = content(self._stage.destination("one").parent)
         else:
@@ -165,10 +165,19 @@ class Cue:
     progress is stored, so there the clock says where the middle is. `early` does not wait for any archive.
     """
 
-    def __init__(self, canceller: Canceller, job_id: str, *, archives_seconds: float, early: bool) -> None:
+    def __init__(
+        self,
+        canceller: Canceller,
+        job_id: str,
+        *,
+        archives_seconds: float,
+        early: bool,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._canceller = canceller
         self._job_id = job_id
         self._early = early
+        self._now = now
         self._wait = archives_seconds * MIDDLE if archives_seconds < QUICK_SECONDS else None
         self._given = False
         self.look_seconds = LOOK_SECONDS if self._wait is None else QUICK_LOOK_SECONDS
@@ -186,7 +195,7 @@ class Cue:
         archives = _archives(tasks)
         if self._wait is None:
             return any((task.fraction or 0.0) >= MIDDLE for task in archives)
-        return bool(archives) and time.time() - archives[0].begun_at >= self._wait
+        return bool(archives) and self._now() - archives[0].begun_at >= self._wait
 
 
 @contextmanager
@@ -203,16 +212,14 @@ def _screen(
 
         yield tell_all
         return
-    from rich.console import Group
-
     with live(out) as screen:
         rows = max((screen.console.height - 4) // len(names) - 3, 3)
 
-        def draw(snapshots: Sequence[Snapshot]) -> None:
-            views = (job_view(snapshot, name, rows) for name, snapshot in zip(names, snapshots, strict=True))
-            screen.update(Group(*views), refresh=True)
+        def draw_all(snapshots: Sequence[Snapshot]) -> None:
+            pairs = zip(names, snapshots, strict=True)
+            draw(screen, *(job_view(snapshot, name, rows) for name, snapshot in pairs))
 
-        yield draw
+        yield draw_all
 
 
 def check_undo(tasks: Sequence[TaskRecord]) -> list[Check]:
@@ -226,7 +233,9 @@ def check_undo(tasks: Sequence[TaskRecord]) -> list[Check]:
     ]
     return [
         Check(begun, bool(tasks) and not missing, f"not undone: {', '.join(missing)}" if missing else ""),
-        Check("it was undone newest first", not wrong, "; ".join(wrong[:3])),
+        Check(
+            "it was undone newest first: no step before those built on it", not wrong, "; ".join(wrong[:3])
+        ),
     ]
 
 
@@ -239,6 +248,11 @@ def _check_state(end: Snapshot, wanted: str) -> Check:
     undone = "" if wanted == "completed" else ", everything undone"
     holds = str(end.job.state) == wanted and (wanted == "completed" or end.job.undo == "complete")
     return Check(f"ended {wanted}{undone}", holds, "" if holds else ending(end.job))
+
+
+def _stuck(tasks: Sequence[TaskRecord]) -> str:
+    stuck = [task for task in tasks if task.undo_begun_at is not None and task.undo_ended_at is None]
+    return "".join(f"; {task.task} after {task.undo_tries} tries: {task.error}" for task in stuck)
 
 
 def _archives(tasks: Sequence[TaskRecord]) -> list[TaskRecord]:

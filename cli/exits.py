@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable
@@ -68,7 +69,7 @@ class Verbs(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False
-        _escape_what_the_locale_lacks()
+        _make_streams_usable()
         try:
             code = super().main(*args, **extra)
             sys.stdout.flush()
@@ -94,9 +95,9 @@ class Verbs(click.Group):
             # Answered here: one level up click would end the program with code 1.
             return _leave_broken_pipe()
         except OSError as error:
-            if error.filename is not None:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename:
                 raise
-            # A write to stdout failed, on a full disk for instance: no file of ours has a name here.
+            # A write to stdout failed, on a full disk for instance: what has no name is no file of ours.
             say(f"the output cannot be written: {error.strerror or error}")
             return Exit.ENDED_BADLY
 
@@ -121,10 +122,15 @@ def _one_line_of(error: click.ClickException) -> str:
     return f"{message} (see `{context.command_path} --help`)"
 
 
-def _escape_what_the_locale_lacks() -> None:
-    """Characters that the locale cannot show are printed escaped, bytes that it cannot read are read so."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+def _make_streams_usable() -> None:
+    """Characters that the locale cannot show are printed escaped, bytes that it cannot read are read so.
+
+    A stream that was closed by whoever started this program leads nowhere from here on.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # open as long as the process
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
 

@@ -106,24 +106,20 @@ def phase(word: str) -> Text:
 def columns(names: Sequence[str], rows: Iterable[Sequence[Text | str]], right: Iterable[str] = ()) -> Table:
     """A table without lines, as programs of this kind print them: names on top, one row a line.
 
-    The last column gives way when the terminal is too narrow, the others never do.
+    The last column gives way first when the terminal is too narrow.
     """
     from rich.table import Table
 
     numbers = set(right)
+    cells = [[styled(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in names:
-        last = name == names[-1]
-        table.add_column(
-            name.upper(),
-            justify="right" if name in numbers else "left",
-            no_wrap=True,
-            overflow="ellipsis" if last else "fold",
-            min_width=None if last else max(len(name), 1),
-            ratio=None,
-        )
-    for row in rows:
-        table.add_row(*(styled(cell) if isinstance(cell, str) else cell for cell in row))
+    for place, name in enumerate(names):
+        # rich narrows the columns that may wrap: this one may, its cells may not.
+        last = place == len(names) - 1
+        table.add_column(name.upper(), justify="right" if name in numbers else "left", no_wrap=not last)
+    for row in cells:
+        row[-1].no_wrap, row[-1].overflow = True, "ellipsis"
+        table.add_row(*row)
     return table
 
 

@@ -23,7 +23,7 @@ from ebbtide.cli.output import (
     span,
     styled,
 )
-from ebbtide.cli.snapshot import Snapshot, ending, entry_text
+from ebbtide.cli.snapshot import Snapshot, edge_words, ending, entry_reason
 from ebbtide.cli.view import cancel_words
 
 if TYPE_CHECKING:
@@ -165,10 +165,16 @@ def _history_table(entries: Sequence[Entry]) -> Table:
         (
             str(entry.number),
             clock(entry.at),
-            styled(entry_text(entry), "bold"),
+            styled(edge_words(entry), "bold"),
             f"{entry.from_state or '-'} -> {entry.to_state}" if entry.to_state else "",
-            brief(entry.actor or "", 60),
+            brief(_short_actor(entry.actor or ""), 40),
+            brief(entry_reason(entry), 400),
         )
         for entry in entries
     ]
-    return columns(("no", "at", "history", "state", "by"), rows, right=("no",))
+    return columns(("no", "at", "history", "state", "by", "why"), rows, right=("no",))
+
+
+def _short_actor(actor: str) -> str:
+    """Host and process of a conductor; what sets it apart from its predecessors is left out."""
+    return ":".join(actor.split(":")[:2])

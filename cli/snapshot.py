@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from ebbtide.jobs import Entry, Job, Poster, TaskRecord
 
 TICK_SECONDS: Final = 0.1
+# An idle conductor claims a job within milliseconds.
+PATIENCE_SECONDS: Final = 3.0
 
 # States in which nothing happens until a person does something.
 RESTING: Final = frozenset({"completed", "failed", "cancelled", "parked"})
@@ -44,6 +46,12 @@ class Snapshot:
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.job.as_dict(), "tasks": [task.as_dict() for task in self.tasks]}
+
+    def unclaimed(self, now: float) -> str:
+        """What to tell of a job that could run and that nobody takes; "" if it is not so, or not for long."""
+        if str(self.job.phase) != "pending" or now - self.job.due_at < PATIENCE_SECONDS:
+            return ""
+        return "waits for a conductor; `ebbtide conductor` runs one"
 
 
 @dataclass(frozen=True)
@@ -92,11 +100,17 @@ def happenings(before: Snapshot | None, after: Snapshot, entries: list[Entry]) -
 
 def entry_text(entry: Entry) -> str:
     """A history entry in words, without its time."""
+    reason = entry_reason(entry)
+    return f"{edge_words(entry)}: {reason}" if reason else edge_words(entry)
+
+
+def edge_words(entry: Entry) -> str:
     words = str(entry.name).replace("_", " ")
-    if entry.name in ("posted", "retried"):
-        return f"{words} (attempt {entry.attempt})"
-    reason = entry.detail.get("reason") or entry.detail.get("error")
-    return f"{words}: {reason}" if reason else words
+    return f"{words} (attempt {entry.attempt})" if entry.name in ("posted", "retried") else words
+
+
+def entry_reason(entry: Entry) -> str:
+    return str(entry.detail.get("reason") or entry.detail.get("error") or "")
 
 
 def ending(job: Job) -> str:

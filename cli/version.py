@@ -9,7 +9,7 @@ import click
 
 from ebbtide.cli.exits import Exit
 from ebbtide.cli.invocation import Invocation, pass_invocation, shared_options
-from ebbtide.cli.output import emit
+from ebbtide.cli.output import PROGRAM, emit
 
 
 @click.command()
@@ -17,9 +17,20 @@ from ebbtide.cli.output import emit
 @pass_invocation
 def version(invocation: Invocation) -> Exit:
     """Print the version."""
-    number: str = import_module("ebbtide").__version__
     if invocation.json:
-        emit({"ebbtide": number, "python": platform.python_version()})
+        emit({"ebbtide": _number(), "python": platform.python_version()})
     else:
-        click.echo(f"ebbtide {number}")
+        click.echo(f"{PROGRAM} {_number()}")
     return Exit.DONE
+
+
+def told(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """The option --version, for whoever tries that first."""
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"{PROGRAM} {_number()}")
+        ctx.exit()
+
+
+def _number() -> str:
+    number: str = import_module("ebbtide").__version__
+    return number

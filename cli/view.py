@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ebbtide.jobs import TaskRecord
 
 BAR_WIDTH: Final = 28
+ROOM_FOR_ECHO: Final = 3
 INDENT: Final = 2
 LONGEST_NAME: Final = 32
 
@@ -33,7 +34,7 @@ def can_draw(stream: IO[str]) -> bool:
 
 @contextmanager
 def live(stream: IO[str] | None = None) -> Iterator[Live]:
-    """A part of the terminal that `update(..., refresh=True)` draws anew; it stays as it was last."""
+    """A part of the terminal that `draw` draws anew; it stays as it was last."""
     from rich.live import Live
 
     with Live(
@@ -42,11 +43,26 @@ def live(stream: IO[str] | None = None) -> Iterator[Live]:
         yield screen
 
 
-def job_view(snapshot: Snapshot, title: str = "", rows: int = 16, now: float | None = None) -> RenderableType:
-    """The job in a line, its tasks below (at most `rows`, the newest), its cancel request at the end."""
+def draw(screen: Live, *views: RenderableType) -> None:
+    """Draw these, one below the other, over what was drawn before."""
+    from rich.console import Group
+    from rich.constrain import Constrain
+
+    # A terminal echoes ^C: at the end of a full line that would scroll what is to be drawn over.
+    screen.update(Constrain(Group(*views), screen.console.width - ROOM_FOR_ECHO), refresh=True)
+
+
+def job_view(
+    snapshot: Snapshot, title: str = "", rows: int = 16, *, now: float | None = None, hint: bool = False
+) -> RenderableType:
+    """The job in a line, its tasks below (at most `rows`, the newest), its cancel request at the end.
+
+    With `hint`, a job that nobody takes says how to start a conductor.
+    """
     from rich.console import Group
 
-    parts: list[RenderableType] = [_headline(snapshot, title, time.time() if now is None else now)]
+    now = time.time() if now is None else now
+    parts: list[RenderableType] = [_headline(snapshot, title, now)]
     tasks = _newest(snapshot.tasks, rows)
     hidden = len(snapshot.tasks) - len(tasks)
     if hidden:
@@ -54,6 +70,8 @@ def job_view(snapshot: Snapshot, title: str = "", rows: int = 16, now: float | N
     if tasks:
         parts.append(_task_table(tasks, undo_order(snapshot.tasks)))
     parts.extend(_footnotes(snapshot))
+    if hint and (unclaimed := snapshot.unclaimed(now)):
+        parts.append(_line(f"  {unclaimed}", ""))
     return Group(*parts)
 
 
@@ -121,14 +139,14 @@ def _task_table(tasks: Sequence[TaskRecord], order: Sequence[TaskRecord]) -> Tab
     # Only the words give way where the terminal is narrow.
     widest = min(max(len(plain(name)) for name in names) + INDENT, LONGEST_NAME)
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True, min_width=widest, max_width=widest, overflow="ellipsis")
-    grid.add_column(min_width=BAR_WIDTH, max_width=BAR_WIDTH)
-    grid.add_column(justify="right", min_width=5, no_wrap=True)
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column(no_wrap=True, width=widest, overflow="ellipsis")
+    grid.add_column(width=BAR_WIDTH)
+    grid.add_column(justify="right", width=len("100 %"))
+    grid.add_column()
     for task, name in zip(tasks, names, strict=True):
         place = order.index(task) + 1 if task in order else 0
         bar, share, words = _task_cells(task, place)
-        grid.add_row(styled(f"{'':{INDENT}}{name}"), bar, share, words)
+        grid.add_row(styled(f"{'':{INDENT}}{name}"), bar, share, _one_line(words))
     return grid
 
 
@@ -183,6 +201,9 @@ def _footnotes(snapshot: Snapshot) -> Iterator[RenderableType]:
 
 
 def _line(words: str, style: str) -> Text:
-    text = styled(words, style)
+    return _one_line(styled(words, style))
+
+
+def _one_line(text: Text) -> Text:
     text.no_wrap, text.overflow = True, "ellipsis"
     return text

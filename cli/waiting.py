@@ -12,7 +12,7 @@ import click
 from ebbtide.cli.exits import Exit
 from ebbtide.cli.output import clock, plain, say
 from ebbtide.cli.snapshot import Happening, Snapshot, ending, follow, happenings
-from ebbtide.cli.view import can_draw, job_view, live
+from ebbtide.cli.view import can_draw, draw, job_view, live
 
 if TYPE_CHECKING:
     from ebbtide.jobs import Poster
@@ -29,12 +29,10 @@ def see_through(poster: Poster, job_id: str, *, stream: IO[str], quiet: bool = F
         if can_draw(stream):
             with live(stream) as screen:
                 rows = max(screen.console.height - 6, 4)
-
-                def draw(snapshot: Snapshot) -> None:
-                    screen.update(job_view(snapshot, rows=rows), refresh=True)
-
-                return _last(poster, job_id, draw)
-        teller = Teller(poster)
+                return _last(
+                    poster, job_id, lambda snapshot: draw(screen, job_view(snapshot, rows=rows, hint=True))
+                )
+        teller = Teller(poster, hint=True)
         return _last(poster, job_id, lambda snapshot: tell(teller(snapshot), stream))
     except KeyboardInterrupt:
         goes_on(job_id)
@@ -59,13 +57,16 @@ class Teller:
     what came before it is then known. What a job came to rest with is told at once.
     """
 
-    def __init__(self, poster: Poster, title: str = "", now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, poster: Poster, title: str = "", *, now: Callable[[], float] = time.time, hint: bool = False
+    ) -> None:
         self._poster = poster
         self._title = f"{title}: " if title else ""
         self._now = now
         self._before: Snapshot | None = None
         self._entries = 0
         self._held: list[Happening] = []
+        self._hint = hint  # still to be given
         self._settled = 0.0  # everything up to this moment has been read
 
     def __call__(self, snapshot: Snapshot) -> list[Happening]:
@@ -75,6 +76,9 @@ class Teller:
         self._held += happenings(self._before if same_attempt else None, snapshot, entries)
         self._entries = max([self._entries, *(entry.number for entry in entries)])
         self._before = snapshot
+        if self._hint and (unclaimed := snapshot.unclaimed(looked_at)):
+            self._held.append(Happening(looked_at, unclaimed))
+            self._hint = False
         settled = [each for each in self._held if snapshot.resting or each.at <= self._settled]
         self._held = [each for each in self._held if each not in settled]
         self._settled = looked_at

@@ -140,8 +140,12 @@ class Batch:
 
     def without(self, begins: set[str]) -> None:
         """Drop the tasks that begin in this batch: a cancel was accepted before it could be stored."""
-        self.new_tasks = [row for row in self.new_tasks if row["task"] not in begins]
-        self.tasks = [row for row in self.tasks if row["task"] not in begins]
+        # A row of an earlier round may be beside it: that one is undone, and stays.
+        def stays(row: dict[str, Any]) -> bool:
+            return row["task"] not in begins or row["undo_ended_at"] is not None
+
+        self.new_tasks = list(filter(stays, self.new_tasks))
+        self.tasks = list(filter(stays, self.tasks))
         self.beginning = set()
 
 

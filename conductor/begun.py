@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +49,15 @@ class BegunTasks:
     until the atom's new state arrives (`settle`), and both go into one transaction.
     """
 
-    def __init__(self, stored: list[Row], texts: dict[str, str]) -> None:
+    def __init__(self, stored: list[Row], texts: dict[str, str], set_back: Iterable[str] = ()) -> None:
         self._rows: dict[str, Row] = {}
         for row in sorted(stored, key=lambda row: row.round):
             self._rows[row.task] = row
+        self._superseded: list[Row] = []  # rows of earlier rounds that no commit has in full
+        # By number, not by the clock, which somebody may set between two undos.
+        in_order = sorted(self._rows.values(), key=lambda row: row.undo_ended_at or 0.0)
+        self._undo_number = {row.task: number for number, row in enumerate(in_order)}
+        self._set_back = self._rows.keys() & set(set_back)
         self._stored = {(row.task, row.round) for row in stored}
         self._position = max((row.position for row in stored), default=0)
         self._texts = texts  # task -> JSON text of its result
@@ -87,6 +93,9 @@ class BegunTasks:
             )
         else:
             row = Row(task, before.round + 1 if before else 1, self._position, epoch, at)
+            if before is not None and task in self._dirty:
+                self._superseded.append(before)
+        self._set_back.discard(task)
         self._rows[task] = row
         self._changed(task, row)
         self._beginning[task] = before
@@ -102,6 +111,8 @@ class BegunTasks:
             del self._rows[task]
         else:
             self._rows[task] = before
+            if before.undo_ended_at is not None:
+                self._set_back.add(task)
             self._changed(task, before)
         self._dirty.discard(task)
 
@@ -159,11 +170,17 @@ class BegunTasks:
         row = self._rows[task]
         if end.how is How.RETURNED:
             row.undo_ended_at = end.at
+            self._undo_number[task] = max(self._undo_number.values(), default=0) + 1
             self.progressed = True
         else:
             row.error = end.error
         self._changed(task, row)
         self.unsaved_results = True
+
+    def set_back(self, task: str) -> None:
+        """The engine has set the task back for another round: what became of it before is history."""
+        if task in self._rows:
+            self._set_back.add(task)
 
     def result_text(self, task: str) -> str | None:
         """The JSON text of what the task returned in its last round, as it was then; None: it did not."""
@@ -184,12 +201,12 @@ class BegunTasks:
 
     def undone(self) -> list[str]:
         """The tasks that are undone, in order of their undo."""
-        done = [row for row in self._rows.values() if row.undo_ended_at is not None]
-        return [row.task for row in sorted(done, key=lambda row: row.undo_ended_at or 0.0)]
+        return sorted(self._undone, key=self._undo_number.__getitem__)
 
     def first_failure(self) -> Row | None:
-        """The task that failed first in this attempt's last rounds."""
+        """The task that failed first, of those whose failure no retry controller has made good."""
         failed = [row for row in self._rows.values() if row.how == How.RAISED]
+        failed = [row for row in failed if row.task not in self._set_back]
         return min(failed, key=lambda row: row.ended_at or 0.0, default=None)
 
     def undo_failures(self) -> list[Row]:
@@ -221,11 +238,12 @@ class BegunTasks:
         """What changed since the last call: new rows, changed rows, and the tasks that begin in them."""
         new: list[dict[str, Any]] = []
         changed: list[dict[str, Any]] = []
-        for task in self._dirty:
-            row = self._rows[task]
-            known = (task, row.round) in self._stored
+        rows = [*self._superseded, *(self._rows[task] for task in self._dirty)]
+        for row in rows:
+            known = (row.task, row.round) in self._stored
             (changed if known else new).append(dict(vars(row)))
-            self._stored.add((task, row.round))
+            self._stored.add((row.task, row.round))
+        self._superseded.clear()
         self._dirty.clear()
         self.unsaved_results = False
         return new, changed, set(self._beginning)

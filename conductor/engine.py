@@ -1,7 +1,7 @@
 """The only module that touches a TaskFlow engine.
 
-Two hooks are private in TaskFlow 6.5: the runtime's completer and `_change_state`. A guard test
-fails when they move.
+Private in TaskFlow 6.5 are the runtime's completer with its `_determine_resolution`, and the engine's
+`_change_state` and `_fetch_task_executor`. A guard test fails when they move.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         if self._compiled:
             return
         super().compile()
-        self._runtime._completer = _Completer(self._runtime, self._newest_first)
+        self._runtime._completer = _Completer(self._runtime, self._go_backwards)
         graph = self._compilation.execution_graph
         for node, data in graph.nodes(data=True):
             if data["kind"] == TASK:
@@ -185,17 +185,24 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         """
         self.compile()
         self.prepare()
-        self._newest_first()
+        self._go_backwards()
+        begun = set(self._journal.not_undone())
         for node, data in self._compilation.execution_graph.nodes(data=True):
             if data["kind"] not in (TASK, RETRY):
                 continue
-            if self.storage.get_atom_state(node.name) == states.RETRYING:
+            state = self.storage.get_atom_state(node.name)
+            if state == states.RETRYING:
                 # Interrupted between two rounds: there is no way from RETRYING to REVERTING either.
                 self.storage.set_atom_state(node.name, states.SUCCESS)
+            elif state == states.RUNNING and data["kind"] == TASK and node.name not in begun:
+                # Scheduled and not begun. TaskFlow would look up the arguments of its revert, which may
+                # be the very ones whose lack stopped the engine.
+                self.storage.set_atom_state(node.name, states.PENDING)
             self.storage.set_atom_intention(node.name, states.REVERT)
 
-    def _newest_first(self) -> None:
-        """Let siblings that may be undone at the same time be handed to the pool newest first."""
+    def _go_backwards(self) -> None:
+        """No task begins from here on. Siblings that may be undone at once are handed out newest first."""
+        self._journal.goes_backwards()
         positions = self._journal.positions()
         for node, data in self._compilation.execution_graph.nodes(data=True):
             if data["kind"] == TASK:
@@ -209,18 +216,24 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
 
 
 class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflow is untyped
-    def __init__(self, runtime: Any, newest_first: Callable[[], None]) -> None:
+    def __init__(self, runtime: Any, go_backwards: Callable[[], None]) -> None:
         super().__init__(runtime)
-        self._newest_first = newest_first
+        self._go_backwards = go_backwards
 
     def complete_failure(self, node: Any, outcome: str, reason: failure.Failure) -> bool:
         if outcome == taskflow_executor.REVERTED:
-            # A failed undo holds its predecessors, and those alone: TaskFlow would stop all others.
+            # A failed undo holds its predecessors, and those alone: TaskFlow would stop all others. And
+            # nothing goes on forwards from it, not even where a controller was about to try again.
+            taskflow_completer.RevertAll(self._runtime).apply()
+            self._go_backwards()
             return False
-        if next(self._runtime.iterate_retries(), None) is None:
-            # With a retry controller the tasks may run again, in the order their author gave them.
-            self._newest_first()
         return bool(super().complete_failure(node, outcome, reason))
+
+    def _determine_resolution(self, atom: Any, reason: failure.Failure) -> Any:
+        resolver = super()._determine_resolution(atom, reason)
+        if isinstance(resolver, taskflow_completer.RevertAll):
+            self._go_backwards()
+        return resolver
 
 
 class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # taskflow is untyped

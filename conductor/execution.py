@@ -138,8 +138,8 @@ class Execution:
             if rest is Rest.FINISHED and result is None and not self.event.requested:
                 try:
                     result = _result(engine, definition)
-                except (payload.PayloadError, taskflow_exceptions.NotFound) as error:
-                    rest = engine.undo_all(f"the result of the job cannot be stored: {error}")
+                except payload.PayloadError as error:
+                    rest = engine.undo_all(str(error))
                     continue
             name = (
                 "released"
@@ -179,7 +179,12 @@ class Execution:
 def _result(engine: Engine, definition: FlowDefinition) -> str:
     """The JSON text of the job's result: what `returns` names, else the outputs that nobody consumed."""
     if definition.returns is not None:
-        value = engine.storage.fetch(definition.returns)
+        try:
+            value = engine.storage.fetch(definition.returns)
+        except taskflow_exceptions.NotFound as error:
+            raise payload.PayloadError(
+                f"the result of the job is missing: {definition.returns} was not provided"
+            ) from error
     else:
         value = {}
         for name in engine.outputs():

@@ -37,7 +37,7 @@ from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.payload import storable
 from ebbtide.tasks.run import Begun, How, Undo
 
-__all__ = ["Journal"]
+__all__ = ["GoesBackwards", "Journal"]
 
 Outcome = Callable[[sa.Connection, Mapping[str, Any]], None]
 
@@ -45,6 +45,10 @@ _ENDED = {taskflow_states.SUCCESS: True, taskflow_states.FAILURE: False}
 _UNDO_ENDED = (taskflow_states.REVERTED, taskflow_states.REVERT_FAILURE)
 # What the undo is given has to outlive a runner that dies in the undo.
 _WITH_RESULT = (taskflow_states.SUCCESS, taskflow_states.REVERTING)
+
+
+class GoesBackwards(Exception):
+    """A task that was still in the pool was to begin although all is being undone by now."""
 
 
 class _CancelSeen(Exception):
@@ -71,7 +75,7 @@ class Journal:
         self._mutex = threading.Lock()
         self._memory = threading.Lock()
         self._write = claim.write
-        self._tasks = BegunTasks(run.rows, run.texts)
+        self._tasks = BegunTasks(run.rows, run.texts, run.set_back)
         self._known_atoms = set(run.atom_ids)
         self._new_logbook = not run.logbook_stored
         self._flow_stored = run.flow_stored
@@ -79,6 +83,7 @@ class Journal:
         self._flow: models.FlowDetail | None = None
         self._atoms: dict[str, dict[str, Any]] = {}
         self._refused: set[str] = set()
+        self._backwards = False
         self._delivered: tuple[str, float] | None = None
         self._request: tuple[str, str] | None = None  # reason and source, once the fence brought one back
         self._undoing = run.undoing
@@ -103,6 +108,8 @@ class Journal:
                 self._tasks.settle(atom.name, succeeded=_ENDED[atom.state])
             elif atom.state in _UNDO_ENDED:
                 self._tasks.settle_undo(atom.name)
+            elif atom.state == taskflow_states.PENDING:
+                self._tasks.set_back(atom.name)
             self._atoms[atom.uuid] = _atom_row(atom, self._tasks.result_text(atom.name))
 
     # What tasks hand in.
@@ -111,6 +118,8 @@ class Journal:
         """See `Run.begin`."""
         with self._memory:
             self._event.check()
+            if self._backwards:
+                raise GoesBackwards(f"{task} does not begin: the run goes backwards")
             begun = self._tasks.begin(task, self._claim.epoch, clock.wall())
             self._undoing = False
         self.commit()
@@ -119,6 +128,11 @@ class Journal:
                 return begun
             self._refused.discard(task)
         raise Cancelled(self._event.reason, self._event.source)
+
+    def goes_backwards(self) -> None:
+        """From now on no task begins, although the engine may have handed some to the pool already."""
+        with self._memory:
+            self._backwards = True
 
     def begin_undo(self, task: str) -> Undo | None:
         """See `Run.begin_undo`."""
@@ -375,5 +389,6 @@ def _atom_row(atom: models.AtomDetail, result_text: str | None) -> dict[str, Any
         # As it was when the task returned: a later task may have changed the object since.
         row["results"] = result_text
     else:
-        row["results"] = None if atom.results is None else jsonutils.dumps(atom.results)
+        # As a dict: the results of a retry controller hold failures.
+        row["results"] = None if atom.results is None else jsonutils.dumps(atom.to_dict()["results"])
     return row

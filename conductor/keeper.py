@@ -49,7 +49,7 @@ class Keeper:
     def serve(self) -> None:
         become_subreaper()
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
-        # A service manager may send SIGTERM to all processes of a service; when to end is the parent's to say.
+        # A service manager may send SIGTERM to all processes of a service; the parent says when to end.
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         try:
@@ -179,20 +179,27 @@ def main() -> None:
     import socket
 
     control = Channel(socket.socket(fileno=int(sys.argv[1])))
-    options, _ = control.receive()
-    from ebbtide.conductor import runner  # noqa: F401  # imported once here, for all runners
+    with contextlib.suppress(ChannelClosed):  # the parent ended while we were starting: nothing is begun
+        options, _ = control.receive()
+        if _prepare(control, options):
+            control.send({"ready": True})
+            Keeper(control, options).serve()
+            _release(options)
+
+
+def _prepare(control: Channel, options: dict[str, Any]) -> bool:
+    """Import once, for all runners, what they need; False when that fails, which the parent is told."""
+    from ebbtide.conductor import runner  # noqa: F401
     from ebbtide.flows import load_flows
 
     try:
         load_flows(options["flow_modules"])
     except EbbtideError as error:
         control.send({"failed": str(error)})
-        return
+        return False
     gc.collect()
     gc.freeze()  # the collector does not touch what the runners share with us
-    control.send({"ready": True})
-    Keeper(control, options).serve()
-    _release(options)
+    return True
 
 
 def _release(options: dict[str, Any]) -> None:

@@ -64,6 +64,7 @@ class Conductor:
         self._on_ready = on_ready or (lambda: None)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._stops = 0  # how often it was told to; written by signal handlers and `stop`
+        self._served = False  # whether it has registered once
         self._suspended = False
         self._hurried = False
         self._waiting: list[Claim] = []  # claimed again after a runner's death, no idle runner yet
@@ -119,13 +120,9 @@ class Conductor:
         keys = [definition.key for definition in registry.definitions()]
         runners = self._runners(store, registry, claims.owner)
         try:
-            lease = Lease(
-                claims,
-                renew_seconds=settings.renew_seconds,
-                self_fence_seconds=settings.self_fence_seconds,
-                on_renewed=runners.hold_until,
-            )
-            claims.register(flows=keys, runners=settings.runners, isolation=settings.isolation)
+            lease = self._register(claims, keys, runners)
+            if lease is None:
+                return True
             lease.start()
             try:
                 LOG.info(
@@ -142,6 +139,34 @@ class Conductor:
             with contextlib.suppress(StoreUnavailable):
                 claims.release()
             LOG.info("conductor.ended %s", claims.owner)
+
+    def _register(self, claims: Claims, keys: list[str], runners: Runners) -> Lease | None:
+        """Say that this conductor is here; None: it was told to stop before it could.
+
+        A store that is away when the conductor starts is for the caller to know. One that took a
+        lease with it is waited for.
+        """
+        settings = self._settings
+        while True:
+            # Made first: the lease counts from before the row that grants it.
+            lease = Lease(
+                claims,
+                renew_seconds=settings.renew_seconds,
+                self_fence_seconds=settings.self_fence_seconds,
+                on_renewed=runners.hold_until,
+            )
+            try:
+                claims.register(flows=keys, runners=settings.runners, isolation=settings.isolation)
+            except StoreUnavailable as error:
+                if not self._served:
+                    raise
+                LOG.warning("conductor.store_unavailable: %s", error)
+                if self._stops:
+                    return None
+                threading.Event().wait(settings.sweep_seconds)
+            else:
+                self._served = True
+                return lease
 
     def _runners(self, store: Store, registry: Registry, owner: str) -> Runners:
         settings = self._settings
@@ -213,7 +238,7 @@ class Conductor:
         for request in desk.claims.requests():
             if desk.runners.cancel(request):
                 at = clock.wall()
-                desk.claims.forwarded(request.job_id, at)
+                desk.claims.forwarded(request, at)
                 LOG.info("job.cancel_forwarded %s", request.job_id)
 
     def _settle(self, desk: _Desk, held: dict[str, Claim], end: Ended) -> None:

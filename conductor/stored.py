@@ -42,6 +42,7 @@ class StoredRun:
     undoing: bool
     interruptions: int
     logs: int
+    set_back: set[str]  # tasks that a retry controller has set back for another round
     parameters: dict[str, Any]
     labels: dict[str, str]
 
@@ -84,6 +85,7 @@ def load_run(store: Store, claim: Claim) -> StoredRun:
         undoing=bool(job.undoing),
         interruptions=job.interruptions,
         logs=job.logs,
+        set_back={atom.name for atom in flow if atom.state == taskflow_states.PENDING},
         parameters=payload.decode(posted.parameters),
         labels=payload.decode(posted.labels),
     )

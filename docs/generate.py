@@ -6,6 +6,7 @@ and edges from their table, options from ebbtide.config, commands from what clic
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +29,9 @@ def blocks() -> dict[str, str]:
         "options": options(),
         "verbs": verbs(),
         "commands": "\n\n".join(commands()),
-        "shared-options": option_table(command),
+        "shared-options": option_table(command, own_options(command)),
         "exit-codes": exit_codes(),
+        "citations": citations(),
     }
 
 
@@ -58,10 +60,19 @@ def verbs() -> str:
 
 def commands() -> Iterator[str]:
     """A section for each verb: what it does, its arguments and its own options."""
-    shared = frozenset(name for option in command.params for name in option.opts)
+    shared = option_names(command) - own_options(command)
     for name, verb in _verbs(command):
         parts = (f"### ebbtide {usage(name, verb)}", _folded(verb.help or ""), option_table(verb, shared))
         yield "\n\n".join(part for part in parts if part)
+
+
+def option_names(verb: click.Command) -> frozenset[str]:
+    return frozenset(name for option in verb.params for name in option.opts)
+
+
+def own_options(group: click.Group) -> frozenset[str]:
+    """The options of the group that its verbs do not take."""
+    return option_names(group).difference(*(option_names(verb) for _, verb in _verbs(group)))
 
 
 def option_table(verb: click.Command, leave_out: frozenset[str] = frozenset()) -> str:
@@ -79,6 +90,26 @@ def exit_codes() -> str:
     lines = EXIT_CODES_HELP.partition("Exit codes:\n")[2].splitlines()
     cut = [line.strip().partition(" ") for line in lines]
     return table(("exit code", "means"), *((f"`{code}`", words.strip()) for code, _, words in cut))
+
+
+def citations() -> str:
+    """For each promise the test files that cite its number; "P5 to P7" in one cites three."""
+    tests = ROOT / "tests"
+    citing: dict[int, list[str]] = {number: [] for number in range(1, 15)}
+    for path in sorted(tests.rglob("test_*.py")):
+        for number in cited(path.read_text(encoding="utf-8")) & citing.keys():
+            if path.name != "test_docs.py":
+                citing[number].append(f"`{path.relative_to(tests).as_posix()}`")
+    rows = [(f"P{number}", ", ".join(paths) or "none yet") for number, paths in citing.items()]
+    return table(("promise", "tests, in `tests/`"), *rows)
+
+
+def cited(text: str) -> set[int]:
+    """The numbers of the promises that a text cites."""
+    found = {int(number) for number in re.findall(r"\bP(\d{1,2})\b", text)}
+    for first, last in re.findall(r"\bP(\d{1,2}) to P(\d{1,2})\b", text):
+        found |= set(range(int(first), int(last) + 1))
+    return found
 
 
 def usage(name: str, verb: click.Command) -> str:

@@ -1,6 +1,6 @@
 """Does what README and docs tell a reader to do, and compares what is printed with what they show.
 
-    python docs/sessions.py [PAGE...]     renew, in these pages or in all, what is shown where it differs
+    python docs/sessions.py [PAGE...]     renew what these pages show, or all, where something else is printed
 
 In each page, in order: a block of Python or of a configuration file is written to the file that its first
 line names; a console block is typed into one shell, command by command. A comment ``<!-- when: COMMAND -->``
@@ -10,6 +10,7 @@ paddings are of no account; a line of three dots stands for any lines.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -148,7 +149,8 @@ class Shell:
         give_up = time.monotonic() + PATIENCE_SECONDS
         while (found := look()) is None:
             if time.monotonic() > give_up:
-                raise TimeoutError(f"waited in vain for {what}; printed so far:\n{self._printed.read_text()}")
+                printed = [line for line in self._printed.read_text().splitlines() if _MARK not in line]
+                raise TimeoutError("\n".join([f"waited in vain for {what}; printed last:", *printed[-20:]]))
             threading.Event().wait(0.02)
         return found
 
@@ -190,13 +192,12 @@ def _console(block: Block) -> list[Step]:
 
 
 _DIFFERS_FROM_RUN_TO_RUN = (
-    (r"[\w.-]+:\d+:[0-9a-f]{8}:[0-9a-f]{12}", "<owner>"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<job>"),
     (r"\bjob [0-9a-f]{8}\b", "job <job>"),
     (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+Z)?", "<moment>"),
     (r"\b\d\d:\d\d:\d\d\.\d{3}\b", "<time>"),
     (r"\b\d+(\.\d+)? m?s\b", "<span>"),
-    (r"conductor \S+:\d+ ready", "conductor <name> ready"),
+    (r"(?<!\S)[\w.-]+:\d+(:[0-9a-f]{8}:[0-9a-f]{12})?(?!\S)", "<conductor>"),
     (r"sqlite:///\S*/", "sqlite:///"),
     (r"[ \t]+", " "),
     (r"(?m)^ | $", ""),
@@ -242,31 +243,40 @@ def compare(page: Path) -> Callable[[str, str], bool]:
 
 
 def renew(page: Path) -> bool:
-    """Put into the page what is printed now, where it differs; returns whether any did."""
-    text = page.read_text(encoding="utf-8")
+    """Show in the page what is printed now, unless that is the same; returns whether it was not.
+
+    All of it comes from one run then, so that ids and times fit together; but lines of dots stay.
+    """
+    same = compare(page)
     with tempfile.TemporaryDirectory() as home:
         shell = Shell(Path(home))
         try:
-            done = list(play(page, shell))
+            done = [
+                (step, printed.replace(home, "/home/ann").replace(socket.gethostname(), "vm"))
+                for step, printed in play(page, shell)
+            ]
         finally:
             shell.close()
-        place = 0
-        for step, printed in done:
-            if step.command not in text[place:]:
-                continue  # a file that was run by itself
-            begin = text.index(f"$ {step.command.partition(chr(10))[0]}\n", place)
-            place = begin + len(f"$ {step.command}\n") + 2 * step.command.count("\n")
-            if not compare(page)(printed, step.shown):
-                real = printed.replace(home, "/home/ann").replace(socket.gethostname(), "vm")
-                text = text[:place] + real + text[place + len(step.shown) :]
-    changed = text != page.read_text(encoding="utf-8")
-    if changed:
-        page.write_text(text, encoding="utf-8")
-    return changed
+    if all(same(printed, step.shown) for step, printed in done):
+        return False
+    text, place = page.read_text(encoding="utf-8"), 0
+    for step, printed in done:
+        command = "$ " + step.command.replace("\n", "\n> ") + "\n"
+        begin = text.find(command + step.shown, place)
+        if begin < 0:
+            continue  # a file that was run by itself
+        place = begin + len(command)
+        if not ("...\n" in step.shown and same(printed, step.shown)):
+            text = text[:place] + printed + text[place + len(step.shown) :]
+            place += len(printed)
+    page.write_text(text, encoding="utf-8")
+    return True
 
 
 def main(arguments: list[str]) -> None:
     """Renew the pages, and tell which have changed."""
+    if importlib.util.find_spec("ebbtide") is None:
+        sys.exit("ebbtide is not installed here: pip install -e .")
     for page in [Path(argument).resolve() for argument in arguments] or PAGES:
         print(f"{page.name}: {'renewed' if renew(page) else 'as it was'}")
 

@@ -38,6 +38,7 @@ class Request:
     job_id: str
     reason: str
     source: str
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Claim:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Claim:
-        cancel = values.pop("cancel")
-        return cls(**values, cancel=Request(**cancel) if cancel else None)
+        cancel = values["cancel"]
+        return cls(**(values | {"cancel": Request(**cancel) if cancel else None}))
 
 
 class Claims:
@@ -121,12 +122,7 @@ class Claims:
         known = list(keys)
         while self._anything_to_claim(known):
             with self._store.write() as connection:
-                if (
-                    connection.execute(
-                        sa.select(_conductors.c.id).where(_conductors.c.id == self.owner, _is_live())
-                    ).first()
-                    is None
-                ):
+                if not self._has_lease(connection):
                     return None
                 orphan = connection.execute(_orphans(known)).first()
                 if orphan is not None:
@@ -148,8 +144,13 @@ class Claims:
             )
 
     def reclaim(self, job_id: str, epoch: int, cause: str) -> Claim | None:
-        """Take up again a job of ours whose runner is proven dead. None: it ended, was lost, or is parked."""
+        """Take up again a job of ours whose runner is proven dead.
+
+        None: it ended, was lost, or is parked; or our own lease is over, and somebody else will.
+        """
         with self._store.write() as connection:
+            if not self._has_lease(connection):
+                return None
             row = connection.execute(
                 sa.select(_jobs).where(
                     _jobs.c.id == job_id,
@@ -159,6 +160,10 @@ class Claims:
                 )
             ).first()
             return None if row is None else self._take_over(connection, row, cause)
+
+    def _has_lease(self, connection: sa.Connection) -> bool:
+        query = sa.select(_conductors.c.id).where(_conductors.c.id == self.owner, _is_live())
+        return connection.execute(query).first() is not None
 
     def held(self) -> dict[str, int]:
         """The running jobs that the ledger says are ours, with their epochs."""
@@ -172,7 +177,7 @@ class Claims:
         """The cancel requests of running jobs of ours that were not forwarded yet."""
         cancels = tables.job_cancels
         query = (
-            sa.select(_jobs.c.id, cancels.c.reason, cancels.c.source)
+            sa.select(_jobs.c.id, _jobs.c.attempt, cancels.c.reason, cancels.c.source)
             .join(cancels, sa.and_(cancels.c.job == _jobs.c.id, cancels.c.attempt == _jobs.c.attempt))
             .where(
                 _jobs.c.owner == self.owner,
@@ -182,24 +187,35 @@ class Claims:
             )
         )
         with self._store.read() as connection:
-            return [Request(row.id, row.reason, row.source) for row in connection.execute(query)]
+            return [Request(row.id, row.reason, row.source, row.attempt) for row in connection.execute(query)]
 
-    def forwarded(self, job_id: str, at: float) -> None:
-        """Record that the request was handed to the run, `at` unix seconds. Repeating changes nothing."""
+    def forwarded(self, request: Request, at: float) -> None:
+        """Record that the request was handed to the run, `at` unix seconds. Repeating changes nothing.
+
+        The run may have ended meanwhile, and the job may be in another attempt: the time is kept
+        with its own request; the history of an attempt that has ended is left alone.
+        """
         cancels = tables.job_cancels
         with self._store.write() as connection:
             changed = connection.execute(
                 sa.update(cancels)
                 .where(
-                    cancels.c.job == job_id,
-                    cancels.c.attempt == _attempt_of(job_id),
+                    cancels.c.job == request.job_id,
+                    cancels.c.attempt == request.attempt,
                     cancels.c.forwarded_at.is_(None),
                 )
                 .values(forwarded_at=at)
                 .returning(cancels.c.job)
             ).first()
-            if changed is not None:
-                record(connection, "cancel_forwarded", job_id, at=at, actor=self.owner)
+            running = connection.execute(
+                sa.select(_jobs.c.id).where(
+                    _jobs.c.id == request.job_id,
+                    _jobs.c.attempt == request.attempt,
+                    _jobs.c.state == JobState.RUNNING.value,
+                )
+            ).first()
+            if changed is not None and running is not None:
+                record(connection, "cancel_forwarded", request.job_id, at=at, actor=self.owner)
 
     def _take_over(self, connection: sa.Connection, row: sa.Row[Any], cause: str) -> Claim | None:
         interruptions = row.interruptions + 1
@@ -297,7 +313,7 @@ def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
         attempt=row.attempt,
         epoch=row.epoch,
         write=row.write,
-        cancel=None if asked is None else Request(row.id, asked.reason, asked.source),
+        cancel=None if asked is None else Request(row.id, asked.reason, asked.source, row.attempt),
     )
 
 
@@ -339,7 +355,3 @@ def _unended(connection: sa.Connection, job_id: str, attempt: int) -> list[str]:
         .order_by(tasks.c.position)
     )
     return list(connection.scalars(query))
-
-
-def _attempt_of(job_id: str) -> sa.ScalarSelect[int]:
-    return sa.select(_jobs.c.attempt).where(_jobs.c.id == job_id).scalar_subquery()

@@ -6,15 +6,21 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from ebbtide.cli import command
 from ebbtide.cli.exits import Exit
 
 MODULE = "flows_of_the_whole_path"
-FLOWS = '''
+FLOWS = r'''
 from pathlib import Path
+from typing import Any
 from taskflow.patterns import linear_flow
 from ebbtide.flows import flow
 from ebbtide.tasks import CancelableTask
@@ -23,7 +29,7 @@ class Step(CancelableTask):
     """Notes what it does in a file; waits for the gate, a file, to exist. Undo: notes that, too."""
 
     def execute(self, folder, gate):
-        note(folder, f"{self.name} done" if not gate or self.name != "second" else "second waits")
+        note(folder, "second waits" if gate and self.name == "second" else f"{self.name} done")
         print(f"{self.name} is at work")
         self.report(0.5, "half-way")
         while gate and self.name == "second" and not Path(gate).exists():
@@ -39,7 +45,7 @@ class Break(CancelableTask):
 
 def note(folder, text):
     with open(Path(folder, "notes"), "a") as notes:
-        notes.write(text + "\\\\n")
+        notes.write(text + "\n")
 
 @flow("steps", returns="last")
 def steps(folder: str, gate: str = ""):
@@ -51,71 +57,82 @@ def steps(folder: str, gate: str = ""):
 def broken(folder: str, gate: str = ""):
     """A step, and one that fails."""
     return linear_flow.Flow("broken").add(Step("first"), Break("break"))
-'''.replace("\\\\n", "\\n")
+'''
 
 
 @pytest.fixture(scope="module")
-def folder_of_flows(tmp_path_factory) -> Path:
+def folder_of_flows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("flows")
     (folder / f"{MODULE}.py").write_text(FLOWS)
     return folder
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's, without the user's options; with the checkout on the path where that is tested."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EBBTIDE_")}
+    return {**environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@contextmanager
+def process(*words, **options) -> Iterator[Any]:
+    """`ebbtide` with these words in a process of its own, ended with the block."""
+    program = [sys.executable, "-m", "ebbtide", *words]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(program, text=True, **{"env": clean_environment(), **pipes, **options}) as started:
+        try:
+            yield started
+        finally:
+            if started.poll() is None:
+                started.terminate()
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> str:
+    """One store for all tests here: each looks at its own jobs only."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'ebbtide.db'}"
+
+
+@pytest.fixture(scope="module")
+def conductor(database, folder_of_flows) -> Iterator[None]:
+    """A conductor that runs while the tests of this module do."""
+    words = ("--database", database, "--flow-module", MODULE, "conductor", "--log-level", "warning")
+    with process(*words, cwd=folder_of_flows) as started:
+        ready = started.stderr.readline()
+        assert ready.startswith("ebbtide: conductor "), ready + started.stderr.read()
+        yield
+
+
 @pytest.fixture
 def start(database, folder_of_flows):
-    """Start `ebbtide` with these words in a process of its own; it is ended with the test."""
-    started = []
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("EBBTIDE_")}
-    # Found by the processes, which run in another folder, when the tests run from a checkout.
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    """Start `ebbtide` with these words on the tests' store; it is ended with the test."""
+    with ExitStack() as started:
 
-    def call(*words, **options) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ebbtide", "--database", database, "--flow-module", MODULE, *words],
-            cwd=folder_of_flows,
-            env=environment,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **options,
-        )
-        started.append(process)
-        return process
+        def call(*words):
+            options = ("--database", database, "--flow-module", MODULE)
+            return started.enter_context(process(*options, *words, cwd=folder_of_flows))
 
-    yield call
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate()
+        yield call
 
 
 @pytest.fixture
-def run(start):
-    """Run `ebbtide` with these words to its end: exit code, stdout, stderr."""
+def run(database, folder_of_flows, monkeypatch):
+    """Run `ebbtide` with these words on the tests' store, in this process: exit_code, stdout, stderr."""
+    monkeypatch.chdir(folder_of_flows)
+    for name in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(name)
 
     def call(*words):
-        process = start(*words)
-        stdout, stderr = process.communicate()
-        assert "Traceback" not in stderr
-        return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+        options = ["--database", database, "--flow-module", MODULE]
+        return CliRunner().invoke(command, [*options, *words], catch_exceptions=False)
 
     return call
-
-
-@pytest.fixture
-def conductor(start):
-    process = start("conductor", "--runners", "2", "--log-level", "warning")
-    ready = process.stderr.readline()
-    assert ready.startswith("ebbtide: conductor "), ready + process.stderr.read()
-    return process
 
 
 def notes(folder: Path) -> list[str]:
     return (folder / "notes").read_text().splitlines()
 
 
-def until_it_waits(watcher: subprocess.Popen[str]) -> None:
+def until_it_waits(watcher) -> None:
     """Read the lines of `watch --json` until the second step is at work."""
     for line in watcher.stdout:
         if "second" in json.loads(line)["current"]:
@@ -129,7 +146,7 @@ def test_a_job_is_run_to_its_end(conductor, run, tmp_path):
 
     shown = json.loads(run("show", job_id[:8], "--json").stdout)
 
-    assert posted.returncode == Exit.DONE and f"job {job_id[:8]} completed" in posted.stderr
+    assert posted.exit_code == Exit.DONE and f"job {job_id[:8]} completed" in posted.stderr
     assert (shown["state"], shown["progress"], shown["tasks_done"]) == ("completed", 1.0, 3)
     assert [task["how"] for task in shown["tasks"]] == ["returned"] * 3
     assert json.loads(run("result", job_id).stdout) == "third"
@@ -140,7 +157,7 @@ def test_a_job_is_run_to_its_end(conductor, run, tmp_path):
         "third  third is at work",
     ]
     too_late = run("cancel", job_id)
-    assert too_late.returncode == Exit.NOT_ALLOWED and "too late" in too_late.stderr
+    assert too_late.exit_code == Exit.NOT_ALLOWED and "too late" in too_late.stderr
 
 
 def test_a_cancelled_job_is_undone_newest_first_and_completes_when_retried(conductor, run, start, tmp_path):
@@ -155,12 +172,12 @@ def test_a_cancelled_job_is_undone_newest_first_and_completes_when_retried(condu
     gate.touch()
     retried = run("retry", job_id, "--wait")
 
-    assert cancelled.returncode == Exit.DONE
+    assert cancelled.exit_code == Exit.DONE
     assert cancelled.stdout == f"{job_id}  accepted  cancelled, everything undone\n"
-    assert again.returncode == Exit.DONE and "wrong folder" in again.stdout
+    assert again.exit_code == Exit.DONE and "wrong folder" in again.stdout
     assert undone == ["first done", "second waits", "second undone", "first undone"]
     assert "cancelled, everything undone" in shown and "wrong folder" in shown
-    assert retried.returncode == Exit.DONE
+    assert retried.exit_code == Exit.DONE
     assert retried.stdout == f"{job_id}  pending  attempt 2\n"
     last = json.loads(run("show", job_id, "--json").stdout)
     assert (last["state"], last["attempt"]) == ("completed", 2)
@@ -172,12 +189,12 @@ def test_a_failed_job_names_task_and_message(conductor, run, tmp_path):
 
     shown = run("show", job_id)
 
-    assert posted.returncode == Exit.ENDED_BADLY
+    assert posted.exit_code == Exit.ENDED_BADLY
     assert "break" in posted.stderr and "the disk is on fire" in posted.stderr
     assert "failed, everything undone" in shown.stdout
     assert "break: ValueError: the disk is on fire" in shown.stdout
     assert notes(tmp_path) == ["first done", "first undone"]
-    assert run("result", job_id).returncode == Exit.NOT_ALLOWED
+    assert run("result", job_id).exit_code == Exit.NOT_ALLOWED
 
 
 def test_whoever_waits_for_success_learns_of_the_cancel(conductor, run, start, tmp_path):
@@ -205,7 +222,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_job(conductor, run, start, tmp_path):
 
     assert waiting.returncode == Exit.INTERRUPTED
     assert stderr.splitlines()[-1].startswith(f"ebbtide: job {job_id[:8]} goes on")
-    assert run("watch", job_id).returncode == Exit.DONE
+    assert run("watch", job_id).exit_code == Exit.DONE
 
 
 def test_followed_logs_end_with_the_job(conductor, run, start, tmp_path):
@@ -215,10 +232,10 @@ def test_followed_logs_end_with_the_job(conductor, run, start, tmp_path):
 
     first = json.loads(following.stdout.readline())
     gate.touch()
-    rest = [json.loads(line)["task"] for line in following.communicate()[0].splitlines()]
+    rest = [json.loads(line)["task"] for line in following.stdout]
 
     assert first["text"] == "first is at work"
-    assert rest == ["second", "third"] and following.returncode == Exit.DONE
+    assert rest == ["second", "third"] and following.wait() == Exit.DONE
 
 
 def test_a_watcher_without_a_terminal_is_told_line_by_line(conductor, run, tmp_path):
@@ -227,34 +244,34 @@ def test_a_watcher_without_a_terminal_is_told_line_by_line(conductor, run, tmp_p
     watched = run("watch", job_id)
 
     told = [line.split("  ", 1)[1] for line in watched.stdout.splitlines()]
-    assert watched.returncode == Exit.ENDED_BADLY
+    assert watched.exit_code == Exit.ENDED_BADLY
     assert told[0] == "posted (attempt 1)" and told[-1].startswith("failed")
     assert told.index("first returned") < told.index("break begun") < told.index("first undone")
 
 
-def test_a_conductor_says_when_it_is_ready_and_ends_when_asked(start, database):
-    process = start("conductor", "--json", "--log-json", "--runners", "1")
-
-    ready = json.loads(process.stdout.readline())
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate()
+def test_a_conductor_says_when_it_is_ready_and_ends_when_asked(tmp_path):
+    database = f"sqlite:///{tmp_path}/ebbtide.db"
+    with process("--database", database, "conductor", "--json", "--log-json", "--runners", "1") as started:
+        ready = json.loads(started.stdout.readline())
+        started.send_signal(signal.SIGTERM)
+        log = [json.loads(line) for line in started.stderr]
 
     assert ready["ready"] is True and ready["runners"] == 1 and ready["database"] == database
-    assert process.returncode == Exit.DONE
-    assert all(json.loads(line)["level"] == "info" for line in stderr.splitlines())
+    assert started.returncode == Exit.DONE
+    assert {line["level"] for line in log} == {"info"}
 
 
-def test_a_conductor_cannot_be_started_on_a_text_file(run, tmp_path):
+def test_a_conductor_cannot_be_started_on_a_text_file(tmp_path):
     (tmp_path / "notes.txt").write_text("no database\n" * 500)
 
-    ended = run("conductor", "--database", f"sqlite:///{tmp_path}/notes.txt")
+    with process("conductor", "--database", f"sqlite:///{tmp_path}/notes.txt") as started:
+        (line,) = started.stderr
 
-    assert ended.returncode == Exit.STORE
-    assert len(ended.stderr.splitlines()) == 1
+    assert started.returncode == Exit.STORE and "notes.txt" in line
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path):
     """A few files to process, below a folder that is not the temporary one."""
     source = tmp_path / "source"
     (source / "below").mkdir(parents=True)
@@ -265,29 +282,33 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def demo(start, tmp_path, monkeypatch):
-    """Run the demo with a temporary folder of its own; returns how it ended, and what is left there."""
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+def temporary(tmp_path):
+    """What the demo is told to be the folder for temporary files."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def demo(temporary):
+    """Run the demo; returns how it ended."""
 
     def call(*words, prefix=()):
-        environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": os.pathsep.join(sys.path)}
-        ended = subprocess.run(
+        return subprocess.run(
             [*prefix, sys.executable, "-m", "ebbtide", "demo", *words],
-            env=environment,
+            env={**clean_environment(), "TMPDIR": str(temporary)},
             capture_output=True,
             text=True,
         )
-        return ended, [path.name for path in temporary.iterdir()]
 
     return call
 
 
-def test_the_demo_holds_on_small_files_and_leaves_nothing(demo, folder):
-    ended, left = demo(str(folder), "--json")
+def test_the_demo_holds_on_small_files_and_leaves_nothing(demo, folder, temporary):
+    ended = demo(str(folder), "--json")
 
     told = json.loads(ended.stdout)
-    assert (ended.returncode, left) == (Exit.DONE, [])
+    assert (ended.returncode, list(temporary.iterdir())) == (Exit.DONE, [])
     assert told["holds"] is True
     assert [(job["name"], job["state"], job["attempt"]) for job in told["jobs"]] == [
         ("one", "completed", 1),
@@ -299,7 +320,7 @@ def test_the_demo_holds_on_small_files_and_leaves_nothing(demo, folder):
     assert told["jobs"][1]["latency_ms"]["undone"] > 0
 
 
-def test_the_demo_names_a_file_that_cannot_be_read_and_leaves_nothing(demo, folder):
+def test_the_demo_names_a_file_that_cannot_be_read_and_leaves_nothing(demo, folder, temporary):
     (folder / "below" / "7.txt").chmod(0)
     prefix = []
     if os.geteuid() == 0:  # root reads everything, unless it gives that up
@@ -308,30 +329,20 @@ def test_the_demo_names_a_file_that_cannot_be_read_and_leaves_nothing(demo, fold
         powers = "-dac_override,-dac_read_search"
         prefix = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
 
-    ended, left = demo(str(folder), prefix=prefix)
+    ended = demo(str(folder), prefix=prefix)
 
-    assert (ended.returncode, left) == (Exit.ENDED_BADLY, [])
+    assert (ended.returncode, list(temporary.iterdir())) == (Exit.ENDED_BADLY, [])
     (line,) = ended.stderr.splitlines()
     assert "below/7.txt" in line and "everything undone" in line
 
 
-def test_an_interrupted_demo_leaves_nothing(start, folder, tmp_path):
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ebbtide", "demo", str(folder)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stdout:
-        if "claimed" in line:
-            break
+def test_an_interrupted_demo_leaves_nothing(folder, temporary):
+    environment = {**clean_environment(), "TMPDIR": str(temporary)}
+    with process("demo", str(folder), env=environment) as started:
+        assert any("claimed" in line for line in started.stdout)
 
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate()
+        started.send_signal(signal.SIGINT)
+        stderr = started.stderr.read()
 
-    assert process.returncode == Exit.INTERRUPTED
+    assert started.returncode == Exit.INTERRUPTED
     assert list(temporary.iterdir()) == [] and "interrupted" in stderr

@@ -1,4 +1,4 @@
-"""README and docs as a reader meets them: what they say is done in a shell, and what they show is compared."""
+"""README and docs as a reader meets them: what they say is done, and what they show is compared."""
 
 import importlib.util
 import re
@@ -43,10 +43,9 @@ def test_what_a_page_shows_is_what_is_printed(page, shell):
     same = sessions.compare(page)
 
     for step, printed in sessions.play(page, shell):
-        assert same(printed, step.shown), (
-            f"{page.name} shows\n$ {step.command}\n{step.shown}but this is printed:\n{printed}"
-            f"(python docs/sessions.py {page.name} puts it into the page)"
-        )
+        if not same(printed, step.shown):
+            told = f"$ {step.command}\n{printed}\nis printed, but {page.name} shows\n{step.shown}"
+            pytest.fail(f"{told}\n(`python docs/sessions.py {page.name}` renews the page)", pytrace=False)
 
 
 def test_the_example_of_the_readme_shows_an_undo_newest_first():

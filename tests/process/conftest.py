@@ -21,7 +21,7 @@ import ebbtide
 import ebbtide.flows.registry
 from ebbtide.flows import Registry
 from ebbtide.jobs import Job, Poster
-from ebbtide.jobs.states import FINAL_STATES
+from ebbtide.jobs.states import FINAL_STATES, edge
 
 HERE = Path(__file__).parent
 PACKAGE = Path(ebbtide.__file__).parent
@@ -145,7 +145,7 @@ class Stage:
     def environment(
         self, *, lease: tuple[float, float, float] = LONG_LEASE, **options: Any
     ) -> dict[str, str]:
-        """What a process needs to find package, flows and store; `lease` is renew, self-fence and lease seconds."""
+        """What a process needs to find package, flows and store, and these options."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("EBBTIDE_")}
         # The package as this process has it: installed, or a checkout.
         path = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")]), str(PACKAGE.parent)]
@@ -214,6 +214,17 @@ class Stage:
     def entries(self, job: Job, name: str) -> list[Any]:
         return [entry for entry in self.poster.entries(job.id) if entry.name == name]
 
+    def assert_history_replays(self, job: Job) -> None:
+        """P13: gapless; each edge is of the table and begins where the one before has led; it ends here."""
+        entries = self.poster.entries(job.id)
+        assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
+        here = None
+        for entry in entries:
+            if entry.to_state is not None:
+                assert (entry.from_state, entry.to_state) == (here, edge(entry.name).target)
+                here = entry.to_state
+        assert here == job.state
+
     # Effects.
 
     def effects(self, job: Job | None = None, *whats: str, task: str | None = None) -> list[dict[str, Any]]:
@@ -271,22 +282,31 @@ class Stage:
                 pytest.fail(f"waited in vain for {what}\n{self.report()}", pytrace=False)
             pause.wait(0.01)
 
-    def report(self) -> str:
-        """Every job with its history, the effects, and what the conductors have printed."""
-        lines = []
-        for job in self.poster.list():
+    @contextlib.contextmanager
+    def explained(self, job: Job) -> Iterator[None]:
+        """Whatever is asserted in here of this job is told with its history when it does not hold."""
+        try:
+            yield
+        except AssertionError as error:
+            error.add_note(self.report(job))
+            raise
+
+    def report(self, job: Job | None = None) -> str:
+        """A job, or all, with history and effects, and what the conductors have printed."""
+        jobs = self.poster.list(limit=20) if job is None else [self.poster.show(job.id)]
+        lines: list[str] = []
+        for shown in jobs:
             lines.append(
-                f"job {job.id} {job.phase} attempt={job.attempt} {job.park_reason or job.error or ''}"
+                f"job {shown.id} {shown.phase} {shown.params} {shown.park_reason or shown.error or ''}"
             )
-            for entry in self.poster.entries(job.id):
-                lines.append(
-                    f"  {entry.number} {entry.name} epoch={entry.epoch} {entry.actor} {entry.detail}"
-                )
-            lines += [f"  {record}" for record in self.poster.tasks(job.id)]
-        lines += [f"effect: {line}" for line in self.effects()[-60:]]
+            for entry in self.poster.entries(shown.id):
+                lines.append(f"  {entry.number} {entry.name} {entry.epoch} {entry.actor} {entry.detail}")
+            lines += [f"  {record}" for record in self.poster.tasks(shown.id)]
+        lines += [f"effect: {line}" for line in self.effects(job)[-60:]]
         for conductor in self.conductors:
             state = "ended" if conductor.ended else f"tree {conductor.tree}"
-            lines += [f"conductor {conductor.pid} {state}", *conductor.log.splitlines()[-60:]]
+            told = [line for line in conductor.log.splitlines() if job is None or job.id in line]
+            lines += [f"conductor {conductor.pid} {state}", *told[-60:]]
         return "\n".join(lines)
 
 

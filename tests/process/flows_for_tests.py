@@ -120,6 +120,13 @@ def _work(step: Step, folder: str) -> None:
         step.sleep(0.002)
 
 
+def _labour(step: Step, folder: str) -> None:
+    """A longer one that saves how far it is."""
+    for number in range((step.saved or {"done": 0})["done"], 10):
+        step.sleep(0.01)
+        step.checkpoint({"done": number + 1})
+
+
 _ACTIONS: dict[str, Callable[[Step, str], None]] = {
     "wait": _wait,
     "deaf": _deaf,
@@ -131,6 +138,7 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
     "sysexit": _sysexit,
     "fail": _fail,
     "work": _work,
+    "labour": _labour,
     "slow-undo": lambda step, folder: None,
 }
 
@@ -144,9 +152,11 @@ def steps(folder: str, steps: list[str], order: Literal["linear", "unordered"] =
 def effects(folder: str) -> list[dict[str, Any]]:
     """All lines of the effect log."""
     try:
-        return [json.loads(line) for line in Path(folder, "effects").read_text().splitlines()]
+        text = Path(folder, "effects").read_text()
     except FileNotFoundError:
         return []
+    # A reader may see the first part of a line that is just being written.
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def spawned(folder: str, job: str) -> list[int]:

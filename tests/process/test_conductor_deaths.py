@@ -1,4 +1,4 @@
-"""A conductor dies, or the keeper of its runners. Nothing of it lives on, and another one takes its jobs up."""
+"""A conductor dies, or the keeper of its runners. Nothing of it lives on; another one takes its jobs up."""
 
 import os
 import signal
@@ -138,3 +138,21 @@ def test_what_a_task_had_started_does_not_survive_the_kill_of_the_keeper(stage):
     again = stage.await_effect(job, "begin", "a", 2)
 
     assert again["living"] == []
+
+
+def test_a_conductor_that_is_killed_while_it_starts_leaves_nothing(stage):
+    conductor = stage.conductor(wait=False)
+    stage.wait_until(lambda: len(conductor.tree) > 1, "its keeper")
+
+    conductor.kill()
+
+    stage.wait_until(lambda: stage.left() == [], "the end of its keeper")
+    assert conductor.log == ""
+
+
+def test_a_conductor_that_is_told_to_end_while_it_starts_ends_in_order(stage):
+    conductor = stage.conductor(wait=False)
+    stage.wait_until(lambda: len(conductor.tree) > 1, "its keeper")
+
+    assert conductor.end() == 0
+    assert stage.left() == []

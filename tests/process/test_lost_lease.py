@@ -1,13 +1,20 @@
-"""A conductor is silent for longer than its lease. Others may take its jobs; it begins and stores nothing more."""
+"""A conductor is silent beyond its lease. Others may take its jobs; it begins and stores nothing more."""
 
 import os
 import signal
 import sqlite3
+import warnings
 from contextlib import closing
 
 import pytest
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+    from ebbtide.conductor import Conductor
+from ebbtide.config import Settings
+from ebbtide.errors import StoreUnavailable
 from ebbtide.jobs import clock
+from ebbtide.jobs.claims import Claims
 
 # Renew, self-fence and lease seconds of whoever falls silent.
 SHORT_LEASE = (0.3, 1.5, 4.0)
@@ -22,7 +29,7 @@ def rows(stage):
 
 @pytest.fixture
 def served_again(stage):
-    """Checks that a conductor that was silent goes on, under another owner id, and that nobody else is needed."""
+    """Checks that a conductor that was silent goes on, all alone, under another owner id."""
 
     def check(conductor, old_owner):
         stage.wait_until(lambda: conductor.log.count("conductor.ready") == 2, "the conductor to begin anew")
@@ -128,3 +135,31 @@ def test_a_conductor_that_cannot_renew_ends_its_runs_without_waiting_for_the_sto
     assert stage.ended(job).state == "completed"
     assert stage.told(job, "begin") == ["begin a", "begin b", "begin b", "begin c"]
     served_again(conductor, owner)
+
+
+def test_a_conductor_whose_store_takes_its_lease_along_is_back_when_the_store_is(stage, flows, monkeypatch):
+    settings = Settings(
+        stage.database, isolation="thread", lease_seconds=60, self_fence_seconds=40, renew_seconds=0.05
+    )
+    register, renew = Claims.register, Claims.renew
+    registered = []
+    answers = iter([False])
+
+    def register_or_fail(claims, **about):
+        registered.append(claims.owner)
+        if len(registered) in (2, 3):
+            raise StoreUnavailable("database is away")
+        register(claims, **about)
+
+    monkeypatch.setattr(Claims, "register", register_or_fail)
+    monkeypatch.setattr(Claims, "renew", lambda claims: next(answers, True) and renew(claims))
+    conductor = Conductor(settings, registry=flows.registry)
+
+    conductor.start()
+    stage.wait_until(lambda: len(registered) == 4, "the store to be away and back")
+    job = stage.ended(stage.post("a"))
+    conductor.stop()
+    conductor.wait()
+
+    assert job.state == "completed"
+    assert registered[0] != registered[1] == registered[3]

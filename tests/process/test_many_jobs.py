@@ -5,10 +5,12 @@ import os
 import random
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
-from ebbtide.jobs.states import edge
+import pytest
+
+# As many connections as a process may keep to its store.
+POOL = 4
 
 # Posts jobs and cancels some of them, some at once, some later; tells what was answered.
 _CLIENT = """
@@ -51,17 +53,7 @@ def _clients(stage, seeds, count):
     return posted, answers
 
 
-def _assert_history_replays(entries, state):
-    """Gapless, each edge one of the table, each from where the one before has led (P13)."""
-    assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
-    here = None
-    for entry in entries:
-        if entry.to_state is not None:
-            assert (entry.from_state, entry.to_state) == (here, edge(entry.name).target)
-            here = entry.to_state
-    assert here == state
-
-
+@pytest.mark.timeout(240)
 def test_jobs_of_several_clients_on_several_conductors_each_have_one_true_outcome(stage):
     seeds = [random.randrange(2**32) for _ in range(2)]
     print(f"seeds: {seeds}")
@@ -77,15 +69,21 @@ def test_jobs_of_several_clients_on_several_conductors_each_have_one_true_outcom
         accepted = answers.get(job.id, "never asked") in ("accepted", "already requested")
         begun = [line["task"] for line in stage.effects(job, "begin")]
         undone = [line["task"] for line in stage.effects(job, "undo")]
-        assert job.state == ("cancelled" if accepted else "completed"), stage.report()
-        assert not begun or max(Counter(begun).values()) == 1
-        assert sorted(undone) == (sorted(begun) if accepted else [])
-        assert job.undo == ("complete" if undone else "none")
-        _assert_history_replays(stage.poster.entries(job.id), job.state)
+        with stage.explained(job):
+            assert job.state == ("cancelled" if accepted else "completed")
+            assert len(set(begun)) == len(begun)
+            assert sorted(undone) == (sorted(begun) if accepted else [])
+            assert job.params["order"] == "unordered" or undone in ([], begun[::-1])
+            assert job.undo == ("complete" if undone else "none")
+            stage.assert_history_replays(job)
 
 
 def _descriptors(pid):
-    return sorted(os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    """What it has open. Of the store only whether it has: a pool of connections grows by and by."""
+    found = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    store = [link for link in found if ".db" in link]
+    assert len(store) <= POOL * len(["the file", "its log", "its index"])
+    return sorted(set(found)), len(found) - len(store)
 
 
 def _threads(pid):
@@ -99,6 +97,7 @@ def _zombies(pid):
     return stats.count("Z")
 
 
+@pytest.mark.timeout(240)
 def test_a_runner_holds_no_more_after_two_hundred_jobs_than_after_twenty(stage):
     conductor = stage.conductor(runners=1)
     watched = [conductor.pid, conductor.keeper, *conductor.runners]

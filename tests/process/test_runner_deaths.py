@@ -1,4 +1,4 @@
-"""A runner dies: killed from outside, or by the task that it runs. Its job goes on, and others notice nothing."""
+"""A runner dies: killed from outside, or by its own task. Its job goes on, and others notice nothing."""
 
 import os
 import signal

@@ -81,7 +81,7 @@ def test_a_death_is_told_once_with_its_claim_although_a_message_to_the_runner_fa
     runners.run(claim)
     _kill_unseen(stage, pid)
 
-    forwarded = runners.cancel(Request(claim.job_id, "", "user"))
+    forwarded = runners.cancel(Request(claim.job_id, "", "user", claim.attempt))
     ended = _poll_until(stage, runners, lambda: runners.pids and runners.idle)
 
     assert not forwarded

@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_the_first_request_counts_and_a_second_one_changes_nothing(event):
 def test_of_many_threads_that_set_it_one_was_the_first(event):
     start = threading.Barrier(16)
 
-    def ask(number: int) -> bool:
+    def ask(number: int) -> Any:
         start.wait()
         return event.set(str(number))
 
@@ -84,7 +85,7 @@ def test_it_is_a_level_each_check_raises(event):
 def test_a_wait_ends_when_it_is_set(event):
     waiting = threading.Event()
 
-    def wait() -> bool:
+    def wait() -> Any:
         waiting.set()
         return event.wait(LONG)
 
@@ -111,7 +112,7 @@ def test_a_wait_that_nobody_ends_is_over_and_says_so(event, seconds):
 def test_a_wait_may_be_as_long_as_one_likes(event, request_it, seconds):
     waiting = threading.Event()
 
-    def wait() -> bool:
+    def wait() -> Any:
         waiting.set()
         return event.wait(seconds)
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -31,7 +30,7 @@ MODULE = "flows_of_the_command_line_tests"
 
 
 @pytest.fixture(scope="session")
-def folder_of_flows(tmp_path_factory) -> Path:
+def folder_of_flows(tmp_path_factory):
     """One folder for all tests: flows are registered once in a process."""
     folder = tmp_path_factory.mktemp("flows")
     (folder / f"{MODULE}.py").write_text(FLOWS)
@@ -59,7 +58,7 @@ def run(database, folder_of_flows, monkeypatch):
 
 
 @pytest.fixture
-def posted(run) -> str:
+def posted(run):
     """The id of a job that nobody has claimed."""
     return run("post", "cli-add", "-p", "a=1").stdout.strip()
 

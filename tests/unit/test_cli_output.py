@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from ebbtide.cli import command, output
-from ebbtide.cli.demo_acts import check_undo
 from ebbtide.cli.flows import type_words
 from ebbtide.cli.invocation import Invocation
 from ebbtide.cli.listing import STATE_WORDS, short_ids
@@ -349,25 +348,6 @@ def test_a_teller_holds_back_what_may_have_a_predecessor_that_is_not_read_yet():
     assert first == []
     assert [each.text for each in then] == ["posted (attempt 1)", "scan begun"]
     assert [each.text for each in last] == ["scan returned"]
-
-
-def test_an_undo_in_the_wrong_order_is_found():
-    early = task("scan", undo_begun_at=1.0, undo_ended_at=2.0)
-    late = task("archive-1", undo_begun_at=1.5, undo_ended_at=3.0)
-
-    complete, ordered = check_undo([early, late])
-
-    assert complete.holds and not ordered.holds
-    assert ordered.found == "scan before archive-1"
-    assert all(
-        check.holds for check in check_undo([task("scan", undo_begun_at=3.0, undo_ended_at=4.0), late])
-    )
-
-
-def test_a_task_that_is_not_undone_is_found():
-    complete, _ = check_undo([task("scan"), task("archive-1", undo_begun_at=1.5, undo_ended_at=3.0)])
-
-    assert not complete.holds and complete.found == "not undone: scan"
 
 
 def test_a_schema_is_told_in_a_few_words():

@@ -170,7 +170,7 @@ def test_an_integer_that_python_can_still_print_is_stored(digits):
 # -- depth
 
 
-LEAVES = [None, "text", True, 1, 1.5, {}, []]
+LEAVES: list[Any] = [None, "text", True, 1, 1.5, {}, []]
 
 
 @pytest.mark.parametrize("step", ["list", "dict", "tuple"])

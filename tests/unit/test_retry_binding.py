@@ -122,7 +122,7 @@ class Scene:
         self.event = CancelEvent()
         self.controllers = controllers
 
-    def run(self, *acts: Callable[[CancelableTask], None]) -> str:
+    def run(self, *acts: Callable[[CancelableTask], None]) -> Any:
         """Run it bound to the event; the state in which TaskFlow leaves the flow."""
         steps = [Step(f"s{number}", self.log, act) for number, act in enumerate(acts)]
         before = Step("before", self.log, succeed)

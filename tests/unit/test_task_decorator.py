@@ -386,4 +386,4 @@ def test_an_undo_that_cannot_be_run_is_refused_and_the_old_one_stays(body: Any, 
 
 def test_options_are_given_by_name():
     with pytest.raises(TypeError):
-        task(None, "total")  # type: ignore[call-overload]
+        task(None, "total")

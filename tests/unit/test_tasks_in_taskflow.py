@@ -254,7 +254,7 @@ def test_revert_names_only_what_it_wants(load, revert, given):
     def noting(self, *args, **kwargs):
         seen.append(revert(self, *args, **kwargs))
 
-    noting.__wrapped__ = revert  # type: ignore[attr-defined]  # its signature is that of revert
+    noting.__wrapped__ = revert  # its signature is that of revert
     members = {"execute": lambda self, source: "made", "revert": noting}
     first = type("First", (CancelableTask,), members)(name="first")
     engine = load(linear(first, Step("last", [], fail)), store={"source": "/data", "owner": "ann"})

@@ -19,10 +19,12 @@ import pytest
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
     from ebbtide.conductor import Conductor
+    from ebbtide.conductor.execution import LOST, Execution
     from ebbtide.conductor.runners import ThreadRunners
 from ebbtide.config import Settings
 from ebbtide.flows import Registry
 from ebbtide.jobs import CancelAnswer, Job, Poster
+from ebbtide.tasks import CancelEvent
 
 STEPS = Path(__file__).with_name("steps.py")
 PATIENCE_SECONDS = 30.0
@@ -96,6 +98,9 @@ class Bench:
         self._conductors: list[Conductor] = []
         self._never = threading.Event()
         self._moved = False
+        self._executions: list[Execution] = []
+        self._edges: list[str] = []
+        self.watch_runs()
 
     # Doing.
 
@@ -103,8 +108,7 @@ class Bench:
         """Start a conductor; returns when it claims jobs."""
         ready = threading.Event()
         chosen = {"database": self.database, "runners": 1, "task_threads": workers, "isolation": "thread"}
-        registry = None if settings.get("isolation") == "process" else self.registry
-        conductor = Conductor(Settings(**(chosen | settings)), registry=registry, on_ready=ready.set)
+        conductor = Conductor(Settings(**(chosen | settings)), registry=self.registry, on_ready=ready.set)
         conductor.start()
         self._conductors.append(conductor)
         assert ready.wait(PATIENCE_SECONDS)
@@ -199,6 +203,27 @@ class Bench:
             raise TimeoutError(f"{error}; effects: {self.effects}; {self.told()}") from error
 
     # Breaking.
+
+    def watch_runs(self) -> None:
+        """Remember the runs and how they end; see `lost` and `event`."""
+        real = Execution.run
+
+        def run(execution: Execution) -> str:
+            self._executions.append(execution)
+            edge = real(execution)
+            self._edges.append(edge)
+            return edge
+
+        self.monkeypatch.setattr(Execution, "run", run)
+
+    def lost(self) -> None:
+        """Wait until a run has given its job up."""
+        self.until("a run gives up", lambda: LOST in self._edges)
+
+    @property
+    def event(self) -> CancelEvent:
+        """The cancel event of the latest run."""
+        return self._executions[-1].event
 
     def deafen(self) -> None:
         """From now on no conductor forwards anything: as if every signal were lost."""

@@ -6,6 +6,7 @@ Registered in the test's own process, and copied to where runner processes impor
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,9 @@ class Step(CancelableTask):
             case "late":
                 self._wait_for_cancel(folder, place)
                 return {}
+            case "spoil":
+                self._wait_for_cancel(folder, place)
+                raise Broken(f"{self.name} broke")
             case "swallow":
                 self._wait_for_cancel(folder, place)
                 try:
@@ -113,6 +117,14 @@ class Step(CancelableTask):
                 except Cancelled:
                     note(folder, "swallowed", self.name)
                 self.checkpoint()
+            case "print":
+                print("one")
+                print("two", file=sys.stderr)
+                print("x" * 10_000)
+                print("no newline", end="")
+                for number in range(50):
+                    print(number, file=sys.stderr)
+                return {}
             case "object":
                 return {"made": {1, 2}}
             case "one":
@@ -237,6 +249,17 @@ def _branches() -> Flow:
     return unordered_flow.Flow("branches").add(_linear("plain", *_steps("p", "q")), retried)
 
 
+def _tries_beside_tries() -> Flow:
+    one = _linear("one", *_steps("x", "y"), again=retry.Times(3, "one-tries"))
+    other = _linear("other", *_steps("u", "v"), again=retry.Times(2, "other-tries"))
+    return unordered_flow.Flow("both").add(one, other)
+
+
+def _fan_retried() -> Flow:
+    fan = unordered_flow.Flow("fan").add(*_steps("a", "b", "c"))
+    return _linear("fan-retried", fan, Step("d"), again=retry.Times(2, "tries"))
+
+
 def _chain(*names: str) -> dict[str, list[str]]:
     return {name: list(names[:number][-1:]) for number, name in enumerate(names)}
 
@@ -331,6 +354,23 @@ SHAPES = {
             fatal="y",
             undone={"x": 3, "y": 3, "p": 1, "q": 1},
             rounds={"second": Round({"y": ["fail"]}, {"x": 1, "y": 1})},
+        ),
+        Shape(
+            "tries-beside-tries",
+            _tries_beside_tries,
+            {"x": [], "y": ["x"], "u": [], "v": ["u"]},
+            fatal="y",
+            undone={"x": 3, "y": 3, "u": 1, "v": 1},
+            rounds={"second": Round({"y": ["fail"]}, {"x": 1, "y": 1})},
+        ),
+        Shape(
+            "fan-retried",
+            _fan_retried,
+            {"a": [], "b": [], "c": [], "d": ["a", "b", "c"]},
+            fatal="d",
+            undone=_each(2, "a", "b", "c", "d"),
+            rounds={"second": Round({"d": ["fail"]}, _each(1, "a", "b", "c", "d"))},
+            workers=3,
         ),
     )
 }

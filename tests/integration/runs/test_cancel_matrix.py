@@ -108,6 +108,19 @@ def test_cancel_that_a_task_swallows_is_delivered_at_its_next_checkpoint(bench, 
     assert bench.words("swallowed") == [task]
 
 
+def test_a_task_that_fails_on_a_cancel_is_undone_and_its_failure_kept(bench, shape):
+    task = shape.tasks[-1]
+    job = bench.run(shape.name, {task: ["spoil"]})
+    bench.reached(f"execute {task}")
+    bench.ended(*shape.without(task))
+
+    bench.cancel(job)
+
+    ended = bench.cancelled_and_undone(job, shape)
+    assert (ended.error_task, ended.error) == (task, f"Broken: {task} broke")
+    assert bench.words("begin").count(task) == 1
+
+
 @pytest.mark.parametrize("heard", [True, False], ids=["heard", "every signal lost"])
 def test_cancel_before_the_outcome_is_stored_undoes_finished_work(bench, shape, heard):
     bench.gate_before(Journal, "finish", lambda self, outcome: "finish")

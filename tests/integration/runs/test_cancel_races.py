@@ -2,10 +2,14 @@
 
 import random
 import threading
+from collections import Counter
 
 import pytest
+from taskflow import retry
+from taskflow.patterns import linear_flow
 
 from ebbtide.conductor.execution import Execution
+from ebbtide.conductor.journal import Journal
 from ebbtide.errors import TooLate
 from ebbtide.jobs.claims import Claims
 
@@ -39,22 +43,101 @@ def test_cancel_with_every_worker_busy_begins_none_of_the_tasks_that_queue(bench
     assert sorted(bench.given()) == sorted(bench.words("begin"))
 
 
-def test_cancel_of_a_job_that_a_drained_conductor_released_half_done_undoes_it(bench):
-    shape = bench.shapes["linear"]
-    job = bench.post("linear", {"b": ["gate"]})
-    first = bench.start()
+def test_two_tasks_that_begin_in_one_commit_are_both_refused(bench):
+    shape = bench.shapes["unordered"]
+    first_two = iter(["commit", "commit"])
+    bench.gate_before(Journal, "commit", lambda self: next(first_two, None))
+    bench.deafen()
+    job = bench.run("unordered")
+    bench.reached("commit", "commit")
+
+    bench.cancel(job)
+    bench.gates.open("commit")
+    bench.gates.open("commit")
+
+    bench.cancelled_and_undone(job, shape)
+    assert bench.effects == ["accepted"]
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["goes on", "cancelled"])
+def test_a_sibling_that_ends_after_another_has_failed_is_undone_before_the_next_round(bench, cancelled):
+    shape = bench.shapes["fan-retried"]
+    job = bench.run("fan-retried", {"a": ["fail"], "b": ["gate"]})
     bench.reached("execute b")
-    bench.drain(first)
+    bench.ended("c")
+    bench.until("a and c are undone", lambda: sorted(bench.words("undo")) == ["a", "c"])
+    if cancelled:
+        bench.cancel(job)
+
     bench.gates.open("execute b")
+
+    if cancelled:
+        bench.cancelled_and_undone(job, shape)
+        assert Counter(bench.words("begin")) == {"a": 1, "b": 1, "c": 1}
+    else:
+        assert bench.final(job).state == "completed"
+        bench.undone_in_order(shape, stays=shape.tasks)
+        assert Counter(bench.words("begin")) == {"a": 2, "b": 2, "c": 2, "d": 1}
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_one_worker_undoes_siblings_newest_first(bench, how):
+    last = {"fails": "break", "is cancelled": "late"}[how]
+    job = bench.post("nested", {"last": [last]})
+    bench.start(1)
+    bench.reached("execute last")
+    if how == "fails":
+        bench.gates.open("execute last")
+    else:
+        bench.cancel(job)
+
+    bench.final(job)
+
+    bench.undone_in_order(bench.shapes["nested"])
+    assert bench.words("undo") == bench.words("begin")[::-1]
+
+
+def _drained_inside(bench, shape, task):
+    """A job that a drained conductor has released when `task` had returned."""
+    job = bench.post(shape.name, {task: ["gate"]})
+    first = bench.start(shape.workers)
+    bench.reached(f"execute {task}")
+    bench.ended(*shape.without(task))
+    bench.drain(first)
+    bench.gates.open(f"execute {task}")
     bench.drained(first)
-    assert bench.poster.show(job.id).state == "pending"
+    return job
+
+
+def test_a_job_that_is_drained_inside_a_task_goes_on_after_it(bench, place):
+    shape, task = place
+    job = _drained_inside(bench, shape, task)
+    if shape.after(task):
+        assert bench.poster.show(job.id).state == "pending"
+    assert set(bench.words("begin")) == shape.without(task) | {task}
+
+    bench.start(shape.workers)
+
+    ended = bench.final(job)
+    assert (ended.state, ended.attempt) == ("completed", 1)
+    bench.undone_in_order(shape, stays=shape.tasks)
+    bench.recorded_truly(job)
+    assert Counter(bench.effects) == Counter(f"{w} {task}" for task in shape.tasks for w in ("begin", "end"))
+
+
+def test_cancel_of_a_job_that_a_drained_conductor_released_half_done_undoes_it(bench, place):
+    shape, task = place
+    if not shape.after(task):
+        pytest.skip("the job has completed then")
+    job = _drained_inside(bench, shape, task)
 
     answer = bench.cancel(job)
     assert (answer.answer, answer.job.phase) == ("accepted", "cancelling")
-    bench.start()
+    bench.start(shape.workers)
 
     bench.cancelled_and_undone(job, shape)
-    assert bench.effects == ["begin a", "end a", "begin b", "end b", "accepted", "undo b", "undo a"]
+    assert set(bench.words("begin")) == shape.without(task) | {task}
+    assert bench.given() == {}
 
 
 def test_cancel_of_a_job_that_was_drained_while_it_reverted_goes_on_backwards_and_keeps_the_failure(bench):
@@ -74,6 +157,64 @@ def test_cancel_of_a_job_that_was_drained_while_it_reverted_goes_on_backwards_an
     ended = bench.cancelled_and_undone(job, shape)
     assert bench.words("undo") == ["d", "c", "b", "a"]
     assert (ended.error_task, ended.error) == ("d", "Broken: d broke")
+
+
+def test_a_job_that_was_drained_in_a_later_round_goes_on_in_that_round(bench):
+    job = bench.post("times", {"b": ["fail", "gate"]})
+    first = bench.start()
+    bench.reached("execute b")
+    bench.drain(first)
+    bench.gates.open("execute b")
+    bench.drained(first)
+
+    bench.start()
+
+    assert bench.final(job).state == "completed", bench.told()
+    assert bench.words("begin") == ["a", "b", "a", "b", "c"]
+    bench.undone_in_order(bench.shapes["times"], stays=["a", "b", "c"])
+
+
+def test_a_job_that_was_drained_in_a_later_round_goes_on_with_the_next_value(bench):
+    values = []
+
+    class Trying(bench.steps.Step):
+        def execute(self, folder, plan, value):
+            values.append(value)
+            return super().execute(folder, plan)
+
+    @bench.registry.flow("trying")
+    def trying(folder: str, plan: dict[str, list[str]]):
+        tries = retry.ForEach([10, 20, 30], "tries", provides="value")
+        return linear_flow.Flow("trying", tries).add(Trying("a"), bench.steps.Step("b"))
+
+    job = bench.post("trying", {"a": ["fail", "gate"], "b": ["fail"]})
+    first = bench.start()
+    bench.reached("execute a")
+    bench.drain(first)
+    bench.gates.open("execute a")
+    bench.drained(first)
+
+    bench.start()
+
+    assert bench.final(job).state == "completed", bench.told()
+    assert values == [10, 20, 30]
+
+
+def test_cancel_of_a_job_that_was_drained_in_a_later_round_undoes_that_round(bench):
+    shape = bench.shapes["times-in-times"]
+    job = bench.post(shape.name, {"y": ["fail", "fail", "gate"]})
+    first = bench.start()
+    bench.reached("execute y")
+    bench.drain(first)
+    bench.gates.open("execute y")
+    bench.drained(first)
+    assert bench.poster.show(job.id).state == "pending"
+
+    bench.cancel(job)
+    bench.start()
+
+    bench.cancelled_and_undone(job, shape)
+    assert Counter(bench.words("begin")) == {"before": 2, "x": 3, "y": 3}
 
 
 def test_a_drain_and_a_cancel_at_once_end_in_a_cancelled_job(bench):

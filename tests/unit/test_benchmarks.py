@@ -1,0 +1,65 @@
+"""The benchmarks run and print their tables. What they measure is asked of nobody here: sizes are tiny."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+# Script, the smallest run, and what every table of it has to show.
+RUNS = {
+    "cancel_latency.py": (
+        ["--rounds", "3"],
+        ["cancelled from another process, 3 times", "committed -> event set in the task"],
+    ),
+    "per_task.py": (
+        ["--rounds", "1", "--tasks", "3"],
+        ["linear 3", "unordered 3", "stock", "commits/task"],
+    ),
+    "jobs_per_second.py": (
+        ["--jobs", "5", "--rounds", "3", "--calls", "10"],
+        ["5 jobs of one step, 2 runners", "posted -> task begins", "one claim", "execute(), wrapped"],
+    ),
+    "queued_jobs.py": (
+        ["--jobs", "3", "5"],
+        ["milliseconds for one", "seconds for all", "cancel"],
+    ),
+}
+
+
+@pytest.mark.parametrize("script", RUNS)
+def test_a_benchmark_prints_its_tables(script, tmp_path):
+    options, shown = RUNS[script]
+
+    ran = subprocess.run(
+        [sys.executable, BENCHMARKS / script, "--folder", tmp_path, *options],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert [text for text in shown if text not in ran.stdout] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_script_is_run_here_and_explained():
+    scripts = {
+        path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")
+    }
+
+    assert scripts == set(RUNS)
+    explained = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert [name for name in scripts if f"python benchmarks/{name}" not in explained] == []
+
+
+def test_a_percentile_is_a_value_that_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from measuring import percentile
+
+    values = [3.0, 1.0, 2.0, 10.0]
+
+    assert [percentile(values, share) for share in (0.0, 0.5, 0.75, 0.95, 1.0)] == [1.0, 2.0, 3.0, 10.0, 10.0]

@@ -1,0 +1,221 @@
+"""The hooks of TaskFlow that the engine relies on and that TaskFlow does not promise: they exist and still work so.
+
+When one of these fails, TaskFlow has moved something: see `ebbtide/conductor/engine.py` before anything else.
+"""
+
+import inspect
+import warnings
+from concurrent.futures import Future
+from importlib.metadata import version
+
+import pytest
+from taskflow import retry, task
+from taskflow.patterns import linear_flow
+from taskflow.persistence import models
+from taskflow.types import failure
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+    from taskflow.engines.action_engine import completer, executor, runtime
+    from taskflow.engines.action_engine import engine as action_engine
+
+    from ebbtide.conductor import engine as ours
+
+
+class _Here(executor.TaskExecutor):
+    """Runs every task at once, in the thread that submits it."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def execute_task(self, task, task_uuid, arguments, progress_callback=None):
+        self.called.append(f"execute {task.name}")
+        return self._done(task, executor.EXECUTED, task.execute, arguments)
+
+    def revert_task(self, task, task_uuid, arguments, result, failures, progress_callback=None):
+        self.called.append(f"revert {task.name}")
+        arguments = arguments | {"result": result, "flow_failures": failures}
+        return self._done(task, executor.REVERTED, task.revert, arguments)
+
+    def _done(self, task, word, call, arguments):
+        future = Future()
+        future.atom = task
+        try:
+            future.set_result((word, call(**arguments)))
+        except Exception:
+            future.set_result((word, failure.Failure()))
+        return future
+
+
+class _Engine(action_engine.ParallelActionEngine):
+    """Uses the hooks as ours does, and nothing else."""
+
+    def __init__(self, flow, **options) -> None:
+        self.here = _Here()
+        self.states: list[str] = []
+        self.refused: set[str] = set()
+        detail = models.FlowDetail("flow", "00000000-0000-0000-0000-000000000001")
+        super().__init__(flow, detail, None, {"here": self.here, "defer_reverts": True} | options)
+
+    @classmethod
+    def _fetch_task_executor(cls, options):
+        return options["here"]
+
+    def _change_state(self, state):
+        self.states.append(state)
+        super()._change_state("FAILURE" if state in self.refused else state)
+
+
+class _Fails(task.Task):
+    def execute(self):
+        raise RuntimeError("on purpose")
+
+
+class _Passes(task.Task):
+    default_provides = "value"
+
+    def execute(self):
+        return 1
+
+    def revert(self, **kwargs):
+        pass
+
+
+class _FailsToRevert(_Passes):
+    def revert(self, **kwargs):
+        raise RuntimeError("cannot undo")
+
+
+def _flow(*items):
+    return linear_flow.Flow("flow").add(*items)
+
+
+def test_taskflow_is_the_version_whose_hooks_these_are():
+    assert version("taskflow").split(".")[:2] == ["6", "5"]
+
+
+def test_fetch_task_executor_is_a_class_method_given_the_options_and_its_executor_is_used():
+    hook = inspect.getattr_static(action_engine.ParallelActionEngine, "_fetch_task_executor")
+    assert isinstance(hook, classmethod)
+    assert list(inspect.signature(hook.__func__).parameters) == ["cls", "options"]
+
+    engine = _Engine(_flow(_Passes("a"), _Passes("b", provides="other")))
+    engine.run()
+
+    assert engine.here.called == ["execute a", "execute b"]
+    assert engine.storage.get("a") == 1
+
+
+def test_change_state_is_told_every_state_of_the_flow_and_may_store_another():
+    engine = _Engine(_flow(_Passes("a")))
+    engine.run()
+    assert engine.states == ["RESUMING", "SUSPENDED", "RUNNING", "SUCCESS"]
+
+    engine = _Engine(_flow(_Passes("a"), _Fails("b")))
+    engine.refused.add("REVERTED")
+    with pytest.raises(RuntimeError, match="on purpose"):
+        engine.run()
+    assert engine.states[-1] == "REVERTED"
+    assert engine.storage.get_flow_state() == "FAILURE"
+
+
+def test_suspend_is_a_change_of_state():
+    engine = _Engine(_flow(_Passes("a"), _Passes("b", provides="other")))
+    machine = engine.run_iter()
+    state = next(machine)
+    with pytest.raises(StopIteration):
+        while True:
+            state = machine.send(state == "WAITING" and "SUSPENDING" not in engine.states)
+
+    assert engine.states[-2:] == ["SUSPENDING", "SUSPENDED"]
+    assert engine.here.called == ["execute a"]
+
+
+def test_the_completer_of_a_runtime_is_cached_under_the_name_that_is_written():
+    assert hasattr(runtime.Runtime, "completer")
+    engine = _Engine(_flow(_Passes("a")))
+    engine.compile()
+    assert not hasattr(engine._runtime, "_completer"), "nobody has asked for it yet: it may still be replaced"
+
+    replaced = completer.Completer(engine._runtime)
+    engine._runtime._completer = replaced
+
+    assert engine._runtime.completer is replaced
+    assert engine._runtime.builder._completer is replaced
+
+
+def test_a_completer_that_does_not_keep_the_failure_of_an_undo_lets_the_others_go_on():
+    asked = []
+
+    class Going(completer.Completer):
+        def complete_failure(self, node, outcome, reason):
+            asked.append((node.name, outcome))
+            return False if outcome == executor.REVERTED else super().complete_failure(node, outcome, reason)
+
+    before = linear_flow.Flow("before").add(_Passes("a", provides="first"), _FailsToRevert("b"))
+    engine = _Engine(_flow(before, _Passes("c", provides="third"), _Fails("d")))
+    engine.compile()
+    engine._runtime._completer = Going(engine._runtime)
+    with pytest.raises(Exception, match="on purpose|cannot undo|WrappedFailure"):
+        engine.run()
+
+    assert asked == [("d", executor.EXECUTED), ("b", executor.REVERTED)]
+    assert engine.here.called[-3:] == ["revert d", "revert c", "revert b"]
+    states = {name: engine.storage.get_atom_state(name) for name in "abcd"}
+    assert states == {"a": "SUCCESS", "b": "REVERT_FAILURE", "c": "REVERTED", "d": "REVERTED"}
+    # What is wrong there, and why our engine refuses this state:
+    assert engine.states[-1] == "REVERTED"
+
+
+def test_every_atom_that_is_to_be_reverted_and_did_not_begin_is_left_alone():
+    engine = _Engine(_flow(_Passes("a"), _Passes("b", provides="other")))
+    machine = engine.run_iter()
+    state = next(machine)
+    with pytest.raises(StopIteration):
+        while True:
+            state = machine.send(state == "WAITING" and "SUSPENDING" not in engine.states)
+
+    for name in "ab":
+        engine.storage.set_atom_intention(name, "REVERT")
+    engine.run()
+
+    assert engine.here.called == ["execute a", "revert a"]
+    assert engine.storage.get_flow_state() == "REVERTED"
+    assert engine.storage.get_atom_state("b") == "PENDING"
+
+
+@pytest.mark.parametrize(
+    "controller",
+    [
+        retry.Times(9, "tries"),
+        retry.ForEach([1, 2, 3], "tries"),
+        retry.AlwaysRevert("tries"),
+        retry.AlwaysRevertAll("tries"),
+    ],
+    ids=lambda controller: type(controller).__name__,
+)
+def test_a_retry_controller_is_asked_through_on_failure_of_the_instance(controller):
+    asked = []
+
+    def on_failure(*args, **kwargs):
+        asked.append(kwargs)
+        return retry.REVERT_ALL
+
+    controller.on_failure = on_failure
+    engine = _Engine(linear_flow.Flow("flow", controller).add(_Passes("a"), _Fails("b")))
+    with pytest.raises(RuntimeError, match="on purpose"):
+        engine.run()
+
+    assert len(asked) == 1
+    assert engine.here.called == ["execute a", "execute b", "revert b", "revert a"]
+
+
+def test_our_engine_overrides_exactly_what_taskflow_still_has():
+    for name in ("_fetch_task_executor", "_change_state", "compile"):
+        assert name in vars(ours.Engine)
+        assert hasattr(action_engine.ParallelActionEngine, name)
+    parameters = list(inspect.signature(completer.Completer.complete_failure).parameters)
+    assert parameters == ["self", "node", "outcome", "failure"]
+    for name in ("execute_task", "revert_task"):
+        theirs = inspect.signature(getattr(executor.TaskExecutor, name)).parameters
+        assert list(inspect.signature(getattr(ours._TaskExecutor, name)).parameters) == list(theirs)
