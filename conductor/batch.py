@@ -122,6 +122,7 @@ class Batch:
     new_tasks: list[dict[str, Any]] = field(default_factory=list)
     tasks: list[dict[str, Any]] = field(default_factory=list)
     logs: list[dict[str, Any]] = field(default_factory=list)
+    keep_logs_after: int = 0  # older lines make room
     delivered: tuple[str, float] | None = None
     beginning: set[str] = field(default_factory=set)
 
@@ -169,6 +170,9 @@ def write_rows(connection: sa.Connection, batch: Batch) -> None:
         _update_task.send(connection, [row | owner for row in batch.tasks])
     if batch.logs:
         _insert_log.send(connection, batch.logs)
+        if batch.keep_logs_after > 0:
+            old = (tables.job_logs.c.job == batch.job_id, tables.job_logs.c.number <= batch.keep_logs_after)
+            connection.execute(sa.delete(tables.job_logs).where(*old))
     if batch.delivered is not None:
         _write_delivered(connection, batch)
 

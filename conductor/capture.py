@@ -7,6 +7,7 @@ import io
 import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
@@ -23,28 +24,24 @@ _here = threading.local()
 class LogBuffer:
     """The captured lines of one run that are not stored yet. Safe to use from any thread.
 
-    At most `limit` lines are kept for a job, over all its attempts; one last line says so.
+    Of a job, over all its attempts, the newest `limit` lines are kept. Lines are numbered without
+    gaps; the numbers of dropped ones are not used again.
     """
 
     def __init__(self, job_id: str, attempt: int, stored: int, limit: int) -> None:
         self._job_id = job_id
         self._attempt = attempt
-        self._limit = limit
         self._lock = threading.Lock()
-        self._lines: list[dict[str, Any]] = []
+        self._lines: deque[dict[str, Any]] = deque(maxlen=limit)
+        self.limit = limit
         self.number = stored  # of the last line
         self.on_line: Callable[[], None] = lambda: None  # called after each line
 
     def add(self, task: str | None, level: str, text: str) -> None:
+        if self.limit == 0:
+            return
         with self._lock:
-            if self.number >= self._limit:
-                return
             self.number += 1
-            if self.number == self._limit:
-                level, text = (
-                    "warning",
-                    f"the limit of {self._limit} lines is reached; further lines are dropped",
-                )
             self._lines.append(
                 {
                     "job": self._job_id,
@@ -58,11 +55,12 @@ class LogBuffer:
             )
         self.on_line()
 
-    def take(self) -> list[dict[str, Any]]:
-        """The lines since the last call; the caller stores them."""
+    def take(self) -> tuple[list[dict[str, Any]], int]:
+        """The lines since the last call, which the caller stores, and the number of the last line."""
         with self._lock:
-            lines, self._lines = self._lines, []
-        return lines
+            lines = list(self._lines)
+            self._lines.clear()
+            return lines, self.number
 
 
 @contextlib.contextmanager

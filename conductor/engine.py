@@ -7,6 +7,7 @@ Private in TaskFlow 6.5 are the runtime's completer with its `_determine_resolut
 from __future__ import annotations
 
 import contextlib
+import copy
 import enum
 import logging
 import threading
@@ -130,7 +131,10 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             if state == states.SUSPENDED and self.suspend_requested.is_set():
                 return Rest.SUSPENDED
             if backwards or self.storage.get_revert_failures():
-                return Rest.STUCK if self._journal.not_undone() else Rest.UNDONE
+                if not self._journal.not_undone():
+                    return Rest.UNDONE
+                self.error = self.error or (describe(raised) if raised else None)
+                return Rest.STUCK
             # The engine itself failed, say for a result that lacks a name it should provide: nobody
             # has reverted anything yet.
             self._fail(describe(raised) if raised else "the engine stopped without a reason")
@@ -237,6 +241,10 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
 
 
 class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # taskflow is untyped
+    """Runs bodies in the pool, each with a copy of its arguments: what one task does to a list of
+    another's making changes neither what its siblings see nor the result of the job.
+    """
+
     def __init__(self, pool: ThreadPoolExecutor, run: JobRun) -> None:
         self._pool = pool
         self._run = run
@@ -244,7 +252,7 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
     ) -> Future[Any]:
-        return self._submit(task, self._execute, task, arguments)
+        return self._submit(task, self._execute, task, copy.deepcopy(arguments))
 
     def revert_task(
         self,
@@ -255,7 +263,7 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
         failures: dict[str, failure.Failure],
         progress_callback: Any = None,
     ) -> Future[Any]:
-        passed = arguments | {
+        passed = copy.deepcopy(arguments) | {
             taskflow_task.REVERT_RESULT: result,
             taskflow_task.REVERT_FLOW_FAILURES: failures,
         }

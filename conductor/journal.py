@@ -255,13 +255,14 @@ class Journal:
             progressed, self._tasks.progressed = self._tasks.progressed, False
             batch.new_tasks, batch.tasks, batch.beginning = self._tasks.take()
             batch.delivered, self._delivered = self._delivered, None
-            batch.logs = self.logs.take()
+            batch.logs, last_line = self.logs.take()
+            batch.keep_logs_after = last_line - self.logs.limit
             if progressed:
                 self._interruptions = 0
             batch.job = self._tasks.counts() | {
                 "tasks_total": self.tasks_total,
                 "undoing": int(self._undoing),
-                "logs": self.logs.number,
+                "logs": last_line,
                 "interruptions": self._interruptions,
             }
         return batch

@@ -56,7 +56,7 @@ class Outcome:
         if name == "parked":
             stuck = begun.undo_failures()
             if not stuck:
-                return cls(claim, actor, name, undone, "some tasks could not be undone")
+                return cls(claim, actor, name, undone, f"the engine could not undo all: {error}")
             reason = f"the undo of {stuck[0].task} failed: {stuck[0].error}"
             return cls(claim, actor, name, undone, reason, stuck_task=stuck[0].task)
         if name == "completed":

@@ -236,8 +236,8 @@ class Conductor:
 
     def _forward(self, desk: _Desk) -> None:
         for request in desk.claims.requests():
+            at = clock.wall()
             if desk.runners.cancel(request):
-                at = clock.wall()
                 desk.claims.forwarded(request, at)
                 LOG.info("job.cancel_forwarded %s", request.job_id)
 

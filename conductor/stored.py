@@ -107,13 +107,26 @@ def _load_atoms(connection: sa.Connection, flow: models.FlowDetail) -> dict[str,
     raw = tables.atomdetails
     for row in connection.execute(sa.select(table).where(table.c.parent_uuid == flow.uuid)):
         values: dict[str, Any] = dict(row._mapping)
-        flow.add(models.atom_detail_class(values.pop("atom_type")).from_dict(values))
+        detail = models.atom_detail_class(values.pop("atom_type")).from_dict(values)
+        if isinstance(detail, models.RetryDetail):
+            _mend_history(detail, values["results"] or [])
+        flow.add(detail)
     with_results = sa.select(raw.c.name, raw.c.results).where(
         raw.c.parent_uuid == flow.uuid,
         raw.c.state.in_((taskflow_states.SUCCESS, taskflow_states.REVERTING)),
         raw.c.results.is_not(None),
     )
     return {row.name: row.results for row in connection.execute(with_results)}
+
+
+def _mend_history(detail: models.RetryDetail, stored: list[Any]) -> None:
+    """Put back what a retry controller provided in each round.
+
+    TaskFlow 6.5 loses it: `RetryDetail.from_dict` uses one variable for the value and for the last
+    failure of its round, so a ForEach would begin again with its first value.
+    """
+    rounds = zip(stored, detail.results, strict=True)
+    detail.results = [(provided, failures) for (provided, _), (_, failures) in rounds]
 
 
 def _load_rows(connection: sa.Connection, claim: Claim) -> list[Row]:

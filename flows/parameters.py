@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ebbtide.errors import FlowRefused, ParameterError
+from ebbtide.flows.docstrings import meanings
 from ebbtide.flows.problems import tell
 from ebbtide.tasks import payload
 from ebbtide.wording import one_line
@@ -133,14 +134,15 @@ class Parameter:
 class Parameters:
     """All parameters of one flow, in the order of the factory's signature."""
 
-    def __init__(self, flow: str, parameters: Collection[Parameter]) -> None:
+    def __init__(self, flow: str, parameters: Collection[Parameter], meanings: Mapping[str, str]) -> None:
         self.flow = flow
+        self._meanings = meanings
         self._by_name = {parameter.name: parameter for parameter in parameters}
 
     @classmethod
     def of(cls, flow: str, factory: Callable[..., Any]) -> "Parameters":
         """Read the signature of `factory`; FlowRefused names the parameter that cannot be one of a flow."""
-        return cls(flow, list(_read_signature(flow, factory)))
+        return cls(flow, list(_read_signature(flow, factory)), meanings(factory))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -195,6 +197,8 @@ class Parameters:
             properties[name] = by_key[name, "validation"]
             if parameter.default is not None:
                 properties[name]["default"] = payload.decode(parameter.default)
+            if name in self._meanings:
+                properties[name].setdefault("description", self._meanings[name])
         schema: dict[str, Any] = {"title": title, "type": "object"}
         if description:
             schema["description"] = description

@@ -221,6 +221,7 @@ class Claims:
         interruptions = row.interruptions + 1
         if interruptions >= MAX_INTERRUPTIONS:
             begun = _unended(connection, row.id, row.attempt)
+            _mark_interrupted(connection, row.id, row.attempt)
             named = f" in {', '.join(begun)}" if begun else ""
             reason = f"interrupted {interruptions} times without progress{named}; last: {cause}"
             park(
@@ -261,13 +262,7 @@ class Claims:
             )
         except EdgeRefused:
             return None
-        tasks = tables.job_tasks
-        # Who began and was not heard of again was interrupted: its runner is dead, or had to stop.
-        connection.execute(
-            sa.update(tasks)
-            .where(tasks.c.job == job_id, tasks.c.attempt == row.attempt, tasks.c.ended_at.is_(None))
-            .values(ended_at=now, how="interrupted")
-        )
+        _mark_interrupted(connection, job_id, row.attempt)
         return _claim_of(connection, row)
 
 
@@ -296,6 +291,16 @@ def park(
         sa.insert(tables.job_parks).values(
             job=job_id, attempt=row.attempt, number=row.entries, reason=reason, task=task, parked_at=at
         )
+    )
+
+
+def _mark_interrupted(connection: sa.Connection, job_id: str, attempt: int) -> None:
+    """Who began and was not heard of again was interrupted: its runner is dead, or had to stop."""
+    tasks = tables.job_tasks
+    connection.execute(
+        sa.update(tasks)
+        .where(tasks.c.job == job_id, tasks.c.attempt == attempt, tasks.c.ended_at.is_(None))
+        .values(ended_at=clock.wall(), how="interrupted")
     )
 
 

@@ -100,12 +100,19 @@ class ConductorProcess:
     def kill(self, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid, number)
 
+    def stop(self) -> list[int]:
+        """SIGSTOP the conductor alone; returns once it stands still."""
+        return self._stop(self.pid)
+
     def stop_tree(self) -> list[int]:
         """SIGSTOP the conductor, its keeper and its runners; returns them in this order."""
-        stopped = [self.pid, self.keeper, *self.runners]
-        for pid in stopped:
+        return self._stop(self.pid, self.keeper, *self.runners)
+
+    def _stop(self, *pids: int) -> list[int]:
+        for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        return stopped
+        self._stage.wait_until(lambda: {_state(pid) for pid in pids} == {"T"}, f"{pids} to stand still")
+        return list(pids)
 
     def drain(self) -> None:
         """SIGTERM, heard."""
@@ -310,20 +317,26 @@ class Stage:
         return "\n".join(lines)
 
 
+def _state(pid: int) -> str:
+    """The kernel's letter for the state of a process, such as T for stopped; X when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 def _alive(pid: int) -> bool:
     """Whether the process is there and has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return _state(pid) not in "ZX"
 
 
 def _children(pid: int) -> list[int]:
     """The living children of a process, the oldest first."""
     found: set[int] = set()
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found.update(map(int, listing.read_text().split()))
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found.update(map(int, (thread / "children").read_text().split()))
     return [child for child in sorted(found) if _alive(child)]
 
 

@@ -57,7 +57,7 @@ def test_the_runners_of_a_stopped_conductor_are_dead_before_another_one_takes_it
     owner = stage.poster.show(job.id).owner
     runners = first.runners
 
-    first.kill(signal.SIGSTOP)
+    first.stop()
     second = stage.conductor()
     again = stage.await_effect(job, "begin", "b", 2)
 

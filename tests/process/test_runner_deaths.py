@@ -63,7 +63,7 @@ def test_a_cancel_that_comes_between_the_death_and_the_next_claim_is_heeded_by_t
     stage.await_effect(job, "waiting", "b")
     (runner,) = conductor.runners
 
-    conductor.kill(signal.SIGSTOP)
+    conductor.stop()
     _kill(runner)
     stage.await_end_of([runner])
     stage.poster.cancel(job.id)

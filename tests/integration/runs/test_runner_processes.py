@@ -74,10 +74,10 @@ def test_a_job_in_a_runner_process_is_cancelled_retried_and_then_too_late_to_can
 
 def test_what_a_task_prints_in_a_runner_process_is_captured_and_bounded(processes):
     job = processes.post("linear", {"b": ["print"]})
-    processes.start(log_lines=20)
+    processes.start(log_lines=53)
     assert processes.final(job).state == "completed"
 
     lines = [(line.task, line.level, line.text) for line in processes.poster.logs(job.id)]
-    assert lines[:3] == [("b", "stdout", "one"), ("b", "stderr", "two"), ("b", "stdout", "x" * 4000)]
-    assert lines[3:19] == [("b", "stderr", str(number)) for number in range(16)]
-    assert lines[19:] == [("b", "warning", "the limit of 20 lines is reached; further lines are dropped")]
+    assert lines[:2] == [("b", "stderr", "two"), ("b", "stdout", "x" * 4000)], "the oldest made room"
+    assert lines[2:52] == [("b", "stderr", str(number)) for number in range(50)]
+    assert lines[52:] == [("b", "stdout", "no newline")]
