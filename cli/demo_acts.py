@@ -252,7 +252,7 @@ def _check_state(end: Snapshot, wanted: str) -> Check:
 
 def _stuck(tasks: Sequence[TaskRecord]) -> str:
     stuck = [task for task in tasks if task.undo_begun_at is not None and task.undo_ended_at is None]
-    return "".join(f"; {task.task} after {task.undo_tries} tries: {task.error}" for task in stuck)
+    return "".join(f"; {task.task} after {task.undo_tries} tries: {task.undo_error}" for task in stuck)
 
 
 def _archives(tasks: Sequence[TaskRecord]) -> list[TaskRecord]:

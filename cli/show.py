@@ -147,7 +147,7 @@ def _task_row(task: TaskRecord) -> list[Text | str]:
         took,
         styled(how, style),
         styled(_undo(task), "yellow"),
-        brief((task.error if task.how == "raised" else "") or task.message or ""),
+        brief(task.undo_error or (task.error if task.how == "raised" else "") or task.message or ""),
     ]
 
 

@@ -31,6 +31,7 @@ class Row:
     undo_ended_at: float | None = None
     undo_tries: int = 0
     error: str | None = None
+    undo_error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class BegunTasks:
             self._undo_number[task] = max(self._undo_number.values(), default=0) + 1
             self.progressed = True
         else:
-            row.error = end.error
+            row.undo_error = end.error
         self._changed(task, row)
         self.unsaved_results = True
 

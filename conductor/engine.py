@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from oslo_serialization import jsonutils
+from oslo_utils import reflection
 from taskflow import states
 from taskflow import task as taskflow_task
 from taskflow.engines.action_engine import completer as taskflow_completer
@@ -29,7 +31,7 @@ from ebbtide.conductor.capture import capturing
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
 from ebbtide.errors import ClaimLost
-from ebbtide.tasks import CancelableTask, Cancelled
+from ebbtide.tasks import CancelableTask, Cancelled, payload
 from ebbtide.tasks.retries import bind_retry
 from ebbtide.tasks.wrapping import describe
 
@@ -289,8 +291,8 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                     # It had returned: for TaskFlow it succeeded, and keeps its result for the undo.
                     result = cancelled.result
                 task.post_execute()
-            except Exception:  # noqa: BLE001  # whatever a task raises is its failure
-                result = failure.Failure()
+            except Exception as error:  # noqa: BLE001  # whatever a task raises is its failure
+                result = _storable_failure(error)
         return (taskflow_executor.EXECUTED, result)
 
     def _revert(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
@@ -299,8 +301,8 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                 task.pre_revert()
                 result = task.revert(**arguments)
                 task.post_revert()
-            except Exception:  # noqa: BLE001  # as above
-                result = failure.Failure()
+            except Exception as error:  # noqa: BLE001  # as above
+                result = _storable_failure(error)
         return (taskflow_executor.REVERTED, result)
 
     @contextlib.contextmanager
@@ -321,6 +323,18 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                 yield
         finally:
             self._run.left(task.name)
+
+
+def _storable_failure(error: Exception) -> failure.Failure:
+    """TaskFlow's record of what a task raised; without its arguments and causes where they cannot be stored."""
+    try:
+        found = failure.Failure.from_exception(error)
+        if len(jsonutils.dumps(found.to_dict())) <= payload.MAX_BYTES:
+            return found
+    except Exception:  # of whatever the error holds: bytes, a lock, a cause that raises
+        LOG.debug("what a task raised cannot be stored as it is", exc_info=True)
+    names = list(reflection.get_all_class_names(type(error), up_to=Exception))
+    return failure.Failure(exc_type_names=names, exception_str=describe(error), exc_args=[], causes=[])
 
 
 class _Backend:

@@ -57,7 +57,7 @@ class Outcome:
             stuck = begun.undo_failures()
             if not stuck:
                 return cls(claim, actor, name, undone, f"the engine could not undo all: {error}")
-            reason = f"the undo of {stuck[0].task} failed: {stuck[0].error}"
+            reason = f"the undo of {stuck[0].task} failed: {stuck[0].undo_error}"
             return cls(claim, actor, name, undone, reason, stuck_task=stuck[0].task)
         if name == "completed":
             return cls(claim, actor, name, result=result)

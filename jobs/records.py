@@ -107,7 +107,8 @@ class TaskRecord(_Record):
     undo_begun_at: float | None
     undo_ended_at: float | None
     undo_tries: int
-    error: str | None
+    error: str | None  # of its body
+    undo_error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,7 @@ job_tasks = Table(
     Column("undo_ended_at", Float),
     _count("undo_tries"),
     Column("error", Text),
+    Column("undo_error", Text),
 )
 
 job_entries = Table(

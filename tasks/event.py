@@ -135,6 +135,7 @@ class CancelEvent:
     def child(self) -> CancelEvent:
         """An event that is set with this one and may be set alone, as a task's time limit is."""
         event = CancelEvent()
+        event._shields = self._shields  # a shield is the thread's, whichever event it asks
 
         def pass_on(parent: CancelEvent) -> None:
             event.set(parent.reason, parent.source)

@@ -105,12 +105,14 @@ def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: 
     try:
         text = payload.encode(body(task, *args, **kwargs), f"the result of {task.name}")
     except Cancelled as error:
-        run.stopped(task.name, How.CANCELLED, describe(error))
+        # Raised by hand, with nobody asking for a cancel, it is a failure as any other.
+        how = How.CANCELLED if run.event.requested else How.RAISED
+        run.stopped(task.name, how, describe(error))
         raise
     except Exception as error:
         run.stopped(task.name, How.RAISED, describe(error))
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # it goes on as a TaskExited
         run.stopped(task.name, How.RAISED, describe(error))
         raise TaskExited(f"{task.name} left with {describe(error)}") from None
     run.returned(task.name, text)
@@ -161,7 +163,7 @@ def _revert(
     except Exception as error:
         run.end_undo(task.name, describe(error))
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # it goes on as a TaskExited
         run.end_undo(task.name, describe(error))
         raise TaskExited(f"the undo of {task.name} left with {describe(error)}") from None
     run.end_undo(task.name, None)

@@ -110,6 +110,30 @@ def test_a_draining_conductor_claims_nothing_more(stage):
     assert stage.poster.show(running.id).state in ("completed", "pending")
 
 
+def test_a_job_that_was_only_just_claimed_is_released_as_well(stage):
+    """Nothing of it may have begun: an engine that is suspended before it runs must not run to its end."""
+    conductor = stage.conductor(runners=1)
+    (runner,) = conductor.runners
+    os.kill(runner, signal.SIGSTOP)
+    steps = [f"a{number}" for number in range(10)]
+    job = stage.post(*steps, "b:deaf")
+    stage.wait_until(lambda: "claimed" in stage.names(job), "the claim")
+
+    conductor.drain()
+    os.kill(runner, signal.SIGCONT)
+    code = conductor.wait()
+    released = stage.poster.show(job.id)
+    stage.open("b")
+    stage.conductor()
+    ended = stage.ended(job)
+
+    assert (code, released.state, released.attempt) == (0, "pending", 1)
+    assert (ended.state, stage.told(job, "begin")) == (
+        "completed",
+        [f"begin {name}" for name in [*steps, "b"]],
+    )
+
+
 def test_a_second_signal_ends_a_deaf_task_and_the_job_is_taken_up_by_the_next_conductor(stage):
     conductor = stage.conductor()
     job = stage.post("a", "b:deaf", "c")

@@ -269,7 +269,7 @@ def test_a_failed_undo_is_counted_and_named_until_it_succeeds(run):
     run.commit()
 
     assert [row.task for row in run.tasks.undo_failures()] == ["a"]
-    assert (run.row("a")["undo_tries"], run.row("a")["error"]) == (2, "OSError: still busy")
+    assert (run.row("a")["undo_tries"], run.row("a")["undo_error"]) == (2, "OSError: still busy")
     assert run.row("a")["undo_ended_at"] is None
     began = run.row("a")["undo_begun_at"]
 

@@ -1,4 +1,4 @@
-"""The hooks of TaskFlow that the engine relies on and that TaskFlow does not promise: they exist and still work so.
+"""What the engine relies on and TaskFlow does not promise: its hooks exist, and still work as they did.
 
 When one of these fails, TaskFlow has moved something: see `ebbtide/conductor/engine.py` before anything else.
 """
@@ -42,7 +42,7 @@ class _Here(executor.TaskExecutor):
         future.atom = task
         try:
             future.set_result((word, call(**arguments)))
-        except Exception:
+        except Exception:  # noqa: BLE001  # as in any task executor
             future.set_result((word, failure.Failure()))
         return future
 
@@ -156,7 +156,7 @@ def test_a_completer_that_does_not_keep_the_failure_of_an_undo_lets_the_others_g
     engine = _Engine(_flow(before, _Passes("c", provides="third"), _Fails("d")))
     engine.compile()
     engine._runtime._completer = Going(engine._runtime)
-    with pytest.raises(Exception, match="on purpose|cannot undo|WrappedFailure"):
+    with pytest.raises(Exception, match=r"on purpose|cannot undo|WrappedFailure"):
         engine.run()
 
     assert asked == [("d", executor.EXECUTED), ("b", executor.REVERTED)]

@@ -141,6 +141,7 @@ def _create_what_it_does() -> None:
         _time("undo_ended_at", nullable=True),
         _count("undo_tries"),
         _word("error", nullable=True),
+        _word("undo_error", nullable=True),
     )
     op.create_table(
         "job_entries",

@@ -49,9 +49,13 @@ def address(folder: str) -> str:
 def arrive(folder: str, place: str) -> socket.socket:
     """Tell the test that `place` is reached."""
     line = socket.socket(socket.AF_UNIX)
-    line.settimeout(PATIENCE_SECONDS)
-    line.connect(address(folder))
-    line.sendall(place.encode())
+    try:
+        line.settimeout(PATIENCE_SECONDS)
+        line.connect(address(folder))
+        line.sendall(place.encode())
+    except OSError:
+        line.close()
+        raise
     return line
 
 
@@ -159,7 +163,7 @@ class Round:
 
     def plan(self, task: str, word: str) -> Plan:
         """`task` does `word` in this round."""
-        return {**self.fails, task: self.fails.get(task, ["pass"] * self.begun[task]) + [word]}
+        return {**self.fails, task: [*self.fails.get(task, ["pass"] * self.begun[task]), word]}
 
 
 @dataclass(frozen=True)
@@ -269,7 +273,9 @@ def _each(number: int, *names: str) -> dict[str, int]:
 
 
 _SECOND = {"second": Round({"c": ["fail"]}, _each(1, "a", "b", "c"))}
-_THIRD = {"third, after half a second": Round({"b": ["pass", "fail"], "c": ["fail"]}, {"a": 2, "b": 2, "c": 1})}
+_THIRD = {
+    "third, after half a second": Round({"b": ["pass", "fail"], "c": ["fail"]}, {"a": 2, "b": 2, "c": 1})
+}
 
 SHAPES = {
     shape.name: shape

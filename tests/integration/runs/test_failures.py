@@ -1,4 +1,4 @@
-"""A flow that fails, for every reason there is: it is undone and says why; what cannot be undone parks the job."""
+"""A flow that fails, for whatever reason: it is undone and says why; what cannot be undone parks the job."""
 
 import pytest
 from taskflow import retry
@@ -80,7 +80,7 @@ def test_a_result_that_is_no_json_fails_its_task_once_and_is_undone(bench):
 
 
 def _short(bench, *, needed_by, returns=None, tries=0):
-    """A job whose second task is to provide two values and returns one; the third needs the other, or nothing."""
+    """The end of a job whose second task is to provide two values and returns one; who needs the other?"""
 
     class Takes(bench.steps.Step):
         def execute(self, folder, plan, two):
@@ -93,7 +93,7 @@ def _short(bench, *, needed_by, returns=None, tries=0):
     third = {"nobody": bench.steps.Step, "execute": Takes, "execute and revert": UndoesWith}[needed_by]
 
     @bench.registry.flow("short", returns=returns)
-    def short(folder: str, plan: dict[str, list[str]]):
+    def short(folder, plan):
         second = bench.steps.Step("b", provides={"one", "two"})
         controller = retry.Times(tries, "tries") if tries else None
         return linear_flow.Flow("short", controller).add(bench.steps.Step("a"), second, third("c"))
@@ -126,7 +126,7 @@ def test_a_result_that_lacks_what_the_job_returns_fails_the_job_and_is_undone(be
 
 def test_a_job_whose_returned_value_was_skipped_by_a_decider_fails_and_is_undone(bench):
     @bench.registry.flow("skips", returns="two")
-    def skips(folder: str, plan: dict[str, list[str]]):
+    def skips(folder, plan):
         one, two = bench.steps.Step("one"), bench.steps.Step("two")
         flow = graph_flow.Flow("skips").add(one, two)
         flow.link(one, two, decider=lambda history: False)
@@ -145,7 +145,7 @@ def test_a_job_whose_returned_value_was_skipped_by_a_decider_fails_and_is_undone
 @pytest.mark.parametrize("tries", [0, 3], ids=["plain", "retried"])
 def test_a_job_result_that_is_too_large_fails_the_job_and_is_undone(bench, tries):
     @bench.registry.flow("large")
-    def large(folder: str, plan: dict[str, list[str]]):
+    def large(folder, plan):
         controller = retry.Times(tries, "tries") if tries else None
         return linear_flow.Flow("large", controller).add(*map(bench.steps.Step, "abc"))
 
@@ -163,7 +163,7 @@ def test_a_job_result_that_is_too_large_fails_the_job_and_is_undone(bench, tries
 
 def test_the_reason_of_an_undo_outlives_a_drain(bench):
     @bench.registry.flow("large")
-    def large(folder: str, plan: dict[str, list[str]]):
+    def large(folder, plan):
         return linear_flow.Flow("large").add(*map(bench.steps.Step, "abc"))
 
     job = bench.post("large", {"a": ["large"], "b": ["large"], "undo b": ["gate"]})
@@ -223,7 +223,7 @@ def test_an_undo_that_fails_parks_the_job_holds_what_came_before_and_undoes_the_
     bench.undone_in_order(shape, stays={broken} | held)
     bench.recorded_truly(job)
     records = {record.task: record for record in bench.poster.tasks(job.id)}
-    assert records[broken].error == f"Broken: the undo of {broken} broke"
+    assert records[broken].undo_error == f"Broken: the undo of {broken} broke"
     assert records[broken].undo_tries == 1
     assert all(records[task].undo_begun_at is None for task in held)
 
@@ -246,12 +246,12 @@ def test_an_undo_that_fails_in_a_retry_round_lets_nothing_more_begin_and_undoes_
 
 
 def _undo_has_failed(bench, job, task):
-    return any(r.task == task and r.undo_tries and r.error for r in bench.poster.tasks(job.id))
+    return any(r.task == task and r.undo_error for r in bench.poster.tasks(job.id))
 
 
 def test_two_undos_that_fail_park_the_job_once_and_both_are_recorded(bench):
     @bench.registry.flow("pair")
-    def pair(folder: str, plan: dict[str, list[str]]):
+    def pair(folder, plan):
         step = bench.steps.Step
         return linear_flow.Flow("pair").add(
             step("a"), unordered_flow.Flow("both").add(step("b"), step("c")), step("d")
@@ -264,7 +264,7 @@ def test_two_undos_that_fail_park_the_job_once_and_both_are_recorded(bench):
 
     assert parked.state == "parked"
     assert bench.words("undo") == ["d"]
-    errors = {r.task: r.error for r in bench.poster.tasks(job.id) if r.undo_tries and not r.undo_ended_at}
+    errors = {r.task: r.undo_error for r in bench.poster.tasks(job.id) if r.undo_error}
     assert errors == {t: f"Broken: the undo of {t} broke" for t in "bc"}
     assert [entry.name for entry in bench.poster.entries(job.id)].count("parked") == 1
 

@@ -1,4 +1,4 @@
-"""A run whose store answers late, not at all, or with the news that another holder has the job. P2, P6 and P8."""
+"""A run whose store answers late or not at all, or knows another holder of the job. P2, P6 and P8."""
 
 import contextlib
 import threading
