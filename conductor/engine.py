@@ -326,7 +326,7 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
 
 
 def _storable_failure(error: Exception) -> failure.Failure:
-    """TaskFlow's record of what a task raised; without its arguments and causes where they cannot be stored."""
+    """TaskFlow's record of what a task raised; without arguments and causes where they cannot be stored."""
     try:
         found = failure.Failure.from_exception(error)
         if len(jsonutils.dumps(found.to_dict())) <= payload.MAX_BYTES:

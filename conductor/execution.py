@@ -12,6 +12,7 @@ from taskflow import exceptions as taskflow_exceptions
 from ebbtide.conductor.engine import Engine, Rest
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
+from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.outcome import Outcome
 from ebbtide.conductor.stored import StoredRun, load_run
 from ebbtide.errors import ClaimLost, FlowNotFound, StoreUnavailable, UsageError
@@ -39,11 +40,6 @@ class Execution:
     """Runs a claimed job to the next edge: its outcome, its release, or its parking.
 
     `run` blocks in one thread; `event` and `suspend` may be used from others.
-
-    Args:
-        actor: the holder, as the history names it.
-        workers: threads for the tasks of this job.
-        patience_seconds: how long the store may stay away before this run gives its claim up.
     """
 
     def __init__(
@@ -51,19 +47,12 @@ class Execution:
         store: Store,
         registry: Registry,
         claim: Claim,
-        *,
-        actor: str,
-        workers: int,
-        patience_seconds: float,
-        log_lines: int,
+        options: RunOptions,
     ) -> None:
         self._store = store
         self._registry = registry
         self._claim = claim
-        self._actor = actor
-        self._workers = workers
-        self._patience = patience_seconds
-        self._log_lines = log_lines
+        self._options = options
         self._engine: Engine | None = None
         self._suspended = False
         self.event = CancelEvent()
@@ -99,7 +88,7 @@ class Execution:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(StoreUnavailable),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
-            stop=tenacity.stop_after_delay(self._patience),
+            stop=tenacity.stop_after_delay(self._options.patience_seconds),
             reraise=True,
         )
         return attempts(call, *args)
@@ -107,11 +96,16 @@ class Execution:
     def _run(self, stored: StoredRun, definition: FlowDefinition, flow: Any, values: dict[str, Any]) -> str:
         claim = self._claim
         journal = Journal(
-            self._store, claim, self.event, stored, patience_seconds=self._patience, log_lines=self._log_lines
+            self._store,
+            claim,
+            self.event,
+            stored,
+            patience_seconds=self._options.patience_seconds,
+            log_lines=self._options.log_lines,
         )
         info = JobInfo(claim.job_id, claim.flow, claim.attempt, claim.epoch, stored.labels)
-        run = JobRun(info, self.event, journal, self._workers)
-        engine = Engine(flow, stored.flow, run, self._workers)
+        run = JobRun(info, self.event, journal, self._options.task_threads)
+        engine = Engine(flow, stored.flow, run, self._options.task_threads)
         try:
             engine.compile()
             if stored.flow_stored and stored.atom_names != engine.atom_names():
@@ -154,7 +148,7 @@ class Execution:
     def _leave(self, name: str, engine: Engine, journal: Journal, result: str | None) -> bool:
         """Whether the job has left by that edge: False when a cancel request came first."""
         begun = journal.summary()
-        outcome = Outcome.of(name, self._claim, self._actor, begun, error=engine.error, result=result)
+        outcome = Outcome.of(name, self._claim, self._options.owner, begun, error=engine.error, result=result)
         return journal.finish(outcome.write)
 
     def _park(self, reason: str) -> str:
@@ -172,7 +166,7 @@ class Execution:
                 at=clock.wall(),
                 reason=reason,
                 task=None,
-                actor=self._actor,
+                actor=self._options.owner,
             )
 
 

@@ -16,9 +16,9 @@ import selectors
 import signal
 import sys
 import traceback
-from typing import Any
 
 from ebbtide.conductor.channel import Channel, ChannelClosed
+from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.trees import become_subreaper, children, die_with_parent, end_tree
 from ebbtide.errors import EbbtideError
 from ebbtide.jobs import clock
@@ -39,7 +39,7 @@ class Keeper:
     So the parent tells until when it holds them, and when it falls silent the runners are ended in time.
     """
 
-    def __init__(self, control: Channel, options: dict[str, Any]) -> None:
+    def __init__(self, control: Channel, options: RunOptions) -> None:
         self._control = control
         self._options = options
         self._runners: set[int] = set()
@@ -90,7 +90,7 @@ class Keeper:
         return max(0.0, self._hold_until - clock.boot_seconds())
 
     def _end_silent(self) -> None:
-        LOG.error("keeper: the lease of %s was not renewed: its runs are ended", self._options["owner"])
+        LOG.error("keeper: the lease of %s was not renewed: its runs are ended", self._options.owner)
         self._hold_until = math.inf
         for pid in self._runners:
             end_tree(pid)
@@ -180,20 +180,21 @@ def main() -> None:
 
     control = Channel(socket.socket(fileno=int(sys.argv[1])))
     with contextlib.suppress(ChannelClosed):  # the parent ended while we were starting: nothing is begun
-        options, _ = control.receive()
+        message, _ = control.receive()
+        options = RunOptions.from_dict(message)
         if _prepare(control, options):
             control.send({"ready": True})
             Keeper(control, options).serve()
             _release(options)
 
 
-def _prepare(control: Channel, options: dict[str, Any]) -> bool:
+def _prepare(control: Channel, options: RunOptions) -> bool:
     """Import once, for all runners, what they need; False when that fails, which the parent is told."""
     from ebbtide.conductor import runner  # noqa: F401
     from ebbtide.flows import load_flows
 
     try:
-        load_flows(options["flow_modules"])
+        load_flows(options.flow_modules)
     except EbbtideError as error:
         control.send({"failed": str(error)})
         return False
@@ -202,13 +203,13 @@ def _prepare(control: Channel, options: dict[str, Any]) -> bool:
     return True
 
 
-def _release(options: dict[str, Any]) -> None:
+def _release(options: RunOptions) -> None:
     """Give the parent's lease up: nothing of it lives, and it may have had no time to do so itself."""
     from ebbtide.jobs.claims import Claims
     from ebbtide.jobs.store import Store
 
-    with contextlib.suppress(EbbtideError), Store(options["database"]) as store:
-        Claims(store, options["owner"], name="", lease_seconds=0.0).release()
+    with contextlib.suppress(EbbtideError), Store(options.database) as store:
+        Claims(store, options.owner, name="", lease_seconds=0.0).release()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import Any
 
 from ebbtide.conductor.capture import install
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.execution import Execution
+from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.trees import become_subreaper, reap_orphans
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.claims import Claim
@@ -20,7 +20,7 @@ __all__ = ["serve"]
 LOG = logging.getLogger(__name__)
 
 
-def serve(channel: Channel, options: dict[str, Any]) -> None:
+def serve(channel: Channel, options: RunOptions) -> None:
     """Obey the parent until it closes the channel.
 
     Messages from it: ``{"run": claim}``, ``{"cancel": {"job_id", "reason", "source"}}``,
@@ -30,12 +30,12 @@ def serve(channel: Channel, options: dict[str, Any]) -> None:
     """
     become_subreaper()
     install(outputs=True)
-    with Store(options["database"]) as store:
-        _Runner(channel, store, load_flows(options["flow_modules"]), options).listen()
+    with Store(options.database) as store:
+        _Runner(channel, store, load_flows(options.flow_modules), options).listen()
 
 
 class _Runner:
-    def __init__(self, channel: Channel, store: Store, registry: Registry, options: dict[str, Any]) -> None:
+    def __init__(self, channel: Channel, store: Store, registry: Registry, options: RunOptions) -> None:
         self._channel = channel
         self._store = store
         self._registry = registry
@@ -64,15 +64,7 @@ class _Runner:
                 execution.event.set(message["cancel"]["reason"], message["cancel"]["source"])
 
     def _start(self, claim: Claim) -> None:
-        execution = Execution(
-            self._store,
-            self._registry,
-            claim,
-            actor=self._options["owner"],
-            workers=self._options["task_threads"],
-            patience_seconds=self._options["patience_seconds"],
-            log_lines=self._options["log_lines"],
-        )
+        execution = Execution(self._store, self._registry, claim, self._options)
         with self._lock:
             self._execution, self._claim = execution, claim
         threading.Thread(

@@ -17,6 +17,7 @@ from typing import Any
 from ebbtide.conductor.capture import install
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.execution import Execution
+from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.trees import end_marked
 from ebbtide.errors import ConfigError, EbbtideError
 from ebbtide.flows import Registry
@@ -93,17 +94,13 @@ class ProcessRunners(Runners):
 
     Args:
         count: how many.
-        options: what a runner needs, JSON: database, flow_modules, owner, task_threads,
-            patience_seconds, log_lines.
     """
 
-    def __init__(self, count: int, options: dict[str, Any]) -> None:
-        self._count = count
+    def __init__(self, count: int, options: RunOptions) -> None:
         self._selector = selectors.DefaultSelector()
         self._seats: dict[int, _Seat] = {}
-        self._closing = False
         # In the environment of everything that the keeper, a runner or a task starts.
-        self._mark = f"_EBBTIDE_KEEPER_OF={options['owner']}"
+        self._mark = f"_EBBTIDE_KEEPER_OF={options.owner}"
         ours, theirs = Channel.pair()
         # A fresh program: no thread or lock of this process is in it. -P: the current folder stays off
         # its module path. A session of its own: Ctrl-C at a terminal reaches the parent alone.
@@ -118,7 +115,7 @@ class ProcessRunners(Runners):
         self._control = ours
         self._selector.register(self._control, selectors.EVENT_READ)
         try:
-            self._control.send(options)
+            self._control.send(options.as_dict())
             answer, _ = self._control.receive()
             if "failed" in answer:
                 raise ConfigError(answer["failed"])
@@ -186,7 +183,6 @@ class ProcessRunners(Runners):
 
     def close(self) -> None:
         """End the runners with their trees, then the keeper. Returns when all are gone."""
-        self._closing = True
         for seat in self._seats.values():
             seat.channel.close()
         self._control.close()  # the keeper ends every tree when it sees this, and then itself
@@ -250,10 +246,9 @@ class ThreadRunners(Runners):
 
     Args:
         count: how many jobs at once.
-        options: as for `ProcessRunners`.
     """
 
-    def __init__(self, count: int, options: dict[str, Any], store: Store, registry: Registry) -> None:
+    def __init__(self, count: int, options: RunOptions, store: Store, registry: Registry) -> None:
         install(outputs=False)
         self._count = count
         self._options = options
@@ -268,15 +263,7 @@ class ThreadRunners(Runners):
         return self._count - len(self._running)
 
     def run(self, claim: Claim) -> None:
-        execution = Execution(
-            self._store,
-            self._registry,
-            claim,
-            actor=self._options["owner"],
-            workers=self._options["task_threads"],
-            patience_seconds=self._options["patience_seconds"],
-            log_lines=self._options["log_lines"],
-        )
+        execution = Execution(self._store, self._registry, claim, self._options)
         thread = threading.Thread(
             target=self._drive, args=(execution, claim), name="ebbtide-driver", daemon=True
         )

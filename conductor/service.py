@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
 
 from ebbtide.conductor.lease import Lease
+from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.runners import Ended, ProcessRunners, Runners, ThreadRunners
 from ebbtide.config import Settings
 from ebbtide.errors import StoreUnavailable
@@ -170,14 +170,14 @@ class Conductor:
 
     def _runners(self, store: Store, registry: Registry, owner: str) -> Runners:
         settings = self._settings
-        options: dict[str, Any] = {
-            "database": store.url,
-            "flow_modules": list(settings.flow_modules),
-            "owner": owner,
-            "task_threads": settings.task_threads,
-            "patience_seconds": settings.self_fence_seconds,
-            "log_lines": settings.log_lines,
-        }
+        options = RunOptions(
+            database=store.url,
+            flow_modules=settings.flow_modules,
+            owner=owner,
+            task_threads=settings.task_threads,
+            patience_seconds=settings.self_fence_seconds,
+            log_lines=settings.log_lines,
+        )
         if settings.isolation == "thread":
             return ThreadRunners(settings.runners, options, store, registry)
         return ProcessRunners(settings.runners, options)

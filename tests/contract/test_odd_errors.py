@@ -3,7 +3,6 @@
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from taskflow import retry
@@ -16,6 +15,7 @@ from ebbtide.tasks import CancelableTask
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of oslo.utils, about its own eventlet support
     from ebbtide.conductor.execution import Execution
+    from ebbtide.conductor.options import RunOptions
 
 ROUNDS = 3
 
@@ -105,8 +105,8 @@ def run(made, conductor) -> Iterator[Callable[..., Job]]:
             fails_with.update(fails)
             job = poster.post("copy")
             claim = claims.claim(["copy@1"])
-            limits: dict[str, Any] = {"workers": 1, "patience_seconds": 5.0, "log_lines": 100}
-            Execution(claims._store, registry, claim, actor="one", **limits).run()
+            options = RunOptions(made, (), "one", task_threads=1, patience_seconds=5.0, log_lines=100)
+            Execution(claims._store, registry, claim, options).run()
             return poster.show(job.id)
 
         yield run_with

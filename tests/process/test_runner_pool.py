@@ -8,6 +8,7 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+    from ebbtide.conductor.options import RunOptions
     from ebbtide.conductor.runners import ProcessRunners
 from ebbtide.jobs.claims import Claim, Request
 
@@ -16,14 +17,14 @@ from ebbtide.jobs.claims import Claim, Request
 def runners(stage, monkeypatch):
     """One runner of a keeper. Nothing polls but the test."""
     monkeypatch.setenv("PYTHONPATH", stage.environment()["PYTHONPATH"])
-    options = {
-        "database": stage.database,
-        "flow_modules": ["flows_for_tests"],
-        "owner": "a-test",
-        "task_threads": 1,
-        "patience_seconds": 10.0,
-        "log_lines": 0,
-    }
+    options = RunOptions(
+        database=stage.database,
+        flow_modules=("flows_for_tests",),
+        owner="a-test",
+        task_threads=1,
+        patience_seconds=10.0,
+        log_lines=0,
+    )
     pool = ProcessRunners(1, options)
     yield pool
     pool.close()

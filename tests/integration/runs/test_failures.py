@@ -63,6 +63,67 @@ def test_a_cancelled_job_names_no_failure_that_was_retried(bench):
     assert (ended.state, ended.error_task, ended.error) == ("cancelled", None, None)
 
 
+@pytest.mark.parametrize("verb", ["execute", "on_failure"])
+def test_a_retry_controller_that_raises_fails_the_job_and_is_asked_no_more(bench, verb):
+    def bad(self, *args, **kwargs):
+        raise ValueError("bad controller")
+
+    controller = type("Bad", (retry.Times,), {verb: bad})
+
+    @bench.registry.flow("bad")
+    def flow(folder, plan):
+        inner = linear_flow.Flow("inner", controller(3, "tries")).add(*map(bench.steps.Step, "ab"))
+        return linear_flow.Flow("bad").add(bench.steps.Step("first"), inner)
+
+    job = bench.post("bad", {"b": ["fail"]})
+    bench.start()
+
+    ended = bench.final(job)
+
+    assert (ended.state, ended.undo) == ("failed", "complete"), bench.told()
+    assert bench.words("undo") == bench.words("begin")[::-1]
+    bench.recorded_truly(job)
+
+
+def test_a_retry_controller_whose_revert_raises_parks_the_job(bench):
+    def bad(self, *args, **kwargs):
+        raise ValueError("bad controller")
+
+    controller = type("Bad", (retry.Times,), {"revert": bad})
+
+    @bench.registry.flow("bad")
+    def flow(folder, plan):
+        inner = linear_flow.Flow("inner", controller(1, "tries")).add(*map(bench.steps.Step, "ab"))
+        return linear_flow.Flow("bad").add(bench.steps.Step("first"), inner)
+
+    job = bench.post("bad", {"b": ["fail"]})
+    bench.start()
+
+    parked = bench.final(job)
+
+    assert (parked.state, parked.undo) == ("parked", None)
+    assert "bad controller" in parked.park_reason
+    assert bench.words("undo") == ["b", "a"]
+
+
+def test_a_decider_that_raises_fails_the_job_and_is_undone(bench):
+    @bench.registry.flow("decides")
+    def decides(folder, plan):
+        one, two = bench.steps.Step("one"), bench.steps.Step("two")
+        flow = graph_flow.Flow("decides").add(one, two)
+        flow.link(one, two, decider=lambda history: 1 / 0)
+        return flow
+
+    job = bench.post("decides")
+    bench.start()
+
+    ended = bench.final(job)
+
+    assert (ended.state, ended.undo, ended.error_task) == ("failed", "complete", None)
+    assert ended.error == "ZeroDivisionError: division by zero"
+    assert bench.effects == ["begin one", "end one", "undo one"]
+
+
 # What a task returns.
 
 
@@ -203,12 +264,15 @@ def test_an_undo_that_fails_parks_the_job_holds_what_came_before_and_undoes_the_
 ):
     shape = bench.shapes[flow]
     again = {"times-in-times": 2}.get(flow, 1) if how == "failed" else 1
-    plan = {last: ["fail"] * again if how == "failed" else ["hold"]}
+    plan = {last: ["break"] * again if how == "failed" else ["hold"]}
     job = bench.run(flow, plan | {f"undo {broken}": ["pass"] * (again - 1) + ["fail"] * 9})
-    if how == "cancelled":
+    for _ in range(again):
         bench.reached(f"execute {last}")
         bench.ended(*shape.without(last))
-        bench.cancel(job)
+        if how == "failed":
+            bench.gates.open(f"execute {last}")
+        else:
+            bench.cancel(job)
 
     parked = bench.final(job)
 

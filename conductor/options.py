@@ -1,0 +1,36 @@
+"""What all runs of one conductor share."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["RunOptions"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Travels to the keeper and its runners as JSON, over their sockets: it may hold a password.
+
+    Attributes:
+        database: URL of the store.
+        flow_modules: modules to import for their flows.
+        owner: the conductor's id, as claims and history name it.
+        task_threads: how many tasks of a job run at once.
+        patience_seconds: how long the store may stay away before a run gives its claim up.
+        log_lines: how many captured lines are kept for a job.
+    """
+
+    database: str
+    flow_modules: tuple[str, ...]
+    owner: str
+    task_threads: int
+    patience_seconds: float
+    log_lines: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunOptions:
+        return cls(**(values | {"flow_modules": tuple(values["flow_modules"])}))
