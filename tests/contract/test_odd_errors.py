@@ -41,7 +41,7 @@ def after_an_interrupt() -> Exception:
 
 
 def endless() -> Exception:
-    items: list[Any] = []
+    items: list[object] = []
     items.append(items)
     return Odd(items)
 
