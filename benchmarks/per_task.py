@@ -16,6 +16,7 @@ from measuring import FLOWS, arguments, heading, scratch, table
 from stock import Stock
 
 from ebbtide.conductor.execution import Execution
+from ebbtide.conductor.options import RunOptions
 from ebbtide.flows import load_flows
 from ebbtide.jobs import Poster
 from ebbtide.jobs.claims import Claims, new_owner_id
@@ -42,9 +43,16 @@ class Ours:
         self._registry = load_flows([FLOWS])
         self._poster = Poster(database, registry=self._registry)
         self._store = Store(database)
-        self._threads = threads
         self._claims = Claims(self._store, new_owner_id(), name="measured", lease_seconds=3600)
         self._claims.register(flows=["measured"], runners=1, isolation="thread")
+        self._options = RunOptions(
+            database,
+            (FLOWS,),
+            owner=self._claims.owner,
+            task_threads=threads,
+            patience_seconds=20.0,
+            log_lines=1000,
+        )
 
     @property
     def sql(self) -> sa.Engine:
@@ -57,15 +65,7 @@ class Ours:
         claim = self._claims.claim([f"{flow}@1"])
         assert claim is not None
         began = time.perf_counter()
-        edge = Execution(
-            self._store,
-            self._registry,
-            claim,
-            actor=self._claims.owner,
-            workers=self._threads,
-            patience_seconds=20.0,
-            log_lines=1000,
-        ).run()
+        edge = Execution(self._store, self._registry, claim, self._options).run()
         seconds = time.perf_counter() - began
         if edge != "completed":
             raise RuntimeError(f"the job ended by {edge}")

@@ -74,7 +74,7 @@ class Verbs(click.Group):
             code = super().main(*args, **extra)
             sys.stdout.flush()
         except BrokenPipeError:
-            code = _leave_broken_pipe()
+            code = _drop_output(Exit.BROKEN_PIPE)
         except NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
             code = Exit.USAGE
@@ -93,13 +93,13 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             # Answered here: one level up click would end the program with code 1.
-            return _leave_broken_pipe()
+            return _drop_output(Exit.BROKEN_PIPE)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename:
                 raise
             # A write to stdout failed, on a full disk for instance: what has no name is no file of ours.
             say(f"the output cannot be written: {error.strerror or error}")
-            return Exit.ENDED_BADLY
+            return _drop_output(Exit.ENDED_BADLY)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         listed = [name for _, names in self.sections for name in names]
@@ -135,15 +135,15 @@ def _make_streams_usable() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def _leave_broken_pipe() -> Exit:
-    """Nobody reads stdout any more. What is still buffered must not raise once more at interpreter exit."""
+def _drop_output(code: Exit) -> Exit:
+    """Nothing can be written to stdout any more: what is still buffered must not raise again at the end."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
     except (OSError, ValueError):
         pass  # stdout has no descriptor, so there is no buffer of the interpreter's to be flushed
-    return Exit.BROKEN_PIPE
+    return code
 
 
 __all__ = ["EXIT_CODES_HELP", "PROGRAM", "Exit", "Verbs", "answer_word", "worst"]

@@ -134,6 +134,40 @@ def test_a_job_that_was_only_just_claimed_is_released_as_well(stage):
     )
 
 
+def test_tasks_that_still_wait_for_a_thread_do_not_begin_and_are_left_to_the_next_conductor(stage):
+    first = stage.conductor(task_threads=1)
+    job = stage.post("x:deaf", "y:deaf", "z:deaf", order="unordered")
+    stage.wait_until(lambda: stage.told(job, "waiting"), "one of them to run")
+
+    first.drain()
+    stage.open("x", "y", "z")
+    code = first.wait()
+    released, begun = stage.poster.show(job.id), stage.told(job, "begin")
+    stage.conductor()
+    ended = stage.ended(job)
+
+    assert (code, released.state, released.phase, len(begun)) == (0, "pending", "pending", 1)
+    assert (ended.state, ended.error) == ("completed", None)
+    assert sorted(stage.told(job, "begin", "undo")) == ["begin x", "begin y", "begin z"]
+
+
+def test_undos_that_still_wait_for_a_thread_are_left_to_the_next_conductor(stage):
+    first = stage.conductor(task_threads=1)
+    job = stage.post("w:slow-undo", "x:slow-undo", "y:slow-undo", "z:slow-undo", order="unordered")
+    stage.wait_until(lambda: stage.told(job, "begin"), "one of them to begin")
+    stage.poster.cancel(job.id)
+    stage.wait_until(lambda: stage.told(job, "undo"), "its undo")
+
+    first.drain()
+    stage.open("w", "x", "y", "z", verb="undo")
+    code = first.wait()
+    stage.conductor()
+    ended = stage.ended(job)
+
+    assert (code, ended.state, ended.undo, ended.park_reason) == (0, "cancelled", "complete", None)
+    assert sorted(stage.told(job, "undo")) == sorted(set(stage.told(job, "undo")))
+
+
 def test_a_second_signal_ends_a_deaf_task_and_the_job_is_taken_up_by_the_next_conductor(stage):
     conductor = stage.conductor()
     job = stage.post("a", "b:deaf", "c")

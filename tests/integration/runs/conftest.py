@@ -373,23 +373,22 @@ def steps_file() -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize over the shapes: `shape`; `place`, a task in one; `later`, a task in a later round;
-    `undoing`, a task that is undone after the fatal failure.
-    """
-    shapes = steps.SHAPES.values()
-    if "shape" in metafunc.fixturenames:
-        metafunc.parametrize("shape", shapes, ids=lambda shape: shape.name)
-    if "place" in metafunc.fixturenames:
-        places = [(shape, task) for shape in shapes for task in shape.tasks]
-        metafunc.parametrize("place", places, ids=lambda place: f"{place[0].name}-{place[1]}")
-    if "undoing" in metafunc.fixturenames:
-        places = [(shape, task) for shape in shapes for task in shape.undone]
-        metafunc.parametrize("undoing", places, ids=lambda place: f"{place[0].name}-{place[1]}")
-    if "later" in metafunc.fixturenames:
-        rounds = [
-            (shape, name, task)
-            for shape in shapes
-            for name, round_ in shape.rounds.items()
-            for task in round_.begun
-        ]
-        metafunc.parametrize("later", rounds, ids=lambda later: f"{later[0].name}-{later[2]}-{later[1]}")
+    """Parametrize over the shapes."""
+    shapes = list(steps.SHAPES.values())
+    places = [(shape, task) for shape in shapes for task in shape.tasks]
+    rounds = [(s, name, task) for s in shapes for name, round_ in s.rounds.items() for task in round_.begun]
+    cases: dict[str, list[Any]] = {
+        "shape": shapes,
+        "place": places,  # a task in a shape
+        "middle": [(shape, task) for shape, task in places if shape.after(task)],  # more comes after it
+        "undoing": [(shape, task) for shape in shapes for task in shape.undone],  # undone after a failure
+        "later": rounds,  # a task in a later round
+        "again": [(s, name, task) for s, name, task in rounds if s.rounds[name].begun[task]],  # for it, too
+    }
+    for name in sorted(cases.keys() & set(metafunc.fixturenames)):
+        metafunc.parametrize(name, cases[name], ids=_called)
+
+
+def _called(case: Any) -> str:
+    parts = case if isinstance(case, tuple) else (case,)
+    return "-".join(str(getattr(part, "name", part)) for part in parts)
