@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import sqlalchemy as sa
+from oslo_serialization import jsonutils
 from oslo_utils import timeutils
+from taskflow import states as taskflow_states
+from taskflow.persistence import models
 
 from ebbtide.jobs import tables
 from ebbtide.jobs.edges import record
 from ebbtide.jobs.states import JobState
 
-__all__ = ["Batch", "fence", "write_rows"]
+__all__ = ["Batch", "atom_row", "fence", "write_rows"]
 
 _jobs = tables.jobs
 _tasks = tables.job_tasks
@@ -74,12 +77,17 @@ def _new(columns: Iterable[str]) -> dict[str, sa.BindParameter[Any]]:
     return {name: sa.bindparam(f"new_{name}") for name in columns}
 
 
+# What the undo is given has to outlive a runner that dies in the undo.
+_WITH_RESULT = (taskflow_states.SUCCESS, taskflow_states.REVERTING)
+
 _TASK_KEY = ("job", "attempt", "round", "task")
 _insert_task = _insert(_tasks)
 _update_task = _Statement(
     _update(_tasks, _TASK_KEY, [column.name for column in _tasks.c if column.name not in _TASK_KEY])
 )
-_insert_atom = sa.insert(_atoms)
+_insert_logbook = _insert(tables.logbooks)
+_insert_flow = _insert(_flows)
+_insert_atom = _insert(_atoms)
 _update_atom = _Statement(
     _update(
         _atoms,
@@ -141,6 +149,7 @@ class Batch:
 
     def without(self, begins: set[str]) -> None:
         """Drop the tasks that begin in this batch: a cancel was accepted before it could be stored."""
+
         # A row of an earlier round may be beside it: that one is undone, and stays.
         def stays(row: dict[str, Any]) -> bool:
             return row["task"] not in begins or row["undo_ended_at"] is not None
@@ -152,17 +161,18 @@ class Batch:
 
 def write_rows(connection: sa.Connection, batch: Batch) -> None:
     """All rows of the batch but the job's own."""
+    now = timeutils.utcnow()
+    made, changed = {"created_at": now, "updated_at": None}, {"updated_at": now}
     if batch.logbook is not None:
-        connection.execute(sa.insert(tables.logbooks), batch.logbook)
+        _insert_logbook.send(connection, [batch.logbook | made])
     if batch.new_flow is not None:
-        connection.execute(sa.insert(_flows), batch.new_flow)
-    stamp = {"updated_at": timeutils.utcnow()}
+        _insert_flow.send(connection, [batch.new_flow | made])
     if batch.flow is not None:
-        _update_flow.send(connection, [batch.flow | stamp])
+        _update_flow.send(connection, [batch.flow | changed])
     if batch.new_atoms:
-        connection.execute(_insert_atom, batch.new_atoms)
+        _insert_atom.send(connection, [row | made for row in batch.new_atoms])
     if batch.atoms:
-        _update_atom.send(connection, [row | stamp for row in batch.atoms])
+        _update_atom.send(connection, [row | changed for row in batch.atoms])
     owner = {"job": batch.job_id, "attempt": batch.attempt}
     if batch.new_tasks:
         _insert_task.send(connection, [row | owner for row in batch.new_tasks])
@@ -199,3 +209,30 @@ def _write_delivered(connection: sa.Connection, batch: Batch) -> None:
     ).first()
     if first is not None:
         record(connection, "cancel_delivered", batch.job_id, at=at, detail={"task": task})
+
+
+def atom_row(atom: models.AtomDetail, result_text: str | None) -> dict[str, Any]:
+    """The row of an atom.
+
+    Args:
+        result_text: JSON of what its task returned, where it did.
+    """
+    row = {
+        "uuid": atom.uuid,
+        "name": atom.name,
+        "atom_type": models.atom_detail_type(atom),
+        "state": atom.state,
+        "intention": atom.intention,
+        "version": atom.version,
+        "meta": jsonutils.dumps(atom.meta),
+        "failure": atom.failure and jsonutils.dumps(atom.failure.to_dict()),
+        "revert_failure": atom.revert_failure and jsonutils.dumps(atom.revert_failure.to_dict()),
+        "revert_results": None if atom.revert_results is None else jsonutils.dumps(atom.revert_results),
+    }
+    if atom.state in _WITH_RESULT and result_text is not None:
+        # As it was when the task returned: a later task may have changed the object since.
+        row["results"] = result_text
+    else:
+        # As a dict: the results of a retry controller hold failures.
+        row["results"] = None if atom.results is None else jsonutils.dumps(atom.to_dict()["results"])
+    return row

@@ -80,7 +80,8 @@ def capturing(buffer: LogBuffer, task: str) -> Iterator[None]:
 def install(*, outputs: bool) -> None:
     """Start capturing in this process: log records; and with `outputs` stdout and stderr of tasks, too.
 
-    Outside `capturing` all goes where it went before.
+    Outside `capturing` all goes where it went before. What threads of a task's own log and print
+    counts as outside.
     """
     root = logging.getLogger()
     if not any(isinstance(handler, _CaptureHandler) for handler in root.handlers):
@@ -94,6 +95,7 @@ class _CaptureHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         target = getattr(_here, "target", None)
         if target is None:
+            self._pass_on(record)
             return
         buffer, task = target
         try:
@@ -104,6 +106,12 @@ class _CaptureHandler(logging.Handler):
             return
         for line in text.splitlines():
             buffer.add(task, record.levelname.lower(), line)
+
+    def _pass_on(self, record: logging.LogRecord) -> None:
+        # With a handler at its root, logging no longer falls back to stderr by itself.
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and logging.getLogger().handlers == [self]:
+            last.handle(record)
 
 
 class _CaptureStream(io.TextIOBase):
@@ -122,6 +130,11 @@ class _CaptureStream(io.TextIOBase):
         _here.partial[self._level] = lines[-1][:MAX_LINE]
         return len(text)
 
+    @property
+    def buffer(self) -> io.RawIOBase:
+        """For bytes; they are captured as text."""
+        return _CaptureBytes(self, self._stream)
+
     def flush(self) -> None:
         self._stream.flush()
 
@@ -137,3 +150,21 @@ class _CaptureStream(io.TextIOBase):
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return self._stream.encoding
+
+
+class _CaptureBytes(io.RawIOBase):
+    def __init__(self, text: _CaptureStream, stream: TextIO) -> None:
+        self._text = text
+        self._stream = stream
+
+    def write(self, data: Any) -> int:
+        if getattr(_here, "target", None) is None:
+            return self._stream.buffer.write(data)
+        self._text.write(bytes(data).decode("utf-8", "backslashreplace"))
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def writable(self) -> bool:
+        return True

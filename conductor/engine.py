@@ -17,6 +17,7 @@ from typing import Any
 
 from oslo_serialization import jsonutils
 from oslo_utils import reflection
+from taskflow import retry as taskflow_retry
 from taskflow import states
 from taskflow import task as taskflow_task
 from taskflow.engines.action_engine import completer as taskflow_completer
@@ -64,7 +65,11 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ebbtide-task")
         self._run = run
         self._journal = run.journal
+        self._priorities: dict[CancelableTask, int] = {}
+        self._backwards = False
         self.suspend_requested = threading.Event()
+        # Called when all tasks are at rest and the undo is about to begin: ends what they left running.
+        self.end_leftovers: Callable[[], None] = lambda: None
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
         super().__init__(
             flow, detail, _Backend(run.journal), {"defer_reverts": True, "run": run, "pool": self._pool}
@@ -78,13 +83,16 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         if self._compiled:
             return
         super().compile()
-        self._runtime._completer = _Completer(self._runtime, self._go_backwards)
+        self._runtime._completer = _Completer(
+            self._runtime, self._go_backwards, self._newest_first, self._as_given
+        )
         graph = self._compilation.execution_graph
         for node, data in graph.nodes(data=True):
             if data["kind"] == TASK:
                 node.bind(self._run)
+                self._priorities[node] = node.priority
             elif data["kind"] == RETRY:
-                bind_retry(node, self._run.event)
+                bind_retry(node, self._run.event, settled=lambda: self._backwards)
         self._journal.tasks_total = len(self.task_names())
 
     def task_names(self) -> list[str]:
@@ -189,6 +197,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         not begun is never reverted: TaskFlow knows no way from PENDING there, and our tasks ask
         the record of what began.
         """
+        self.end_leftovers()
         self.compile()
         self.prepare()
         self._go_backwards()
@@ -207,12 +216,21 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             self.storage.set_atom_intention(node.name, states.REVERT)
 
     def _go_backwards(self) -> None:
-        """No task begins from here on. Siblings that may be undone at once are handed out newest first."""
+        """No task begins from here on."""
+        self._backwards = True
         self._journal.goes_backwards()
+        self._newest_first()
+
+    def _newest_first(self) -> None:
+        """Siblings that may be undone at the same time are handed to the pool newest first."""
         positions = self._journal.positions()
-        for node, data in self._compilation.execution_graph.nodes(data=True):
-            if data["kind"] == TASK:
-                node.priority = positions.get(node.name, 0)
+        for task in self._priorities:
+            task.priority = positions.get(task.name, 0)
+
+    def _as_given(self) -> None:
+        """Forwards again, in the order that the flow's author gave the tasks."""
+        for task, priority in self._priorities.items():
+            task.priority = priority
 
     def _change_state(self, state: str) -> None:
         if state == states.REVERTED and self._journal.not_undone():
@@ -222,9 +240,22 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
 
 
 class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflow is untyped
-    def __init__(self, runtime: Any, go_backwards: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        runtime: Any,
+        go_backwards: Callable[[], None],
+        newest_first: Callable[[], None],
+        as_given: Callable[[], None],
+    ) -> None:
         super().__init__(runtime)
         self._go_backwards = go_backwards
+        self._newest_first = newest_first
+        self._as_given = as_given
+
+    def complete(self, node: Any, outcome: str, result: Any) -> None:
+        super().complete(node, outcome, result)
+        if outcome == taskflow_executor.EXECUTED and isinstance(node, taskflow_retry.Retry):
+            self._as_given()  # a round begins
 
     def complete_failure(self, node: Any, outcome: str, reason: failure.Failure) -> bool:
         if outcome == taskflow_executor.REVERTED:
@@ -239,6 +270,8 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         resolver = super()._determine_resolution(atom, reason)
         if isinstance(resolver, taskflow_completer.RevertAll):
             self._go_backwards()
+        else:
+            self._newest_first()
         return resolver
 
 

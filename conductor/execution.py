@@ -40,6 +40,10 @@ class Execution:
     """Runs a claimed job to the next edge: its outcome, its release, or its parking.
 
     `run` blocks in one thread; `event` and `suspend` may be used from others.
+
+    Args:
+        end_leftovers: ends whatever the tasks have started and left; called with all tasks at rest,
+            before a cancel's undo begins.
     """
 
     def __init__(
@@ -48,11 +52,14 @@ class Execution:
         registry: Registry,
         claim: Claim,
         options: RunOptions,
+        *,
+        end_leftovers: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._registry = registry
         self._claim = claim
         self._options = options
+        self._end_leftovers = end_leftovers
         self._engine: Engine | None = None
         self._suspended = False
         self.event = CancelEvent()
@@ -60,7 +67,7 @@ class Execution:
             self.event.set(claim.cancel.reason, claim.cancel.source)
 
     def suspend(self) -> None:
-        """Stop between tasks and hand the job back; from any thread. A cancel still has precedence."""
+        """Stop between tasks, or between undos, and hand the job back; from any thread."""
         self._suspended = True
         if self._engine is not None:
             self._engine.suspend_requested.set()
@@ -112,6 +119,7 @@ class Execution:
                 return self._park(f"flow {claim.key} has another shape now than when this attempt began")
             # Transient: TaskFlow would store parameters once more, in clear, beside its results.
             engine.storage.inject(values, transient=True)
+            engine.end_leftovers = self._end_leftovers
             self._engine = engine
             if self._suspended:
                 engine.suspend_requested.set()

@@ -24,7 +24,7 @@ from oslo_serialization import jsonutils
 from taskflow import states as taskflow_states
 from taskflow.persistence import models
 
-from ebbtide.conductor.batch import Batch, fence, write_rows
+from ebbtide.conductor.batch import Batch, atom_row, fence, write_rows
 from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
 from ebbtide.conductor.stored import StoredRun
@@ -43,8 +43,6 @@ Outcome = Callable[[sa.Connection, Mapping[str, Any]], None]
 
 _ENDED = {taskflow_states.SUCCESS: True, taskflow_states.FAILURE: False}
 _UNDO_ENDED = (taskflow_states.REVERTED, taskflow_states.REVERT_FAILURE)
-# What the undo is given has to outlive a runner that dies in the undo.
-_WITH_RESULT = (taskflow_states.SUCCESS, taskflow_states.REVERTING)
 
 
 class GoesBackwards(Exception):
@@ -100,7 +98,7 @@ class Journal:
             self._flow = flow
             for atom in flow:
                 if atom.uuid not in self._known_atoms and atom.uuid not in self._atoms:
-                    self._atoms[atom.uuid] = _atom_row(atom, None)
+                    self._atoms[atom.uuid] = atom_row(atom, None)
 
     def change_atom(self, atom: models.AtomDetail) -> None:
         with self._memory:
@@ -110,7 +108,7 @@ class Journal:
                 self._tasks.settle_undo(atom.name)
             elif atom.state == taskflow_states.PENDING:
                 self._tasks.set_back(atom.name)
-            self._atoms[atom.uuid] = _atom_row(atom, self._tasks.result_text(atom.name))
+            self._atoms[atom.uuid] = atom_row(atom, self._tasks.result_text(atom.name))
 
     # What tasks hand in.
 
@@ -223,6 +221,7 @@ class Journal:
             collected is stored then, and the event is set.
         """
         with self._mutex:
+            self._refuse_when_lost()
             batch = self._take()
             try:
                 self._store_batch(batch, outcome)
@@ -232,9 +231,13 @@ class Journal:
         self._tell_event()
         return False
 
-    def _commit(self) -> None:
+    def _refuse_when_lost(self) -> None:
+        # What an earlier commit could not store is out of memory: nothing may be stored over the gap.
         if self.lost is not None:
             raise ClaimLost(self._claim.job_id, self._claim.epoch) from self.lost
+
+    def _commit(self) -> None:
+        self._refuse_when_lost()
         batch = self._take()
         if not batch.empty:
             self._store_batch(batch, None)
@@ -308,6 +311,9 @@ class Journal:
                 threading.Event().wait(pause * (0.5 + random.random()))
                 pause = min(1.0, pause * 2)
             except Exception as error:
+                # Rows that are there already: this very commit was stored, and its answer lost.
+                if self._is_stored(number):
+                    break
                 # Whatever this is, the batch is out of memory and not in the store: this run knows
                 # nothing for sure any more. It stops where it is; the store has the last true state.
                 self._lose(error, batch)
@@ -371,25 +377,3 @@ class Journal:
         # Outside both locks: the event's callbacks are anybody's code and may come back here.
         if self._request is not None and not self._event.requested:
             self._event.set(*self._request)
-
-
-def _atom_row(atom: models.AtomDetail, result_text: str | None) -> dict[str, Any]:
-    row = {
-        "uuid": atom.uuid,
-        "name": atom.name,
-        "atom_type": models.atom_detail_type(atom),
-        "state": atom.state,
-        "intention": atom.intention,
-        "version": atom.version,
-        "meta": jsonutils.dumps(atom.meta),
-        "failure": atom.failure and jsonutils.dumps(atom.failure.to_dict()),
-        "revert_failure": atom.revert_failure and jsonutils.dumps(atom.revert_failure.to_dict()),
-        "revert_results": None if atom.revert_results is None else jsonutils.dumps(atom.revert_results),
-    }
-    if atom.state in _WITH_RESULT and result_text is not None:
-        # As it was when the task returned: a later task may have changed the object since.
-        row["results"] = result_text
-    else:
-        # As a dict: the results of a retry controller hold failures.
-        row["results"] = None if atom.results is None else jsonutils.dumps(atom.to_dict()["results"])
-    return row

@@ -43,6 +43,7 @@ class Keeper:
         self._control = control
         self._options = options
         self._runners: set[int] = set()
+        self._beyond_reach: set[int] = set()  # orphans that we may not kill
         self._hold_until = math.inf
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -113,8 +114,8 @@ class Keeper:
         try:
             die_with_parent(keeper)
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _survive_sigterm()
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.setpgid(0, 0)
             ours.close()
@@ -150,9 +151,12 @@ class Keeper:
 
     def _end_orphans(self) -> None:
         """End what a dead runner left: it has become our child, and nothing else of ours but runners is."""
-        while orphans := [pid for pid in children(os.getpid()) if pid not in self._runners]:
+        while orphans := set(children(os.getpid())) - self._runners - self._beyond_reach:
             for pid in orphans:
-                end_tree(pid)
+                if not end_tree(pid):
+                    self._beyond_reach.add(pid)
+                    LOG.error("keeper: process %d, started by a task, has another user and goes on", pid)
+                    continue
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, 0)
 
@@ -164,6 +168,27 @@ class Keeper:
                 os.waitpid(pid, 0)
         self._runners.clear()
         self._end_orphans()
+
+
+def _survive_sigterm() -> None:
+    """SIGTERM to all processes of a service is for the parent to hear: it drains.
+
+    By a handler, since what is ignored would be ignored by the programs of the tasks as well. Nor is the
+    handler handed down to what a task forks: `multiprocessing` ends its processes by SIGTERM, maybe at
+    once; so the signal waits until the child has its default back.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    numbers = {signal.SIGTERM}
+
+    def in_child() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, numbers),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers),
+        after_in_child=in_child,
+    )
 
 
 def _cause(status: int) -> str:
@@ -183,7 +208,7 @@ def main() -> None:
         message, _ = control.receive()
         options = RunOptions.from_dict(message)
         if _prepare(control, options):
-            control.send({"ready": True})
+            control.send({"ready": _prepared_keys()})
             Keeper(control, options).serve()
             _release(options)
 
@@ -201,6 +226,13 @@ def _prepare(control: Channel, options: RunOptions) -> bool:
     gc.collect()
     gc.freeze()  # the collector does not touch what the runners share with us
     return True
+
+
+def _prepared_keys() -> list[str]:
+    """What the runners can run: the parent claims nothing else."""
+    from ebbtide.flows import load_flows
+
+    return [definition.key for definition in load_flows().definitions()]
 
 
 def _release(options: RunOptions) -> None:

@@ -71,3 +71,5 @@ class Lease:
                 self._on_renewed(self._until)
             except StoreUnavailable as error:
                 LOG.warning("conductor.renewal_failed %s: %s", self._claims.owner, error)
+            except Exception:  # a fault of ours: the lease may still be renewed next time
+                LOG.exception("conductor.renewal_failed %s", self._claims.owner)

@@ -19,6 +19,7 @@ class RunOptions:
         task_threads: how many tasks of a job run at once.
         patience_seconds: how long the store may stay away before a run gives its claim up.
         log_lines: how many captured lines are kept for a job.
+        log_level: the least that is captured of what tasks log.
     """
 
     database: str
@@ -27,6 +28,7 @@ class RunOptions:
     task_threads: int
     patience_seconds: float
     log_lines: int
+    log_level: str = "info"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -10,10 +11,11 @@ from ebbtide.conductor.capture import install
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.execution import Execution
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.trees import become_subreaper, reap_orphans
+from ebbtide.conductor.trees import become_subreaper, end_below
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.store import Store
+from ebbtide.tasks.wrapping import describe
 
 __all__ = ["serve"]
 
@@ -24,12 +26,14 @@ def serve(channel: Channel, options: RunOptions) -> None:
     """Obey the parent until it closes the channel.
 
     Messages from it: ``{"run": claim}``, ``{"cancel": {"job_id", "reason", "source"}}``,
-    ``{"suspend": true}``. To it: ``{"ended": job id, "epoch": n, "edge": name}``.
+    ``{"suspend": true}``. To it: ``{"ended": job id, "epoch": n, "edge": name}``, or, as its last words,
+    ``{"failing": why}``.
 
     The main thread listens, so that a cancel is heard whatever the tasks do; another drives the engine.
     """
     become_subreaper()
     install(outputs=True)
+    logging.getLogger().setLevel(options.log_level.upper())
     with Store(options.database) as store:
         _Runner(channel, store, load_flows(options.flow_modules), options).listen()
 
@@ -64,7 +68,7 @@ class _Runner:
                 execution.event.set(message["cancel"]["reason"], message["cancel"]["source"])
 
     def _start(self, claim: Claim) -> None:
-        execution = Execution(self._store, self._registry, claim, self._options)
+        execution = Execution(self._store, self._registry, claim, self._options, end_leftovers=end_below)
         with self._lock:
             self._execution, self._claim = execution, claim
         threading.Thread(
@@ -74,15 +78,17 @@ class _Runner:
     def _drive(self, execution: Execution, claim: Claim) -> None:
         try:
             edge = execution.run()
-        except BaseException:
+        except BaseException as error:
             # A fault of ours or of the store: this process knows nothing for sure any more. Its end is
             # noticed, and the job taken up from what is stored; three times without progress park it.
             LOG.exception("job %s: its run failed", claim.job_id)
             logging.shutdown()
+            with contextlib.suppress(ChannelClosed):
+                self._channel.send({"failing": describe(error)})
             os._exit(70)
         with self._lock:
             self._execution = self._claim = None
-        reap_orphans()
+        end_below()
         try:
             self._channel.send({"ended": claim.job_id, "epoch": claim.epoch, "edge": edge})
         except ChannelClosed:

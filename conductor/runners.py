@@ -10,7 +10,8 @@ import selectors
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,8 @@ from ebbtide.jobs.store import Store
 __all__ = ["Ended", "ProcessRunners", "Runners", "ThreadRunners"]
 
 _START_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Ended:
 
 class Runners(abc.ABC):
     """A fixed number of places to run jobs. Used by one thread, the conductor's."""
+
+    keys: frozenset[str]  # name@version of the flows that can be run here
 
     @property
     @abc.abstractmethod
@@ -77,7 +82,7 @@ class Runners(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """End everything that `start` began, and wait until it has ended."""
+        """End every run and whatever runs them, and wait until all has ended. May be called once."""
 
 
 @dataclass
@@ -85,6 +90,8 @@ class _Seat:
     pid: int
     channel: Channel
     claim: Claim | None = None
+    served: bool = False  # it has been given a job
+    failing: str = ""  # its last words
     # Set when a message could not be sent: the keeper will tell of the death, nothing else is to be done.
     broken: bool = field(default=False)
 
@@ -94,11 +101,20 @@ class ProcessRunners(Runners):
 
     Args:
         count: how many.
+        stopped: asked while they start; True gives up.
+
+    Raises:
+        ConfigError: a module of flows cannot be imported.
+        EbbtideError: they did not come up, or `stopped`.
     """
 
-    def __init__(self, count: int, options: RunOptions) -> None:
+    def __init__(
+        self, count: int, options: RunOptions, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         self._selector = selectors.DefaultSelector()
         self._seats: dict[int, _Seat] = {}
+        self._forks_due: list[float] = []  # when to replace runners that died without having had a job
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
         # In the environment of everything that the keeper, a runner or a task starts.
         self._mark = f"_EBBTIDE_KEEPER_OF={options.owner}"
         ours, theirs = Channel.pair()
@@ -116,14 +132,19 @@ class ProcessRunners(Runners):
         self._selector.register(self._control, selectors.EVENT_READ)
         try:
             self._control.send(options.as_dict())
+            self._await_keeper(stopped)
             answer, _ = self._control.receive()
             if "failed" in answer:
                 raise ConfigError(answer["failed"])
+            self.keys = frozenset(answer["ready"])
             for _ in range(count):
                 self._control.send({"fork": True})
             while len(self._seats) < count:
+                self._await_keeper(stopped)
                 for _ in self._hear_keeper():
-                    raise EbbtideError("a runner ended as soon as it was started")
+                    pass
+                if self._forks_due:
+                    raise EbbtideError("a runner ended as soon as it was started; its own message is above")
         except ChannelClosed as error:
             self.close()
             raise EbbtideError("the keeper ended before it was ready; its own message is above") from error
@@ -143,6 +164,7 @@ class ProcessRunners(Runners):
     def run(self, claim: Claim) -> None:
         seat = next(seat for seat in self._seats.values() if seat.claim is None and not seat.broken)
         seat.claim = claim
+        seat.served = True
         self._send(seat, {"run": claim.as_dict()})
 
     def cancel(self, request: Request) -> bool:
@@ -170,6 +192,7 @@ class ProcessRunners(Runners):
             self._control.send({"hold_until": boot_seconds})
 
     def poll(self, seconds: float) -> Iterator[Ended]:
+        self._fork_what_is_due()
         for key, _ in self._selector.select(seconds):
             if key.fileobj is self._control:
                 yield from self._hear_keeper()
@@ -206,9 +229,33 @@ class ProcessRunners(Runners):
             self._selector.unregister(seat.channel)
             seat.broken = True  # the keeper tells when nothing of it lives
             return
-        claim, seat.claim = seat.claim, None
-        if claim is not None:
-            yield Ended(claim, message["edge"])
+        yield from _heard(seat, message)
+
+    def _await_keeper(self, stopped: Callable[[], bool]) -> None:
+        """Wait until the keeper has said something; it imports the flows of users, which may take long."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._selector.select(0.1):
+            if stopped():
+                raise EbbtideError("told to stop before the runners were up")
+            if time.monotonic() > deadline:
+                raise EbbtideError(f"the runners are not up after {_START_SECONDS:.0f} seconds")
+
+    def _fork_what_is_due(self) -> None:
+        now = time.monotonic()
+        for due in [due for due in self._forks_due if due <= now]:
+            self._forks_due.remove(due)
+            with contextlib.suppress(ChannelClosed):  # heard next time
+                self._control.send({"fork": True})
+
+    def _replace(self, seat: _Seat) -> None:
+        """Have a dead runner replaced: at once, or after a growing pause when it never had a job."""
+        if seat.served:
+            self._pause_seconds = _FIRST_PAUSE_SECONDS
+            self._forks_due.append(0.0)
+        else:
+            self._forks_due.append(time.monotonic() + self._pause_seconds)
+            self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, 2 * self._pause_seconds)
+        self._fork_what_is_due()
 
     def _hear_keeper(self) -> Iterator[Ended]:
         try:
@@ -228,17 +275,25 @@ class ProcessRunners(Runners):
         with contextlib.suppress(KeyError):  # its end of the channel was seen closed before
             self._selector.unregister(seat.channel)
         seat.channel.close()
-        with contextlib.suppress(ChannelClosed):  # heard next time
-            self._control.send({"fork": True})
+        self._replace(seat)
         if seat.claim is not None:
-            yield Ended(seat.claim, None, message["cause"])
+            cause = f"{seat.failing}; {message['cause']}" if seat.failing else message["cause"]
+            yield Ended(seat.claim, None, cause)
 
     def _last_words(self, seat: _Seat) -> Iterator[Ended]:
         with contextlib.suppress(ChannelClosed):
-            message, _ = seat.channel.receive()
-            if seat.claim is not None:
-                claim, seat.claim = seat.claim, None
-                yield Ended(claim, message["edge"])
+            while True:  # until its end of the channel, which is closed
+                message, _ = seat.channel.receive()
+                yield from _heard(seat, message)
+
+
+def _heard(seat: _Seat, message: dict[str, Any]) -> Iterator[Ended]:
+    """What a runner said of its job: that it ended, or why the runner is about to die."""
+    if "failing" in message:
+        seat.failing = message["failing"]
+    elif seat.claim is not None and message["epoch"] == seat.claim.epoch:
+        claim, seat.claim = seat.claim, None
+        yield Ended(claim, message["edge"])
 
 
 class ThreadRunners(Runners):
@@ -254,6 +309,7 @@ class ThreadRunners(Runners):
         self._options = options
         self._store = store
         self._registry = registry
+        self.keys = frozenset(definition.key for definition in registry.definitions())
         self._running: dict[str, Execution] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
@@ -306,5 +362,5 @@ class ThreadRunners(Runners):
     def _drive(self, execution: Execution, claim: Claim) -> None:
         try:
             self._ended.put(Ended(claim, execution.run()))
-        except Exception as error:  # noqa: BLE001  # a fault of ours: taken up again, parks after three
+        except BaseException as error:  # noqa: BLE001  # a fault of ours: taken up again, parks after three
             self._ended.put(Ended(claim, None, f"its run failed: {type(error).__name__}: {error}"))

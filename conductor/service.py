@@ -17,7 +17,7 @@ from ebbtide.conductor.lease import Lease
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.runners import Ended, ProcessRunners, Runners, ThreadRunners
 from ebbtide.config import Settings
-from ebbtide.errors import StoreUnavailable
+from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Claims, new_owner_id
@@ -48,8 +48,11 @@ class Conductor:
     Args:
         settings: the options.
         registry: the flows; default: those of installed packages and `settings.flow_modules`. Runner
-            processes load theirs by module name, so a registry of one's own needs ``isolation="thread"``.
+            processes import theirs, so a registry of one's own needs ``isolation="thread"``.
         on_ready: called once it claims jobs.
+
+    Raises:
+        ConfigError: a registry with runner processes, which could not see it.
     """
 
     def __init__(
@@ -59,6 +62,10 @@ class Conductor:
         registry: Registry | None = None,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
+        if registry is not None and settings.isolation == "process":
+            raise ConfigError(
+                'runner processes import their flows: name modules in flow_modules, or use isolation "thread"'
+            )
         self._settings = settings
         self._registry = registry
         self._on_ready = on_ready or (lambda: None)
@@ -89,6 +96,7 @@ class Conductor:
             registry = self._registry or load_flows(self._settings.flow_modules)
             while not self._serve(store, registry):
                 self._waiting.clear()
+                self._causes.clear()
 
     def start(self) -> None:
         """`run` in a thread of its own."""
@@ -117,8 +125,14 @@ class Conductor:
         """Under one owner id: register, run jobs, end. False: the lease was lost."""
         settings = self._settings
         claims = Claims(store, new_owner_id(), name=self._name, lease_seconds=settings.lease_seconds)
-        keys = [definition.key for definition in registry.definitions()]
-        runners = self._runners(store, registry, claims.owner)
+        try:
+            runners = self._runners(store, registry, claims.owner)
+        except EbbtideError:
+            if self._stops:
+                return True
+            raise
+        # What the runners can run, and nothing that only this process knows: it would park there.
+        keys = sorted(runners.keys)
         try:
             lease = self._register(claims, keys, runners)
             if lease is None:
@@ -177,10 +191,11 @@ class Conductor:
             task_threads=settings.task_threads,
             patience_seconds=settings.self_fence_seconds,
             log_lines=settings.log_lines,
+            log_level=settings.log_level,
         )
         if settings.isolation == "thread":
             return ThreadRunners(settings.runners, options, store, registry)
-        return ProcessRunners(settings.runners, options)
+        return ProcessRunners(settings.runners, options, stopped=lambda: self._stops > 0)
 
     def _loop(self, desk: _Desk) -> bool:
         """Hear the runners, forward cancels, claim. True: drained or hurried. False: the lease is over."""
@@ -191,7 +206,7 @@ class Conductor:
             for end in ended:
                 self._settle(desk, held, end)
             if self._stops:
-                self._drain(desk.runners)
+                self._drain(desk)
                 if not held or self._hurried:
                     return True
             if desk.lease.over:
@@ -251,11 +266,15 @@ class Conductor:
         LOG.warning("job.interrupted %s: %s", job_id, end.cause)
         self._causes[job_id] = end.cause
 
-    def _drain(self, runners: Runners) -> None:
+    def _drain(self, desk: _Desk) -> None:
         if not self._suspended:
             self._suspended = True
             LOG.info("conductor.draining")
-            runners.suspend()
+            desk.runners.suspend()
+            with self._store_may_be_away():
+                while self._waiting:
+                    desk.claims.hand_back(self._waiting[-1])
+                    self._waiting.pop()
         if self._stops > 1 and not self._hurried:
             self._hurried = True
             LOG.warning("conductor.hurried: runs are ended where they stand")

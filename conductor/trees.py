@@ -10,11 +10,14 @@ import contextlib
 import ctypes
 import os
 import signal
+import threading
 
-__all__ = ["become_subreaper", "children", "die_with_parent", "end_marked", "end_tree", "reap_orphans"]
+__all__ = ["become_subreaper", "children", "die_with_parent", "end_below", "end_marked", "end_tree"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+
+_pause = threading.Event()  # never set
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,17 +51,40 @@ def children(pid: int) -> list[int]:
     return [child for child in found if _alive(child)]
 
 
-def end_tree(pid: int) -> None:
-    """SIGKILL a process and all its descendants; the caller reaps `pid`.
+def end_tree(pid: int) -> bool:
+    """SIGKILL a process and all its descendants; the caller reaps `pid`. False: `pid` may not be killed.
 
     The process is stopped first, so that it starts nothing more; then its descendants are killed
     from the leaves' side until a walk finds none: each that dies hands its children up to `pid`.
     """
     _signal(pid, signal.SIGSTOP)
-    while living := _descendants(pid):
+    _end_descendants(pid)
+    return _signal(pid, signal.SIGKILL)
+
+
+def end_below() -> None:
+    """SIGKILL all descendants of this process and reap them: what the tasks of a job have left.
+
+    Children that have ended already are reaped too, adopted ones and others alike.
+    """
+    for pid in _end_descendants(os.getpid()):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
+def _end_descendants(pid: int) -> set[int]:
+    """Kill until a walk finds none but those that may not be killed: who changed user is out of reach."""
+    killed: set[int] = set()
+    refused: set[int] = set()
+    while living := set(_descendants(pid)) - refused:
         for descendant in living:
-            _signal(descendant, signal.SIGKILL)
-    _signal(pid, signal.SIGKILL)
+            (killed if _signal(descendant, signal.SIGKILL) else refused).add(descendant)
+        if living <= killed:
+            _pause.wait(0.001)  # for the kernel, which may have to wake a process before it ends
+    return killed
 
 
 def end_marked(mark: str) -> None:
@@ -71,13 +97,7 @@ def end_marked(mark: str) -> None:
     while marked := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _has(pid, needle)]:
         for pid in marked:
             _signal(pid, signal.SIGKILL)
-
-
-def reap_orphans() -> None:
-    """Reap the children of this process that have ended; those that it adopted nobody else reaps."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
+        _pause.wait(0.001)
 
 
 def _descendants(pid: int) -> list[int]:
@@ -94,7 +114,9 @@ def _alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
             # The name in brackets may hold anything, blanks and brackets too.
-            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+            state = stat.read().rpartition(")")[2].split()[0]
+        # That is the state of its first thread. While others go on, the process still has its children.
+        return state not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
 
@@ -107,9 +129,15 @@ def _has(pid: int, needle: bytes) -> bool:
         return False  # it has ended, or belongs to somebody else
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+def _signal(pid: int, number: signal.Signals) -> bool:
+    """Whether the process may be sent it; one that has ended already may."""
+    try:
         os.kill(pid, number)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return True
 
 
 def _prctl(option: int, value: int) -> None:

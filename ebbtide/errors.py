@@ -175,6 +175,21 @@ class EdgeRefused(Conflict):
         return f"job {one_line(self.job_id, 60)}: {self.edge} is not possible while it is {self.state}"
 
 
+class AnswerLost(StoreUnavailable):
+    """What was asked for is stored; only the job could not be read afterwards. Do not ask again."""
+
+    def __init__(self, job_id: str, detail: str) -> None:
+        self.job_id = job_id
+        super().__init__(detail)
+        self.args = (self.job_id, self.detail)
+
+    def __str__(self) -> str:
+        return (
+            f"job {one_line(self.job_id, 60)}: what you asked for is stored, but the store cannot be read "
+            f"now ({one_line(self.detail, 200)}); `ebbtide show` tells later"
+        )
+
+
 class SchemaMismatch(StoreUnavailable):
     """The tables of the store are older or newer than this program's, or belong to another one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -12,13 +13,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.errors import EdgeRefused
+from ebbtide.errors import ClaimLost, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.edges import apply_edge, record
+from ebbtide.jobs.queue import is_live, next_due, next_orphan
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 
-__all__ = ["MAX_INTERRUPTIONS", "Claim", "Claims", "Request", "new_owner_id"]
+__all__ = ["MAX_INTERRUPTIONS", "Claim", "Claims", "Request", "new_owner_id", "park"]
 
 MAX_INTERRUPTIONS = 3
 
@@ -76,8 +78,13 @@ class Claims:
         self.owner = owner
 
     def register(self, *, flows: Iterable[str], runners: int, isolation: str) -> None:
-        """Say that this conductor is here, with its first lease."""
+        """Say that this conductor is here, with its first lease; clear away others that are long gone.
+
+        May be repeated when the answer to it was lost.
+        """
         with self._store.write() as connection:
+            connection.execute(sa.delete(_conductors).where(_conductors.c.id == self.owner))
+            connection.execute(sa.delete(_conductors).where(_long_gone()))
             connection.execute(
                 sa.insert(_conductors).values(
                     id=self.owner,
@@ -98,7 +105,7 @@ class Claims:
         with self._store.write() as connection:
             row = connection.execute(
                 sa.update(_conductors)
-                .where(_conductors.c.id == self.owner, _is_live())
+                .where(_conductors.c.id == self.owner, is_live())
                 .values(lease_until=clock.boot_seconds() + self._lease_seconds)
                 .returning(_conductors.c.id)
             ).first()
@@ -124,14 +131,14 @@ class Claims:
             with self._store.write() as connection:
                 if not self._has_lease(connection):
                     return None
-                orphan = connection.execute(_orphans(known)).first()
+                orphan = next_orphan(connection, known)
                 if orphan is not None:
                     claim = self._take_over(connection, orphan, "the conductor that ran it is gone")
                 else:
-                    due = connection.execute(_due(known)).first()
+                    due = next_due(connection, known)
                     if due is None:
                         return None
-                    claim = self._enter(connection, "claimed", due.id, epoch=None, values={})
+                    claim = self._enter(connection, "claimed", due, epoch=None, values={})
             if claim is not None:
                 return claim
         return None
@@ -139,12 +146,10 @@ class Claims:
     def _anything_to_claim(self, keys: list[str]) -> bool:
         # An idle conductor asks all the time: asked without the write lock, it holds nobody up.
         with self._store.read() as connection:
-            return any(
-                connection.execute(query).first() is not None for query in (_due(keys), _orphans(keys))
-            )
+            return next_due(connection, keys) is not None or next_orphan(connection, keys) is not None
 
     def reclaim(self, job_id: str, epoch: int, cause: str) -> Claim | None:
-        """Take up again a job of ours whose runner is proven dead.
+        """Take up again a job of ours that nothing here runs any more.
 
         None: it ended, was lost, or is parked; or our own lease is over, and somebody else will.
         """
@@ -162,8 +167,21 @@ class Claims:
             return None if row is None else self._take_over(connection, row, cause)
 
     def _has_lease(self, connection: sa.Connection) -> bool:
-        query = sa.select(_conductors.c.id).where(_conductors.c.id == self.owner, _is_live())
+        query = sa.select(_conductors.c.id).where(_conductors.c.id == self.owner, is_live())
         return connection.execute(query).first() is not None
+
+    def hand_back(self, claim: Claim) -> None:
+        """Let a job of ours go that was claimed and not begun here; that is no interruption."""
+        with self._store.write() as connection, contextlib.suppress(ClaimLost, EdgeRefused):
+            apply_edge(
+                connection,
+                "released",
+                claim.job_id,
+                at=clock.wall(),
+                epoch=claim.epoch,
+                values={"owner": None},
+                actor=self.owner,
+            )
 
     def held(self) -> dict[str, int]:
         """The running jobs that the ledger says are ours, with their epochs."""
@@ -322,31 +340,10 @@ def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
     )
 
 
-def _is_live() -> sa.ColumnElement[bool]:
-    """Whether a conductor's lease runs. Boot time knows no changed clocks; another boot is another world."""
-    return sa.and_(
-        _conductors.c.released_at.is_(None),
-        _conductors.c.boot_id == clock.boot_id(),
-        _conductors.c.lease_until > clock.boot_seconds(),
-    )
-
-
-def _key() -> sa.ColumnElement[str]:
-    return _jobs.c.flow + "@" + sa.cast(_jobs.c.version, sa.Text)
-
-
-def _due(keys: list[str]) -> sa.Select[Any]:
-    return (
-        sa.select(_jobs.c.id)
-        .where(_jobs.c.state == JobState.PENDING.value, _jobs.c.due_at <= clock.wall(), _key().in_(keys))
-        .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
-        .limit(1)
-    )
-
-
-def _orphans(keys: list[str]) -> sa.Select[Any]:
-    holder = sa.exists().where(_conductors.c.id == _jobs.c.owner, _is_live())
-    return sa.select(_jobs).where(_jobs.c.state == JobState.RUNNING.value, ~holder, _key().in_(keys)).limit(1)
+def _long_gone() -> sa.ColumnElement[bool]:
+    """Conductors of yesterday and before that have no lease and, by the ledger, no job."""
+    theirs = sa.exists().where(_jobs.c.owner == _conductors.c.id)
+    return sa.and_(~is_live(), _conductors.c.started_at < clock.wall() - 86400, ~theirs)
 
 
 def _unended(connection: sa.Connection, job_id: str, attempt: int) -> list[str]:

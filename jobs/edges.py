@@ -12,7 +12,7 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.states import JobState, edge
 from ebbtide.tasks import payload
 
-__all__ = ["apply_edge", "record", "refusal"]
+__all__ = ["apply_edge", "insert_first_entry", "record"]
 
 _jobs = tables.jobs
 
@@ -40,13 +40,13 @@ def apply_edge(
         The row as it is afterwards.
 
     Raises:
-        EdgeRefused, JobNotFound, ClaimLost: see `refusal`. Nothing was written; roll back.
+        EdgeRefused, JobNotFound, ClaimLost: see `_refusal`. Nothing was written; roll back.
     """
     way = edge(name)
     if source is None:
         (source,) = way.sources
     elif source not in way.sources:
-        raise refusal(connection, name, job_id, epoch)
+        raise _refusal(connection, name, job_id, epoch)
     where = [_jobs.c.id == job_id, _jobs.c.state == source.value, *conditions]
     if epoch is not None:
         where.append(_jobs.c.epoch == epoch)
@@ -57,12 +57,12 @@ def apply_edge(
         .returning(_jobs)
     ).first()
     if row is None:
-        raise refusal(connection, name, job_id, epoch)
+        raise _refusal(connection, name, job_id, epoch)
     _insert_entry(connection, row, name, at, actor, detail, source.value, way.target.value)
     return row
 
 
-def refusal(connection: sa.Connection, name: str, job_id: str, epoch: int | None) -> Exception:
+def _refusal(connection: sa.Connection, name: str, job_id: str, epoch: int | None) -> Exception:
     """Why a conditional update met no row: the job is unknown, has another holder, or is in another state."""
     row = connection.execute(sa.select(_jobs.c.state, _jobs.c.epoch).where(_jobs.c.id == job_id)).first()
     if row is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.errors import EdgeRefused, JobNotFound, TooLate
+from ebbtide.errors import EdgeRefused, JobNotFound, StoreUnavailable, TooLate
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.edges import apply_edge, insert_first_entry, record
 from ebbtide.jobs.states import FINAL_STATES, JobState
@@ -54,6 +54,19 @@ class Ledger:
     def post(self, new: NewJob, *, who: str) -> str:
         """Store a job; returns its id. It may be claimed before this returns."""
         job_id = str(uuid.uuid4())
+        try:
+            self._insert(job_id, new, who)
+        except StoreUnavailable:
+            # The answer to the commit may be what was lost: posted again on our word it would be doubled.
+            if not self._is_stored(job_id):
+                raise
+        return job_id
+
+    def _is_stored(self, job_id: str) -> bool:
+        with self._store.read() as connection:
+            return connection.execute(sa.select(_jobs.c.id).where(_jobs.c.id == job_id)).first() is not None
+
+    def _insert(self, job_id: str, new: NewJob, who: str) -> None:
         now = clock.wall()
         with self._store.write() as connection:
             row = connection.execute(
@@ -81,7 +94,6 @@ class Ledger:
                     [{"job": job_id, "key": key, "value": value} for key, value in new.labels.items()],
                 )
             insert_first_entry(connection, row, now, who)
-        return job_id
 
     def cancel(self, job_id: str, *, reason: str, who: str, source: str = "user") -> str:
         """Record a cancel request; returns `ACCEPTED` or `ALREADY_REQUESTED`, true once returned.

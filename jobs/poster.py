@@ -9,8 +9,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+import tenacity
+
 from ebbtide.config import load_settings
-from ebbtide.errors import PayloadTooLarge, UsageError
+from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
@@ -33,6 +35,7 @@ MAX_DELAY_SECONDS = 10 * 365 * 86400
 # They turn the text that follows them round: what is read would not be what is stored.
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _POLL_SECONDS = 0.02
+_ANSWER_SECONDS = 2.0
 # The signal is a hint; this often the row itself is read whatever the signal says.
 _SWEEP_SECONDS = 1.0
 
@@ -51,7 +54,8 @@ class Poster:
         registry: the flows to post from, instead of looking for modules.
 
     Every method raises `StoreUnavailable` when the store cannot be reached; then nothing was
-    stored. Job ids may be shortened to a unique prefix everywhere.
+    stored, unless it is an `AnswerLost`, which says so. Job ids may be shortened to a unique prefix
+    everywhere.
     """
 
     def __init__(
@@ -123,7 +127,7 @@ class Poster:
             priority=priority,
             delay_seconds=delay_seconds,
         )
-        return self._views.job(self._ledger.post(new, who=_whoami()))
+        return self._stored(self._ledger.post(new, who=_whoami()))
 
     def cancel(self, job_id: str, reason: str = "", who: str | None = None) -> CancelAnswer:
         """Ask for a job to be stopped and undone. The request is stored before this returns.
@@ -139,7 +143,7 @@ class Poster:
         who = _whoami() if who is None else _checked_text(who, "who asks", MAX_WHO)
         full = self._views.resolve(job_id)
         answer = self._ledger.cancel(full, reason=reason, who=who or _whoami())
-        return CancelAnswer(self._views.job(full), cast(Any, answer))
+        return CancelAnswer(self._stored(full), cast(Any, answer))
 
     def retry(self, job_id: str) -> Job:
         """Run a failed or cancelled job once more: same id, next attempt.
@@ -149,7 +153,20 @@ class Poster:
         """
         full = self._views.resolve(job_id)
         self._ledger.retry(full, who=_whoami())
-        return self._views.job(full)
+        return self._stored(full)
+
+    def _stored(self, job_id: str) -> Job:
+        """The job after a change that is stored: a store that fails now must not deny that."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+            stop=tenacity.stop_after_delay(_ANSWER_SECONDS),
+            reraise=True,
+        )
+        try:
+            return attempts(self._views.job, job_id)
+        except StoreUnavailable as error:
+            raise AnswerLost(job_id, str(error)) from error
 
     def delete(self, job_id: str) -> None:
         """Remove a job that has ended, or that never began, with its history.

@@ -85,7 +85,16 @@ jobs = Table(
     _count("undoing"),  # the run goes backwards: shown as "reverting"
     _long_count("logs"),
 )
-Index("ix_jobs_claim", jobs.c.state, jobs.c.priority.desc(), jobs.c.due_at, jobs.c.created_at)
+Index(
+    "ix_jobs_queue",
+    jobs.c.state,
+    jobs.c.flow,
+    jobs.c.version,
+    jobs.c.priority.desc(),
+    jobs.c.due_at,
+    jobs.c.created_at,
+)
+Index("ix_jobs_due", jobs.c.state, jobs.c.due_at)
 Index("ix_jobs_owner", jobs.c.owner, jobs.c.state)
 Index("ix_jobs_newest", jobs.c.created_at.desc(), jobs.c.id)
 Index("ix_jobs_flow", jobs.c.flow, jobs.c.created_at)

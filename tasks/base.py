@@ -36,7 +36,7 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
     Attributes:
         grace_seconds: how long the body may take to reach a checkpoint once a cancel is
-            requested; None: the conductor's option.
+            requested. Kept for what ends deaf tasks; nothing in this version acts on it.
         interrupted: in execute, whether it began before and never returned (the runner died);
             in revert, whether execute did not return.
         saved: the last data given to `checkpoint`, as decoded from JSON, or None.

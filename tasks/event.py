@@ -133,7 +133,7 @@ class CancelEvent:
         callback(self)
 
     def child(self) -> CancelEvent:
-        """An event that is set with this one and may be set alone, as a task's time limit is."""
+        """An event that is set with this one and may be set alone."""
         event = CancelEvent()
         event._shields = self._shields  # a shield is the thread's, whichever event it asks
 

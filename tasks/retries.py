@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from taskflow import retry as taskflow_retry
 
 from ebbtide.tasks.event import CancelEvent
+from ebbtide.tasks.wrapping import TaskExited, describe
 
 __all__ = ["bind_retry"]
 
 
-def bind_retry(controller: taskflow_retry.Retry, event: CancelEvent) -> None:
-    """Let `controller` answer REVERT_ALL while a cancel is requested, whatever it would say.
+def bind_retry(
+    controller: taskflow_retry.Retry, event: CancelEvent, *, settled: Callable[[], bool] = lambda: False
+) -> None:
+    """Let `controller` answer REVERT_ALL once a cancel is requested, or `settled`, whatever it would say.
 
     To a stock controller `Cancelled` is one more failure: ``Times(200)`` ran 199 more rounds.
     Every controller, of whatever class, is asked through `on_failure` alone, in the engine's
     process, so replacing that on the instance covers all of them.
+
+    Args:
+        settled: whether it is settled already that all is undone; a controller is not asked then, which
+            may be the one whose own failure settled it.
 
     Raises:
         RuntimeError: bound already.
@@ -30,8 +38,13 @@ def bind_retry(controller: taskflow_retry.Retry, event: CancelEvent) -> None:
 
     @functools.wraps(answer)
     def on_failure(*args: Any, **kwargs: Any) -> Any:
-        if event.requested:
+        if event.requested or settled():
             return taskflow_retry.REVERT_ALL
-        return answer(*args, **kwargs)
+        try:
+            return answer(*args, **kwargs)
+        except Exception:
+            raise
+        except BaseException as error:  # noqa: BLE001  # sys.exit() of a controller's ends its flow alone
+            raise TaskExited(f"retry {controller.name} left with {describe(error)}") from None
 
     controller.on_failure = on_failure

@@ -90,9 +90,10 @@ class Run(abc.ABC):
 
     @abc.abstractmethod
     def begin(self, task: str) -> Begun:
-        """The barrier: commits what is unsaved, then checks the event and marks the task as begun.
+        """The barrier: checks the event, marks the task as begun, and commits that with what is unsaved.
 
-        Check and mark are one step. After a cancel was accepted nothing passes here.
+        One step to everybody else: a commit that finds a cancel request takes the mark back. After a
+        cancel was accepted nothing passes here.
 
         Raises:
             Cancelled: the job is being cancelled; the task did not begin.

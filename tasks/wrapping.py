@@ -105,6 +105,9 @@ def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: 
     try:
         text = payload.encode(body(task, *args, **kwargs), f"the result of {task.name}")
     except Cancelled as error:
+        if error.returned:
+            # Of some other body: only this one's own result may go with its end.
+            error.args = error.args[:2]
         # Raised by hand, with nobody asking for a cancel, it is a failure as any other.
         how = How.CANCELLED if run.event.requested else How.RAISED
         run.stopped(task.name, how, describe(error))

@@ -457,9 +457,11 @@ def test_taskflow_reads_what_is_written_through_the_mirrors(path: Path) -> None:
     "query, index",
     [
         (
-            "SELECT id FROM jobs WHERE state = 'pending' ORDER BY priority DESC, due_at, created_at LIMIT 1",
-            "ix_jobs_claim",
+            "SELECT id FROM jobs WHERE state = 'pending' AND flow = 'x' AND version = 1 AND due_at + 0.0 <= 9.0"
+            " ORDER BY priority DESC, due_at, created_at LIMIT 1",
+            "ix_jobs_queue",
         ),
+        ("SELECT 1 FROM jobs WHERE state = 'pending' AND due_at <= 9.0 LIMIT 1", "ix_jobs_due"),
         ("SELECT id FROM jobs WHERE owner = 'x' AND state = 'running'", "ix_jobs_owner"),
         ("SELECT id FROM jobs ORDER BY created_at DESC, id LIMIT 100", "ix_jobs_newest"),
         ("SELECT id FROM jobs WHERE flow = 'x' ORDER BY created_at DESC LIMIT 100", "ix_jobs_flow"),

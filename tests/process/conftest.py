@@ -257,6 +257,10 @@ class Stage:
 
     # Processes.
 
+    def state(self, pid: int) -> str:
+        """The kernel's letter for what its first thread does, such as T for stopped."""
+        return _state(pid)
+
     def alive(self, pids: list[int]) -> list[int]:
         """Those that have not ended."""
         return [pid for pid in pids if _alive(pid)]
@@ -326,8 +330,11 @@ def _state(pid: int) -> str:
 
 
 def _alive(pid: int) -> bool:
-    """Whether the process is there and has not ended."""
-    return _state(pid) not in "ZX"
+    """Whether any thread of the process goes on: its first one may have ended before the others."""
+    try:
+        return _state(pid) not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _children(pid: int) -> list[int]:

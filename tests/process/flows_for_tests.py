@@ -6,6 +6,7 @@ holds the effect log and the gates. What waits goes on once the file of its gate
 
 import ctypes
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -93,6 +94,14 @@ def _litter(step: Step, folder: str) -> None:
     subprocess.run(["sh", "-c", "true &"], check=True)
 
 
+def _fork(step: Step, folder: str) -> None:
+    """Fork a process that waits for ever, and end it by SIGTERM as the library does."""
+    process = multiprocessing.get_context("fork").Process(target=threading.Event().wait)
+    process.start()
+    process.terminate()
+    process.join()
+
+
 def _exit(step: Step, folder: str) -> None:
     os._exit(STATUS)
 
@@ -132,6 +141,7 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
     "deaf": _deaf,
     "spawn": _spawn,
     "litter": _litter,
+    "fork": _fork,
     "exit": _exit,
     "kill": _kill,
     "segfault": _segfault,

@@ -227,19 +227,20 @@ def test_an_idle_conductor_ends_at_once_and_leaves_nothing(stage):
     assert (stage.alive(tree), stage.left()) == ([], [])
 
 
-def test_a_service_manager_that_signals_every_process_of_a_service_loses_no_job(stage):
-    """systemd does so unless its unit says otherwise. The runners die; the conductor still ends in order."""
+def test_a_signal_to_every_process_of_a_service_drains_it(stage):
+    """systemd sends it so unless its unit says otherwise."""
     conductor = stage.conductor()
     job = stage.post("a", "b:deaf", "c")
     stage.await_effect(job, "waiting", "b")
+    tree = conductor.tree
 
-    for pid in conductor.tree:
+    for pid in tree:
         os.kill(pid, signal.SIGTERM)
-    code = conductor.wait()
-    stage.conductor()
-    stage.await_effect(job, "waiting", "b", 2)
+    stage.wait_until(lambda: "conductor.draining" in conductor.log, "the drain")
+    assert stage.alive(tree) == tree
     stage.open("b")
+    code = conductor.wait()
 
-    assert code == 0
-    assert stage.ended(job).state == "completed"
-    assert stage.told(job, "begin") == ["begin a", "begin b", "begin b", "begin c"]
+    assert (code, stage.left()) == (0, [])
+    assert stage.told(job, "begin", "end") == ["begin a", "end a", "begin b", "end b"]
+    assert stage.names(job) == ["posted", "claimed", "released"]

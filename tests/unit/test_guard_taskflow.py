@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import pytest
 from taskflow import retry, task
-from taskflow.patterns import linear_flow
+from taskflow.patterns import linear_flow, unordered_flow
 from taskflow.persistence import models
 from taskflow.types import failure
 
@@ -165,6 +165,53 @@ def test_a_completer_that_does_not_keep_the_failure_of_an_undo_lets_the_others_g
     assert states == {"a": "SUCCESS", "b": "REVERT_FAILURE", "c": "REVERTED", "d": "REVERTED"}
     # What is wrong there, and why our engine refuses this state:
     assert engine.states[-1] == "REVERTED"
+
+
+def test_the_completer_is_asked_what_a_failure_leads_to_and_told_of_every_end():
+    told = []
+
+    class Listening(completer.Completer):
+        def complete(self, node, outcome, result):
+            super().complete(node, outcome, result)
+            told.append((node.name, outcome))
+
+        def _determine_resolution(self, atom, reason):
+            resolver = super()._determine_resolution(atom, reason)
+            told.append((atom.name, type(resolver)))
+            return resolver
+
+    tries = retry.Times(2, "tries")
+    engine = _Engine(linear_flow.Flow("flow", tries).add(_Passes("a"), _Fails("b")))
+    engine.compile()
+    engine._runtime._completer = Listening(engine._runtime)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        engine.run()
+
+    executed, reverted = executor.EXECUTED, executor.REVERTED
+    a_round = [("tries", executed), ("a", executed), ("b", executed)]
+    undone = [("b", reverted), ("a", reverted)]
+    # Asked about the failed task, then, since the controller gives up, about what is around the controller.
+    gives_up = [("tries", completer.RevertAll), ("b", completer.RevertAll)]
+    assert told == [
+        *a_round,
+        ("b", completer.RevertAndRetry),
+        *undone,
+        *a_round,
+        *gives_up,
+        *undone,
+        ("tries", reverted),
+    ]
+
+
+def test_siblings_are_handed_out_by_priority_highest_first():
+    siblings = [_Passes(name, provides=name) for name in "abc"]
+    for priority, sibling in enumerate(siblings):
+        sibling.priority = priority
+    engine = _Engine(unordered_flow.Flow("flow").add(*siblings))
+
+    engine.run()
+
+    assert engine.here.called == ["execute c", "execute b", "execute a"]
 
 
 def test_every_atom_that_is_to_be_reverted_and_did_not_begin_is_left_alone():

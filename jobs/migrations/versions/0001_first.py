@@ -73,7 +73,12 @@ def _create_jobs() -> None:
         _count("undoing"),
         _long_count("logs"),
     )
-    op.create_index("ix_jobs_claim", "jobs", ["state", sa.text("priority DESC"), "due_at", "created_at"])
+    op.create_index(
+        "ix_jobs_queue",
+        "jobs",
+        ["state", "flow", "version", sa.text("priority DESC"), "due_at", "created_at"],
+    )
+    op.create_index("ix_jobs_due", "jobs", ["state", "due_at"])
     op.create_index("ix_jobs_owner", "jobs", ["owner", "state"])
     op.create_index("ix_jobs_newest", "jobs", [sa.text("created_at DESC"), "id"])
     op.create_index("ix_jobs_flow", "jobs", ["flow", "created_at"])

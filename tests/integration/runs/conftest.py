@@ -110,7 +110,8 @@ class Bench:
         ready = threading.Event()
         chosen = Settings(database=self.database, runners=1, task_threads=workers, isolation="thread")
         chosen = dataclasses.replace(chosen, **settings)
-        conductor = Conductor(chosen, registry=self.registry, on_ready=ready.set)
+        registry = None if chosen.isolation == "process" else self.registry
+        conductor = Conductor(chosen, registry=registry, on_ready=ready.set)
         conductor.start()
         self._conductors.append(conductor)
         assert ready.wait(PATIENCE_SECONDS)

@@ -165,6 +165,10 @@ class Round:
         """`task` does `word` in this round."""
         return {**self.fails, task: [*self.fails.get(task, ["pass"] * self.begun[task]), word]}
 
+    def ends(self, task: str) -> int:
+        """How often `task` has come to its end once it has done so in this round."""
+        return self.begun.get(task, 0) - self.fails.get(task, []).count("fail") + 1
+
 
 @dataclass(frozen=True)
 class Shape:

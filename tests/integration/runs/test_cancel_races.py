@@ -98,6 +98,16 @@ def test_one_worker_undoes_siblings_newest_first(bench, how):
     assert bench.words("undo") == bench.words("begin")[::-1]
 
 
+def test_one_worker_undoes_the_siblings_of_a_round_newest_first(bench):
+    job = bench.post("fan-retried", {"d": ["fail"]})
+    bench.start(1)
+
+    assert bench.final(job).state == "completed"
+
+    first_round = bench.words("begin")[:4]
+    assert bench.words("undo") == first_round[::-1]
+
+
 def _drained_inside(bench, shape, task):
     """A job that a drained conductor has released when `task` had returned."""
     job = bench.post(shape.name, {task: ["gate"]})

@@ -1,10 +1,13 @@
 """The same promises with runner processes, which are what runs jobs outside of tests."""
 
+import sys
 from collections import Counter
 
 import pytest
 
 from ebbtide.errors import TooLate
+from ebbtide.flows import Registry, load_flows
+from ebbtide.flows import registry as registry_module
 
 
 @pytest.fixture
@@ -17,6 +20,9 @@ def processes(bench, steps_file, monkeypatch):
         "matrix_steps.register(registered)\n"
     )
     monkeypatch.chdir(bench.folder)
+    # The conductor imports them, too: into a registry that is this test's, once all others are in theirs.
+    load_flows()
+    monkeypatch.setattr(registry_module, "registered", Registry())
 
     def start(workers=4, **settings):
         return type(bench).start(
@@ -24,7 +30,9 @@ def processes(bench, steps_file, monkeypatch):
         )
 
     monkeypatch.setattr(bench, "start", start)
-    return bench
+    yield bench
+    for name in ("matrix_steps", "matrix_flows"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("spot", [("linear", "b"), ("nested", "q2"), ("times-in-times", "y")], ids="-".join)

@@ -1,0 +1,42 @@
+"""Ending a process with everything below it."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+    from ebbtide.conductor import trees
+
+# Its first thread ends, another goes on and has a child: to the kernel its first thread is a zombie.
+_HEADLESS = """
+import ctypes, subprocess, threading
+def go_on():
+    print(subprocess.Popen(["sleep", "3600"]).pid, flush=True)
+    threading.Event().wait()
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.fixture
+def root():
+    """A shell that waits for such a process."""
+    command = ["sh", "-c", '"$@" & wait', "sh", sys.executable, "-c", _HEADLESS]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_process_whose_first_thread_has_ended_is_ended_with_its_children(stage, root):
+    grandchild = int(root.stdout.readline())
+    (headless,) = trees.children(root.pid)
+    stage.wait_until(lambda: stage.state(headless) == "Z", "its first thread to end")
+
+    trees.end_tree(root.pid)
+
+    assert stage.alive([headless, grandchild]) == []
