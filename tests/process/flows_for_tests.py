@@ -44,7 +44,7 @@ class Step(CancelableTask):
     def revert(self, result: Any, folder: str) -> None:
         given = "INTERRUPTED" if result is INTERRUPTED else result
         self.tell(folder, "undo", result=given, saved=self.saved)
-        if self.action == "slow-undo":
+        if self.action.endswith("slow-undo"):
             while not self.is_open(folder, "undo"):
                 threading.Event().wait(0.01)
         self.tell(folder, "undone")
@@ -150,6 +150,7 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
     "work": _work,
     "labour": _labour,
     "slow-undo": lambda step, folder: None,
+    "wait+slow-undo": _wait,
 }
 
 

@@ -153,19 +153,24 @@ def test_tasks_that_still_wait_for_a_thread_do_not_begin_and_are_left_to_the_nex
 
 def test_undos_that_still_wait_for_a_thread_are_left_to_the_next_conductor(stage):
     first = stage.conductor(task_threads=1)
-    job = stage.post("w:slow-undo", "x:slow-undo", "y:slow-undo", "z:slow-undo", order="unordered")
-    stage.wait_until(lambda: stage.told(job, "begin"), "one of them to begin")
+    names = ["w", "x", "y", "z"]
+    job = stage.post(*[f"{name}:wait+slow-undo" for name in names], order="unordered")
+    for count in (1, 2, 3):
+        stage.wait_until(lambda count=count: len(stage.effects(job, "waiting")) == count, "the next to run")
+        if count < 3:
+            stage.open(stage.effects(job, "waiting")[-1]["task"])
     stage.poster.cancel(job.id)
-    stage.wait_until(lambda: stage.told(job, "undo"), "its undo")
+    stage.wait_until(lambda: stage.told(job, "undo"), "the first undo")
 
     first.drain()
-    stage.open("w", "x", "y", "z", verb="undo")
+    stage.open(*names, verb="undo")
     code = first.wait()
     stage.conductor()
     ended = stage.ended(job)
 
     assert (code, ended.state, ended.undo, ended.park_reason) == (0, "cancelled", "complete", None)
-    assert sorted(stage.told(job, "undo")) == sorted(set(stage.told(job, "undo")))
+    begun = [line["task"] for line in stage.effects(job, "begin")]
+    assert [line["task"] for line in stage.effects(job, "undo")] == begun[::-1]
 
 
 def test_a_second_signal_ends_a_deaf_task_and_the_job_is_taken_up_by_the_next_conductor(stage):

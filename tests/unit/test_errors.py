@@ -25,6 +25,7 @@ SAMPLES = [
     errors.TooLate(JOB, "completed"),
     errors.EdgeRefused(JOB, "running", "retried"),
     errors.StoreUnavailable("disk I/O error"),
+    errors.AnswerLost("7f3a", "disk I/O error"),
     errors.SchemaMismatch("sqlite:///jobs.db", "0001", "0002"),
     errors.NotADatabase("notes.txt", "file is not a database"),
     errors.ClaimLost(JOB, 3),
