@@ -12,11 +12,9 @@ import enum
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
-from oslo_serialization import jsonutils
-from oslo_utils import reflection
 from taskflow import retry as taskflow_retry
 from taskflow import states
 from taskflow import task as taskflow_task
@@ -29,10 +27,11 @@ from taskflow.persistence import models
 from taskflow.types import failure, notifier
 
 from ebbtide.conductor.capture import capturing
+from ebbtide.conductor.failures import storable_failure
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
 from ebbtide.errors import ClaimLost
-from ebbtide.tasks import CancelableTask, Cancelled, payload
+from ebbtide.tasks import CancelableTask, Cancelled
 from ebbtide.tasks.retries import bind_retry
 from ebbtide.tasks.wrapping import describe
 
@@ -71,13 +70,17 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         # Called when all tasks are at rest and the undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
-        super().__init__(
-            flow, detail, _Backend(run.journal), {"defer_reverts": True, "run": run, "pool": self._pool}
-        )
+        options = {
+            "defer_reverts": True,
+            "run": run,
+            "pool": self._pool,
+            "suspend_requested": self.suspend_requested,
+        }
+        super().__init__(flow, detail, _Backend(run.journal), options)
 
     @classmethod
     def _fetch_task_executor(cls, options: dict[str, Any]) -> _TaskExecutor:
-        return _TaskExecutor(options["pool"], options["run"])
+        return _TaskExecutor(options["pool"], options["run"], options["suspend_requested"])
 
     def compile(self) -> None:
         if self._compiled:
@@ -233,10 +236,17 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             task.priority = priority
 
     def _change_state(self, state: str) -> None:
-        if state == states.REVERTED and self._journal.not_undone():
-            # TaskFlow says REVERTED when nothing is left that *can* be reverted.
+        # TaskFlow says REVERTED when it has nothing more to schedule and not all has succeeded.
+        if state == states.REVERTED and self.suspend_requested.is_set() and self._handed_back():
+            state = states.SUSPENDED
+        elif state == states.REVERTED and self._journal.not_undone():
             state = states.FAILURE
         super()._change_state(state)
+
+    def _handed_back(self) -> bool:
+        """Whether a drain left something that was scheduled and did not begin, for whoever goes on."""
+        states_of = self.storage.get_atoms_states(self.atom_names()).values()
+        return any(state in (states.RUNNING, states.REVERTING) for state, _ in states_of)
 
 
 class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflow is untyped
@@ -280,9 +290,10 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
     another's making changes neither what its siblings see nor the result of the job.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, run: JobRun) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, run: JobRun, suspend_requested: threading.Event) -> None:
         self._pool = pool
         self._run = run
+        self._suspend_requested = suspend_requested
 
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
@@ -306,11 +317,19 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
 
     def _submit(self, task: CancelableTask, call: Any, *args: Any) -> Future[Any]:
         self._run.submitted(task.name)
-        future = self._pool.submit(call, *args)
+        future = self._pool.submit(self._unless_suspended, task, call, *args)
         future.atom = task  # type: ignore[attr-defined]  # where TaskFlow looks for it
         # A suspended engine cancels what no worker has taken: that one comes to no barrier.
         future.add_done_callback(lambda done: self._run.left(task.name) if done.cancelled() else None)
         return future
+
+    def _unless_suspended(self, task: CancelableTask, call: Any, *args: Any) -> tuple[str, Any]:
+        """A worker that is free after the drain has begun takes nothing new; whoever goes on begins it."""
+        if self._suspend_requested.is_set():
+            self._run.left(task.name)
+            raise CancelledError
+        result: tuple[str, Any] = call(*args)
+        return result
 
     def _execute(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
         with self._at_work(task):
@@ -325,7 +344,7 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                     result = cancelled.result
                 task.post_execute()
             except Exception as error:  # noqa: BLE001  # whatever a task raises is its failure
-                result = _storable_failure(error)
+                result = storable_failure(error)
         return (taskflow_executor.EXECUTED, result)
 
     def _revert(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
@@ -335,7 +354,7 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                 result = task.revert(**arguments)
                 task.post_revert()
             except Exception as error:  # noqa: BLE001  # as above
-                result = _storable_failure(error)
+                result = storable_failure(error)
         return (taskflow_executor.REVERTED, result)
 
     @contextlib.contextmanager
@@ -356,18 +375,6 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                 yield
         finally:
             self._run.left(task.name)
-
-
-def _storable_failure(error: Exception) -> failure.Failure:
-    """TaskFlow's record of what a task raised; without arguments and causes where they cannot be stored."""
-    try:
-        found = failure.Failure.from_exception(error)
-        if len(jsonutils.dumps(found.to_dict())) <= payload.MAX_BYTES:
-            return found
-    except Exception:  # of whatever the error holds: bytes, a lock, a cause that raises
-        LOG.debug("what a task raised cannot be stored as it is", exc_info=True)
-    names = list(reflection.get_all_class_names(type(error), up_to=Exception))
-    return failure.Failure(exc_type_names=names, exception_str=describe(error), exc_args=[], causes=[])
 
 
 class _Backend:

@@ -53,6 +53,8 @@ def next_due(connection: sa.Connection, keys: Iterable[str]) -> str | None:
     found = []
     for key in keys:
         flow, _, version = key.rpartition("@")
+        if not version.isdecimal():
+            continue  # no key of ours
         row = connection.execute(_best_of_flow, {"flow": flow, "version": int(version), "now": now}).first()
         if row is not None:
             found.append(row)
