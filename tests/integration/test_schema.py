@@ -457,8 +457,8 @@ def test_taskflow_reads_what_is_written_through_the_mirrors(path: Path) -> None:
     "query, index",
     [
         (
-            "SELECT id FROM jobs WHERE state = 'pending' AND flow = 'x' AND version = 1 AND due_at + 0.0 <= 9.0"
-            " ORDER BY priority DESC, due_at, created_at LIMIT 1",
+            "SELECT id FROM jobs WHERE state = 'pending' AND flow = 'x' AND version = 1"
+            " AND due_at + 0.0 <= 9.0 ORDER BY priority DESC, due_at, created_at LIMIT 1",
             "ix_jobs_queue",
         ),
         ("SELECT 1 FROM jobs WHERE state = 'pending' AND due_at <= 9.0 LIMIT 1", "ix_jobs_due"),

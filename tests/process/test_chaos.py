@@ -1,4 +1,7 @@
-"""Conductors, keepers and runners are killed at random while jobs are posted and cancelled."""
+"""Conductors, keepers and runners are killed at random while jobs are posted and cancelled.
+
+Promises: P2, P3, P6, P7, P9, P10, P13.
+"""
 
 import os
 import random

@@ -1,4 +1,7 @@
-"""A conductor dies, or the keeper of its runners. Nothing of it lives on; another one takes its jobs up."""
+"""A conductor dies, or the keeper of its runners. Nothing of it lives on; another one takes its jobs up.
+
+Promises: P3 (no cancel is lost), P7, P9 (dead before the takeover), P10.
+"""
 
 import os
 import signal

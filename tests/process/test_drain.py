@@ -1,4 +1,7 @@
-"""A conductor is told to end: it claims no more, lets running tasks end, and hands the rest to others."""
+"""A conductor is told to end: it claims no more, lets running tasks end, and hands the rest to others.
+
+Promises: P3, P6, P7, P10; and stopping a conductor cancels nothing and uses up no attempt.
+"""
 
 import os
 import signal

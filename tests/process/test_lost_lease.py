@@ -1,4 +1,7 @@
-"""A conductor is silent beyond its lease. Others may take its jobs; it begins and stores nothing more."""
+"""A conductor is silent beyond its lease. Others may take its jobs; it begins and stores nothing more.
+
+Promises: P8 (a stale holder stores nothing and begins nothing), P9 (its runners are dead in time), P10.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""Many jobs at once, and many one after the other."""
+"""Many jobs at once, and many one after the other.
+
+Promises: P2, P3, P6, P7, P10, P13.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""A runner dies: killed from outside, or by its own task. Its job goes on, and others notice nothing."""
+"""A runner dies: killed from outside, or by its own task. Its job goes on, and others notice nothing.
+
+Promises: P6 (begins once in an epoch), P7 (what began is undone), P10 (it ends), P11 (three deaths park).
+"""
 
 import os
 import signal
