@@ -201,9 +201,14 @@ class SchemaMismatch(StoreUnavailable):
         self.args = (self.url, found, expected)
 
     def __str__(self) -> str:
-        found = f"schema {one_line(self.found, 60)}" if self.found else "tables, but no schema of ebbtide"
+        if not self.found:
+            return (
+                f"database {one_line(self.url)} has tables, but no schema of ebbtide: beside TaskFlow's alone "
+                "`ebbtide db upgrade` adds it, otherwise name another database with --database"
+            )
         return (
-            f"database {one_line(self.url)} has {found}, this program needs {self.expected}: "
+            f"database {one_line(self.url)} has schema {one_line(self.found, 60)}, this program needs "
+            f"{self.expected}: "
             "run `ebbtide db upgrade` (or a newer ebbtide, if the database is ahead)"
         )
 

@@ -5,6 +5,7 @@ BEGIN late, before the first change only, and a transaction that has read before
 another writer. Every transaction here says BEGIN (reading) or BEGIN IMMEDIATE (writing) as its first word.
 """
 
+import errno
 import os
 import sqlite3
 import stat
@@ -82,11 +83,14 @@ class Sqlite:
         connection.commit()
 
     def exists(self) -> bool:
-        """Whether there is anything at the path, or could be: raises when its folder is missing."""
+        """Whether there is anything at the path, or could be: raises when nothing can be made there."""
         if os.path.lexists(self.path):
             return True
-        if not os.path.isdir(os.path.dirname(self.path)) and not self._is_default():
+        folder = os.path.dirname(self.path)
+        if not os.path.isdir(folder) and not self._is_default():
             raise self._unusable(FileNotFoundError())
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):
+            raise self._unusable(PermissionError(errno.EACCES, "permission denied"))
         return False
 
     def create(self) -> None:

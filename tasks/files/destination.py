@@ -45,8 +45,9 @@ class PrepareDestination(CancelableTask):
             self._make_missing(Versions(target).folder, staging.folder)
             if os.path.lexists(staging.folder):
                 shutil.rmtree(staging.folder)  # of this job, whose runner died here
-            os.mkdir(staging.folder)
-            os.mkdir(staging.version)
+            # For the owner alone: what is published holds files that others may have no right to read.
+            os.mkdir(staging.folder, 0o700)
+            os.mkdir(staging.version, 0o700)
         except OSError as error:
             raise no_space_or(error, target) from error
         return staging.folder

@@ -98,7 +98,7 @@ class ConductorProcess:
         return [self.pid, *_descendants(self.pid)]
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        os.kill(self.pid, number)
+        self._process.send_signal(number)  # nothing happens once it is reaped: its pid may be another's
 
     def stop(self) -> list[int]:
         """SIGSTOP the conductor alone; returns once it stands still."""

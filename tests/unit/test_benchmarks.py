@@ -15,8 +15,8 @@ RUNS = {
         ["cancelled from another process, 3 times", "committed -> event set in the task"],
     ),
     "per_task.py": (
-        ["--rounds", "1", "--tasks", "3"],
-        ["linear 3", "unordered 3", "stock", "commits/task"],
+        ["--rounds", "1", "--tasks", "2"],
+        ["linear 2", "unordered 2", "stock", "commits/task"],
     ),
     "jobs_per_second.py": (
         ["--jobs", "5", "--rounds", "3", "--calls", "10"],
@@ -29,6 +29,7 @@ RUNS = {
 }
 
 
+@pytest.mark.timeout(180)  # real conductors, and stock TaskFlow, which is slow on a busy machine
 @pytest.mark.parametrize("script", RUNS)
 def test_a_benchmark_prints_its_tables(script, tmp_path):
     options, shown = RUNS[script]
@@ -37,7 +38,7 @@ def test_a_benchmark_prints_its_tables(script, tmp_path):
         [sys.executable, BENCHMARKS / script, "--folder", tmp_path, *options],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
 
