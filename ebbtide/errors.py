@@ -203,8 +203,8 @@ class SchemaMismatch(StoreUnavailable):
     def __str__(self) -> str:
         if not self.found:
             return (
-                f"database {one_line(self.url)} has tables, but no schema of ebbtide: beside TaskFlow's alone "
-                "`ebbtide db upgrade` adds it, otherwise name another database with --database"
+                f"database {one_line(self.url)} has tables, but no schema of ebbtide: beside TaskFlow's "
+                "alone `ebbtide db upgrade` adds it, otherwise name another database with --database"
             )
         return (
             f"database {one_line(self.url)} has schema {one_line(self.found, 60)}, this program needs "
