@@ -20,7 +20,7 @@ from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claims
 
 # Renew, self-fence and lease seconds of whoever falls silent.
-SHORT_LEASE = (0.3, 1.5, 4.0)
+SHORT_LEASE = (0.5, 3.0, 6.0)
 
 
 @pytest.fixture
