@@ -29,6 +29,9 @@ __all__ = ["Conductor"]
 
 LOG = logging.getLogger(__name__)
 
+# How long the loop may wait where a signal wakes it: a drain, and what is due by time, wait with it.
+_LISTEN_SECONDS = 0.1
+
 
 @dataclass(frozen=True)
 class _Desk:
@@ -91,7 +94,9 @@ class Conductor:
         Raises:
             EbbtideError: it could not start, or its keeper died.
         """
-        with self._signals(), Store(self._settings.database) as store:
+        # No statement waits for so long that the lease would be over by itself meanwhile.
+        patience = self._settings.self_fence_seconds / 2
+        with self._signals(), Store(self._settings.database, wait_seconds=patience) as store:
             ensure_schema(store)
             registry = self._registry or load_flows(self._settings.flow_modules)
             while not self._serve(store, registry):
@@ -202,7 +207,9 @@ class Conductor:
         held: dict[str, Claim] = {}
         next_sweep = 0.0
         while True:
-            ended = list(desk.runners.poll(self._settings.poll_seconds))
+            bell = desk.signal.descriptor
+            seconds = self._settings.poll_seconds if bell is None else _LISTEN_SECONDS
+            ended = list(desk.runners.poll(seconds, bell))
             for end in ended:
                 self._settle(desk, held, end)
             if self._stops:
