@@ -240,7 +240,8 @@ def _release(options: RunOptions) -> None:
     from ebbtide.jobs.claims import Claims
     from ebbtide.jobs.store import Store
 
-    with contextlib.suppress(EbbtideError), Store(options.database, wait_seconds=options.patience_seconds / 2) as store:
+    store = Store(options.database, wait_seconds=options.wait_seconds)
+    with contextlib.suppress(EbbtideError), store:
         Claims(store, options.owner, name="", lease_seconds=0.0).release()
 
 

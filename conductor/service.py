@@ -94,9 +94,7 @@ class Conductor:
         Raises:
             EbbtideError: it could not start, or its keeper died.
         """
-        # No statement waits for so long that the lease would be over by itself meanwhile.
-        patience = self._settings.self_fence_seconds / 2
-        with self._signals(), Store(self._settings.database, wait_seconds=patience) as store:
+        with self._signals(), self._open_store() as store:
             ensure_schema(store)
             registry = self._registry or load_flows(self._settings.flow_modules)
             while not self._serve(store, registry):
@@ -129,7 +127,7 @@ class Conductor:
     def _serve(self, store: Store, registry: Registry) -> bool:
         """Under one owner id: register, run jobs, end. False: the lease was lost."""
         settings = self._settings
-        claims = Claims(store, new_owner_id(), name=self._name, lease_seconds=settings.lease_seconds)
+        claims = self._claims_of(store, new_owner_id())
         try:
             runners = self._runners(store, registry, claims.owner)
         except EbbtideError:
@@ -138,8 +136,10 @@ class Conductor:
             raise
         # What the runners can run, and nothing that only this process knows: it would park there.
         keys = sorted(runners.keys)
+        # The lease has a connection of its own: no crowd at the store, and no long transaction, is before it.
+        own = self._open_store()
         try:
-            lease = self._register(claims, keys, runners)
+            lease = self._register(self._claims_of(own, claims.owner), keys, runners)
             if lease is None:
                 return True
             lease.start()
@@ -157,7 +157,15 @@ class Conductor:
             # Only now: nothing of ours lives, so what we still hold may be claimed at once.
             with contextlib.suppress(StoreUnavailable):
                 claims.release()
+            own.close()
             LOG.info("conductor.ended %s", claims.owner)
+
+    def _open_store(self) -> Store:
+        # No statement waits for so long that the lease would be over by itself meanwhile.
+        return Store(self._settings.database, wait_seconds=self._settings.self_fence_seconds / 2)
+
+    def _claims_of(self, store: Store, owner: str) -> Claims:
+        return Claims(store, owner, name=self._name, lease_seconds=self._settings.lease_seconds)
 
     def _register(self, claims: Claims, keys: list[str], runners: Runners) -> Lease | None:
         """Say that this conductor is here; None: it was told to stop before it could.

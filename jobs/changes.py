@@ -1,10 +1,10 @@
-"""A client's transaction on one job: repeated when another was in the way, read back when its answer was lost."""
+"""A client's transaction on a job: repeated when another is in the way, read back when its answer is lost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import tenacity
@@ -74,7 +74,7 @@ class Changes:
                 answers.append(change(connection))
         except CommitUnknown as error:
             if not self._read_back(lambda: self._is_marked(job_id, marker), error):
-                raise StoreUnavailable(f"the connection was lost before the commit: {error.detail}") from error
+                raise StoreUnavailable(f"connection lost before the commit: {error.detail}") from error
         return answers[0]
 
     def _insert(self, change: Callable[[sa.Connection], None]) -> None:
@@ -130,4 +130,4 @@ class Changes:
             stop=tenacity.stop_after_attempt(_TRIES),
             reraise=True,
         )
-        return cast(_T, attempts(call))
+        return attempts(call)

@@ -350,7 +350,7 @@ def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
 def _is_gone(connection: sa.Connection, owner: str | None) -> bool:
     """Whether a holder that was seen without a lease has none: a renewal may have been on its way.
 
-    Its row is locked, so a renewal that has begun is waited for, and none begins before this transaction ends.
+    Its row is locked: a renewal that has begun is waited for, and none begins before this transaction ends.
     """
     of = _conductors.c.id == owner
     connection.execute(sa.select(_conductors.c.id).where(of).with_for_update()).first()

@@ -19,7 +19,9 @@ _conductors = tables.conductors
 # Each is one look into an index: a conductor with nothing to do asks all the time, and jobs may wait here
 # by the hundred thousand that it may not claim, or not yet.
 _any_due = (
-    sa.select(sa.literal(1)).where(_jobs.c.state == JobState.PENDING.value, _jobs.c.due_at <= WallNow()).limit(1)
+    sa.select(sa.literal(1))
+    .where(_jobs.c.state == JobState.PENDING.value, _jobs.c.due_at <= WallNow())
+    .limit(1)
 )
 _best_of_flow = (
     sa.select(_jobs.c.id, _jobs.c.priority, _jobs.c.due_at, _jobs.c.created_at)
@@ -75,5 +77,6 @@ def next_orphan(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -
     """
     holder = sa.exists().where(_conductors.c.id == _jobs.c.owner, is_live())
     key = _jobs.c.flow + "@" + sa.cast(_jobs.c.version, sa.Text)
-    query = sa.select(_jobs).where(_jobs.c.state == JobState.RUNNING.value, ~holder, key.in_(list(keys))).limit(1)
+    running = _jobs.c.state == JobState.RUNNING.value
+    query = sa.select(_jobs).where(running, ~holder, key.in_(list(keys))).limit(1)
     return connection.execute(query.with_for_update(skip_locked=True, of=_jobs) if lock else query).first()

@@ -196,6 +196,5 @@ class NotifySignal(Signal):
 
 def open_signal(store: Store) -> Signal:
     """The signal that fits the store. Opens nothing before its first use; belongs to this process."""
-    if isinstance(store.dialect, Postgresql):
-        return NotifySignal(store.dialect)
-    return DataVersionSignal(store.dialect)
+    dialect = store.dialect
+    return NotifySignal(dialect) if isinstance(dialect, Postgresql) else DataVersionSignal(dialect)

@@ -70,7 +70,7 @@ class Store:
         normal = normalise(url)
         #: The normal form, with any password: what another process needs to open the same database.
         self.url = as_text(normal)
-        self.dialect = _dialect_of(normal, wait_seconds)
+        self.dialect: Sqlite | Postgresql = _dialect_of(normal, wait_seconds)
         self._engine = self.dialect.open_engine()
         self._pid = os.getpid()
 
@@ -132,7 +132,7 @@ class Store:
             raise RuntimeError(f"store of process {self._pid} used in process {os.getpid()}: open a new one")
 
 
-def _dialect_of(url: URL, wait_seconds: float) -> Dialect:
+def _dialect_of(url: URL, wait_seconds: float) -> Sqlite | Postgresql:
     if url.get_backend_name() == "sqlite":
         return Sqlite(url, wait_seconds)
     return Postgresql(url, wait_seconds)
