@@ -18,7 +18,7 @@ sys.modules.setdefault("tests", types.ModuleType("tests")).__path__ = [str(HERE)
 
 from tests.services import servants  # noqa: E402
 
-pytest_plugins = ["tests.services.postgresql", "tests.services.proxy"]
+pytest_plugins = ["tests.services.postgresql", "tests.services.proxy", "tests.services.tmpfs"]
 
 STORES = ("sqlite", "postgresql")
 # The folders whose tests run on every store; all other tests run on SQLite.
