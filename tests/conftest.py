@@ -3,20 +3,65 @@
 import os
 import select
 import signal
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
+# With importlib mode nothing beside a test can be imported by name. This names `tests` for `tests.services`,
+# without the root on the path, where the checkout would hide the package that is installed.
+sys.modules.setdefault("tests", types.ModuleType("tests")).__path__ = [str(HERE)]
+
+from tests.services import servants  # noqa: E402
+
+pytest_plugins = ["tests.services.postgresql", "tests.services.proxy", "tests.services.tmpfs"]
+
+STORES = ("sqlite", "postgresql")
+# The folders whose tests run on every store; all other tests run on SQLite.
+ON_EVERY_STORE = ("services/stores",)
 # What has been told to end may take until here to do so; after that it counts as leaked.
 ENDING_SECONDS = 10.0
 
 
+def store_kinds(test: pytest.Item) -> tuple[str, ...]:
+    """The stores that a test runs on, by its markers and its folder."""
+    for kind in STORES:
+        for marker in test.iter_markers(f"{kind}_only"):
+            if not marker.args:
+                raise pytest.UsageError(f"{test.nodeid}: {kind}_only wants a reason")
+            return (kind,)
+    folders = [HERE / folder for folder in ON_EVERY_STORE]
+    return STORES if any(folder in test.path.parents for folder in folders) else ("sqlite",)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each of its stores. Its name says on which, unless it is on SQLite alone."""
+    if "store_kind" in metafunc.fixturenames:
+        kinds = store_kinds(metafunc.definition)
+        if kinds != ("sqlite",):
+            metafunc.parametrize("store_kind", kinds)
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> str:
-    """The URL of an SQLite store that does not exist yet."""
-    return f"sqlite:///{tmp_path / 'ebbtide.db'}"
+def store_kind() -> str:
+    """The kind of the store that this test runs on."""
+    return "sqlite"
+
+
+@pytest.fixture
+def database(store_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a store without any table: an SQLite file that does not exist yet, or an empty database."""
+    if store_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ebbtide.db'}"
+        return
+    server = request.getfixturevalue("postgresql")
+    url = server.create_database()
+    yield url
+    server.drop_database(url)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +92,7 @@ def _children() -> set[int]:
             found.update(map(int, listing.read_text().split()))
         except FileNotFoundError:  # that thread has just ended, and its children moved to another
             return _children()
-    return {pid for pid in found if "multiprocessing." not in _command(pid)}
+    return {pid for pid in found if not servants.is_one(pid) and "multiprocessing." not in _command(pid)}
 
 
 def _command(pid: int) -> str:

@@ -22,6 +22,7 @@ import ebbtide.flows.registry
 from ebbtide.flows import Registry
 from ebbtide.jobs import Job, Poster
 from ebbtide.jobs.states import FINAL_STATES, edge
+from tests.services import servants
 
 HERE = Path(__file__).parent
 PACKAGE = Path(ebbtide.__file__).parent
@@ -338,13 +339,13 @@ def _alive(pid: int) -> bool:
 
 
 def _children(pid: int) -> list[int]:
-    """The living children of a process, the oldest first."""
+    """The living children of a process, the oldest first. What serves the test session is nobody's child."""
     found: set[int] = set()
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 found.update(map(int, (thread / "children").read_text().split()))
-    return [child for child in sorted(found) if _alive(child)]
+    return [child for child in sorted(found) if _alive(child) and not servants.is_one(child)]
 
 
 def _descendants(pid: int) -> list[int]:

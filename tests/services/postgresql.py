@@ -1,0 +1,266 @@
+"""A PostgreSQL server of the test session's own, and databases in it for single tests."""
+
+import contextlib
+import itertools
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg2
+import pytest
+
+from tests.services import servants
+from tests.services.absence import missing
+from tests.services.ports import HOST, reserved_port
+
+# Longer than anything here takes on a busy machine; reached only when something is broken.
+PATIENCE_SECONDS = 40.0
+# Owns the databases of tests. No superuser: those have connections left when all others are in use.
+ROLE = "ebbtide"
+_ADMIN = "postgres"
+_SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+_OPTIONS: dict[str, Any] = {
+    "listen_addresses": HOST,
+    "max_connections": 100,
+    # Quick instead of safe from power cuts: what a test kills is the server, not the machine.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "log_line_prefix": "%m %p %d ",
+}
+
+Mode = Literal["fast", "immediate"]
+
+
+class PostgresqlServer:
+    """One server in a folder of its own. It stands still until `start`; may be restarted as often as wanted.
+
+    Every URL stays good across restarts. Whatever takes a database takes its name or its URL.
+
+    Args:
+        programs: the folder of `initdb` and `postgres`.
+        folder: where everything is kept; the user that the server runs as may write there.
+        port: free, and nobody else's meanwhile.
+        user: the user to run as, when not this one.
+    """
+
+    def __init__(self, programs: Path, folder: Path, port: int, user: str | None = None) -> None:
+        self.port = port
+        self._programs = programs
+        self.folder = folder
+        self._data = folder / "data"
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+        self._changed: dict[str, Any] = {}  # the options that it was started with, beyond the usual ones
+        self._numbers = itertools.count(1)
+        self._templates: dict[Callable[[str], None], str] = {}
+
+    # The server.
+
+    def initialise(self) -> None:
+        """Make an empty cluster, which trusts everybody who can reach it, and the role of the tests."""
+        options = ["--auth=trust", f"--username={_ADMIN}", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        command = [str(self._programs / "initdb"), *options, f"--pgdata={self._data}"]
+        made = subprocess.run(command, capture_output=True, text=True, check=False, **self._as_user())
+        if made.returncode != 0:
+            raise RuntimeError(f"initdb failed: {made.stderr}")
+        self.start()
+        self._administer(f"CREATE ROLE {ROLE} LOGIN")
+
+    def start(self, **options: Any) -> None:
+        """Returns once it accepts connections. Options of the server, such as ``max_connections=8``."""
+        if self.running:
+            raise RuntimeError("the server runs already")
+        self._changed = options
+        given = _OPTIONS | {"port": self.port, "unix_socket_directories": self.folder} | options
+        command = [str(self._programs / "postgres"), "-D", str(self._data)]
+        for name, value in given.items():
+            command += ["-c", f"{name}={value}"]
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._as_user()
+            )
+        servants.add(self._process.pid)
+        self._await_ready(self._process)
+
+    def stop(self, mode: Mode = "fast") -> None:
+        """Returns once it has ended; nothing happens when it has already.
+
+        Args:
+            mode: fast rolls back what is open and says goodbye; immediate leaves everything as a crash does.
+        """
+        if self._process is None:
+            return
+        self._process.send_signal(_SIGNALS[mode])  # nothing happens when it has ended
+        self._process.wait(PATIENCE_SECONDS)
+        servants.remove(self._process.pid)
+        self._process = None
+
+    def restart(self, mode: Mode = "fast", **options: Any) -> None:
+        """Stop and start; the options of the start before are gone."""
+        self.stop(mode)
+        self.start(**options)
+
+    def settle(self) -> None:
+        """Run as usual, whatever a test has done."""
+        if self._changed or not self.running:
+            self.restart()
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process of the server; those of the connections are its children."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    # Databases.
+
+    def url(self, database: str) -> str:
+        """The URL of a database, as Ebbtide and libpq both take it."""
+        return f"postgresql://{ROLE}@{HOST}:{self.port}/{database}"
+
+    def create_database(self, prepare: Callable[[str], None] | None = None) -> str:
+        """A new database; returns its URL.
+
+        Args:
+            prepare: is called once, with the URL of a database that it fills and leaves without any
+                connection; that one is copied here and in later calls with the same callable.
+        """
+        if prepare is None:
+            return self._create()
+        if prepare not in self._templates:
+            url = self._create()
+            prepare(url)
+            self._templates[prepare] = _name(url)
+        return self._create(self._templates[prepare])
+
+    def drop_database(self, database: str) -> None:
+        """Drop it, whoever is connected; wakes the server up when a test has left it stopped."""
+        if not self.running:
+            self.restart()
+        self._administer(f"DROP DATABASE {_name(database)} WITH (FORCE)")
+
+    def terminate_backends(self, database: str) -> int:
+        """End every connection to the database from the server's side, as an operator would; how many."""
+        patience = int(PATIENCE_SECONDS * 1000)
+        rows = self._administer(
+            f"SELECT pg_terminate_backend(pid, {patience}) FROM pg_stat_activity "
+            f"WHERE datname = '{_name(database)}'"
+        )
+        assert all(ended for (ended,) in rows), "a connection has survived its end"
+        return len(rows)
+
+    def query(self, database: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Ask the database past all our code; committed at once."""
+        return self._ask(ROLE, _name(database), statement, values)
+
+    def _create(self, template: str = "template1") -> str:
+        name = f"test_{next(self._numbers)}"
+        self._administer(f"CREATE DATABASE {name} OWNER {ROLE} TEMPLATE {template}")
+        return self.url(name)
+
+    def _administer(self, statement: str) -> list[tuple[Any, ...]]:
+        return self._ask(_ADMIN, _ADMIN, statement, ())
+
+    def _ask(
+        self, user: str, database: str, statement: str, values: tuple[Any, ...]
+    ) -> list[tuple[Any, ...]]:
+        with contextlib.closing(self._connect(user, database)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values or None)
+                return [] if cursor.description is None else cursor.fetchall()
+
+    def _connect(self, user: str, database: str) -> Any:
+        return psycopg2.connect(host=HOST, port=self.port, user=user, dbname=database)
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        pause = threading.Event()
+        while True:
+            try:
+                self._connect(_ADMIN, _ADMIN).close()
+                return
+            except psycopg2.OperationalError as error:
+                if process.poll() is not None or time.monotonic() > give_up:
+                    raise RuntimeError(f"PostgreSQL does not start: {error}\n{self.log[-4000:]}") from error
+            pause.wait(0.01)
+
+    def _as_user(self) -> dict[str, Any]:
+        """How its programs are run: they refuse to run as root, and nothing of the outside shows through."""
+        own = {"cwd": self.folder, "env": {"PATH": os.defpath, "LC_ALL": "C"}}
+        if self._user is None:
+            return own
+        return own | {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
+
+
+def find_programs() -> Path | None:
+    """The folder of `initdb` and `postgres`, the newest version; on Debian they are not on the PATH."""
+    folders = list(Path("/usr/lib/postgresql").glob("*/bin"))
+    folders.sort(key=lambda folder: [int(number) for number in re.findall(r"\d+", str(folder))])
+    on_path = shutil.which("postgres")
+    if on_path is not None:
+        folders.insert(0, Path(on_path).resolve().parent)
+    for folder in reversed(folders):
+        if all(os.access(folder / program, os.X_OK) for program in ("initdb", "postgres")):
+            return folder
+    return None
+
+
+def _name(database: str) -> str:
+    return database.rpartition("/")[2]
+
+
+def _user_for_server() -> str | None:
+    """None: as ourselves. PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(_ADMIN).pw_name
+    except KeyError:
+        missing(f"PostgreSQL does not run as root, and there is no user {_ADMIN} to run it as")
+
+
+@pytest.fixture(scope="session")
+def _postgresql_of_session() -> Iterator[PostgresqlServer]:
+    programs = find_programs()
+    if programs is None:
+        missing("no PostgreSQL here: neither in /usr/lib/postgresql nor on the PATH")
+    user = _user_for_server()
+    # Not below pytest's own folder, which other users may not enter.
+    folder = Path(tempfile.mkdtemp(prefix="ebbtide-postgresql-"))
+    try:
+        if user is not None:
+            shutil.chown(folder, user)
+        with reserved_port() as port:
+            server = PostgresqlServer(programs, folder, port, user)
+            try:
+                server.initialise()
+                yield server
+            finally:
+                server.stop("immediate")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql(_postgresql_of_session: PostgresqlServer) -> Iterator[PostgresqlServer]:
+    """The server of the session. Whatever a test does to it, the next one finds it as usual."""
+    yield _postgresql_of_session
+    _postgresql_of_session.settle()

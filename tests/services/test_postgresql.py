@@ -1,0 +1,123 @@
+"""The PostgreSQL server of the session: quick databases, and restarts that tests can count on."""
+
+import contextlib
+
+import psycopg2
+import pytest
+
+from tests.services.absence import missing
+
+
+def connect(url):
+    return contextlib.closing(psycopg2.connect(url))
+
+
+def store(connection, number, commit=True):
+    connection.cursor().execute("INSERT INTO numbers VALUES (%s)", (number,))
+    if commit:
+        connection.commit()
+
+
+def numbers(server, url):
+    return [number for (number,) in server.query(url, "SELECT number FROM numbers ORDER BY number")]
+
+
+@pytest.fixture
+def url(postgresql):
+    url = postgresql.create_database()
+    postgresql.query(url, "CREATE TABLE numbers (number int)")
+    yield url
+    postgresql.drop_database(url)
+
+
+def test_a_database_is_a_copy_of_what_the_caller_has_prepared_once(postgresql):
+    prepared = []
+
+    def prepare(url):
+        prepared.append(url)
+        postgresql.query(url, "CREATE TABLE numbers (number int)")
+
+    first, second = postgresql.create_database(prepare), postgresql.create_database(prepare)
+    postgresql.query(first, "INSERT INTO numbers VALUES (1)")
+
+    assert len({*prepared, first, second}) == 3
+    assert (numbers(postgresql, first), numbers(postgresql, second)) == ([1], [])
+    for url in (first, second, *prepared):
+        postgresql.drop_database(url)
+
+
+def test_a_dropped_database_is_gone_although_somebody_is_connected(postgresql):
+    url = postgresql.create_database()
+
+    with connect(url):
+        postgresql.drop_database(url)
+
+    with pytest.raises(psycopg2.OperationalError, match="does not exist"):
+        psycopg2.connect(url)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_restart_keeps_what_was_committed_and_cuts_every_connection(postgresql, url, mode):
+    with connect(url) as connection:
+        store(connection, 1)
+        store(connection, 2, commit=False)
+
+        postgresql.restart(mode)
+
+        with pytest.raises((psycopg2.OperationalError, psycopg2.InterfaceError)):
+            connection.commit()
+            connection.cursor().execute("SELECT 1")
+    assert numbers(postgresql, url) == [1]
+
+
+def test_a_stopped_server_refuses_connections_until_it_is_started(postgresql, url):
+    postgresql.stop()
+    postgresql.stop()
+    with pytest.raises(psycopg2.OperationalError, match="Connection refused"):
+        psycopg2.connect(url)
+
+    postgresql.start()
+
+    assert numbers(postgresql, url) == []
+
+
+def test_options_of_the_server_last_until_it_is_settled(postgresql, url):
+    def told(option):
+        return postgresql.query(url, f"SHOW {option}")
+
+    assert told("fsync") == [("off",)]
+
+    postgresql.restart(fsync="on", max_connections=10)
+    assert (told("fsync"), told("max_connections")) == ([("on",)], [("10",)])
+
+    postgresql.settle()
+    assert (told("fsync"), told("max_connections")) == ([("off",)], [("100",)])
+
+
+def test_when_all_connections_are_in_use_the_server_can_still_be_told_to_end_them(postgresql, url):
+    postgresql.restart(max_connections=8)
+    with contextlib.ExitStack() as stack:
+        with pytest.raises(psycopg2.OperationalError, match=r"remaining connection slots|too many clients"):
+            while True:
+                stack.enter_context(connect(url))
+
+        assert postgresql.terminate_backends(url) == 5
+
+        assert numbers(postgresql, url) == []
+
+
+def test_the_server_listens_on_loopback_alone_and_in_its_own_folder(postgresql, url):
+    assert postgresql.query(url, "SHOW listen_addresses") == [("127.0.0.1",)]
+    assert (postgresql.folder / f".s.PGSQL.{postgresql.port}").is_socket()
+
+
+@pytest.mark.parametrize(
+    "environment, outcome", [({}, pytest.skip.Exception), ({"CI": "true"}, pytest.fail.Exception)]
+)
+def test_a_missing_service_fails_in_ci_and_skips_elsewhere(monkeypatch, environment, outcome):
+    monkeypatch.delenv("CI", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(outcome, match="no such server here"):
+        missing("no such server here")
