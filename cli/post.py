@@ -45,10 +45,12 @@ def post(
     """
     if not 0 <= delay_seconds < float("inf"):
         raise click.UsageError("--delay wants a number of seconds, 0 or more")
-    texts = _texts_of_file(params_file) | pairs(params, "-p")
+    told = pairs(params, "-p")
+    given = _values_of_file(params_file)
     registry = invocation.registry()
     definition = registry.get(flow)
-    values = definition.parse(texts)
+    # What the file holds is JSON as it stands; only the texts of -p are to be read as what the flow wants.
+    values = given | definition.parse(told)
     with invocation.poster(registry) as poster:
         job = poster.post(
             definition.name,
@@ -75,8 +77,8 @@ def post(
     return awaited(last)
 
 
-def _texts_of_file(file: Any) -> dict[str, str]:
-    """The file's parameters as the texts that -p would give: a text stays as it is, all else is JSON."""
+def _values_of_file(file: Any) -> dict[str, Any]:
+    """The parameters that the file holds."""
     if file is None:
         return {}
     try:
@@ -87,4 +89,4 @@ def _texts_of_file(file: Any) -> dict[str, str]:
         raise click.UsageError(f"--params-file {file.name} cannot be read: {error.strerror}") from error
     if not isinstance(values, dict):
         raise click.UsageError(f"--params-file {file.name}: a JSON object is wanted")
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return values

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import enum
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -36,8 +35,6 @@ from ebbtide.tasks.retries import bind_retry
 from ebbtide.tasks.wrapping import describe
 
 __all__ = ["Engine", "Rest"]
-
-LOG = logging.getLogger(__name__)
 
 _ERROR = "ebbtide_error"
 
@@ -67,7 +64,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         self._priorities: dict[CancelableTask, int] = {}
         self._backwards = False
         self.suspend_requested = threading.Event()
-        # Called when all tasks are at rest and the undo is about to begin: ends what they left running.
+        # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
         options = {
@@ -75,12 +72,15 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             "run": run,
             "pool": self._pool,
             "suspend_requested": self.suspend_requested,
+            "end_leftovers": lambda: self.end_leftovers(),
         }
         super().__init__(flow, detail, _Backend(run.journal), options)
 
     @classmethod
     def _fetch_task_executor(cls, options: dict[str, Any]) -> _TaskExecutor:
-        return _TaskExecutor(options["pool"], options["run"], options["suspend_requested"])
+        return _TaskExecutor(
+            options["pool"], options["run"], options["suspend_requested"], options["end_leftovers"]
+        )
 
     def compile(self) -> None:
         if self._compiled:
@@ -127,6 +127,10 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         Called again after a drain or a refused outcome it goes on from where it is.
         """
         backwards = False
+        if self._journal.undoing:
+            # Whoever ran it before has turned it round already, and told this engine's siblings nothing.
+            self.compile()
+            self._newest_first()
         while True:
             if self._run.event.requested and not backwards:
                 self._turn_round()
@@ -290,10 +294,17 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
     another's making changes neither what its siblings see nor the result of the job.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, run: JobRun, suspend_requested: threading.Event) -> None:
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        run: JobRun,
+        suspend_requested: threading.Event,
+        end_leftovers: Callable[[], None],
+    ) -> None:
         self._pool = pool
         self._run = run
         self._suspend_requested = suspend_requested
+        self._end_leftovers = end_leftovers
 
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
@@ -309,6 +320,9 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
         failures: dict[str, failure.Failure],
         progress_callback: Any = None,
     ) -> Future[Any]:
+        if not self._run.at_work:
+            # What a task has started and left could write again what is about to be undone.
+            self._end_leftovers()
         passed = copy.deepcopy(arguments) | {
             taskflow_task.REVERT_RESULT: result,
             taskflow_task.REVERT_FLOW_FAILURES: failures,

@@ -50,6 +50,12 @@ class JobRun(Run):
             self._in_pool.discard(task)
             self._approaching.discard(task)
 
+    @property
+    def at_work(self) -> bool:
+        """Whether any execute or revert is in the pool, or on its way there."""
+        with self._lock:
+            return bool(self._approaching or self._in_pool)
+
     def settle(self) -> None:
         """The engine is about to wait: commit what has ended, unless a barrier is about to do so anyway.
 

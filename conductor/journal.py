@@ -176,6 +176,12 @@ class Journal:
         with self._memory:
             return self._tasks.unsaved_results
 
+    @property
+    def undoing(self) -> bool:
+        """Whether the latest barrier was that of an undo."""
+        with self._memory:
+            return self._undoing
+
     def not_undone(self) -> list[str]:
         with self._memory:
             return self._tasks.not_undone()

@@ -27,13 +27,15 @@ __all__ = ["Keeper", "main"]
 
 LOG = logging.getLogger(__name__)
 
+_LONGEST_PAUSE_SECONDS = 1.0
+
 
 class Keeper:
     """Serves one parent over `control` until that closes, then ends every runner and returns.
 
     Messages from the parent: ``{"fork": true}``, ``{"end": pid}`` and ``{"hold_until": seconds since
-    boot}``. To it: ``{"forked": pid}`` with the runner's channel, and ``{"dead": pid, "cause": ...}``,
-    sent once the runner is reaped and none of its descendants is left.
+    boot}``. To it: ``{"forked": pid}`` with the runner's channel, or ``{"not_forked": why}``; and
+    ``{"dead": pid, "cause": ...}``, sent once the runner is reaped and none of its descendants is left.
 
     A parent that is stopped or hangs renews no lease, and others may take its jobs once that is over.
     So the parent tells until when it holds them, and when it falls silent the runners are ended in time.
@@ -64,7 +66,7 @@ class Keeper:
             selector.register(self._wake_reader, selectors.EVENT_READ)
             with contextlib.suppress(ChannelClosed):
                 while True:
-                    ready = {key.fd for key, _ in selector.select(self._seconds_left())}
+                    ready = {key.fd for key, _ in selector.select(self._pause())}
                     # What the parent has sent comes first: its word may have waited for us to wake up.
                     if not ready and self._seconds_left() == 0:
                         self._end_silent()
@@ -90,6 +92,11 @@ class Keeper:
             return None
         return max(0.0, self._hold_until - clock.boot_seconds())
 
+    def _pause(self) -> float | None:
+        # In small steps: while the machine sleeps, the seconds of a lease go on and those of a wait do not.
+        left = self._seconds_left()
+        return None if left is None else min(left, _LONGEST_PAUSE_SECONDS)
+
     def _end_silent(self) -> None:
         LOG.error("keeper: the lease of %s was not renewed: its runs are ended", self._options.owner)
         self._hold_until = math.inf
@@ -99,7 +106,14 @@ class Keeper:
     def _fork(self) -> None:
         ours, theirs = Channel.pair()
         keeper = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            # No memory or no process is left: the runners that live go on, and the parent asks again.
+            ours.close()
+            theirs.close()
+            self._control.send({"not_forked": error.strerror or str(error)})
+            return
         if pid == 0:
             self._become_runner(keeper, theirs, ours)
         theirs.close()

@@ -21,13 +21,15 @@ __all__ = ["serve"]
 
 LOG = logging.getLogger(__name__)
 
+_THREAD_SECONDS = 0.2
+
 
 def serve(channel: Channel, options: RunOptions) -> None:
     """Obey the parent until it closes the channel.
 
     Messages from it: ``{"run": claim}``, ``{"cancel": {"job_id", "reason", "source"}}``,
-    ``{"suspend": true}``. To it: ``{"ended": job id, "epoch": n, "edge": name}``, or, as its last words,
-    ``{"failing": why}``.
+    ``{"suspend": true}``. To it: ``{"ended": job id, "epoch": n, "edge": name, "leaving": bool}``, or, as its
+    last words, ``{"failing": why}``.
 
     The main thread listens, so that a cancel is heard whatever the tasks do; another drives the engine.
     """
@@ -78,6 +80,17 @@ class _Runner:
     def _drive(self, execution: Execution, claim: Claim) -> None:
         try:
             edge = execution.run()
+            with self._lock:
+                self._execution = self._claim = None
+            end_below()
+            leaving = _has_leftover_threads()
+            self._channel.send(
+                {"ended": claim.job_id, "epoch": claim.epoch, "edge": edge, "leaving": leaving}
+            )
+            if leaving:
+                os._exit(0)
+        except ChannelClosed:
+            os._exit(1)
         except BaseException as error:
             # A fault of ours or of the store: this process knows nothing for sure any more. Its end is
             # noticed, and the job taken up from what is stored; three times without progress park it.
@@ -86,10 +99,17 @@ class _Runner:
             with contextlib.suppress(ChannelClosed):
                 self._channel.send({"failing": describe(error)})
             os._exit(70)
-        with self._lock:
-            self._execution = self._claim = None
-        end_below()
-        try:
-            self._channel.send({"ended": claim.job_id, "epoch": claim.epoch, "edge": edge})
-        except ChannelClosed:
-            os._exit(1)
+
+
+def _has_leftover_threads() -> bool:
+    """Whether a thread that a task has started, or a body that was given up, goes on after its job.
+
+    It cannot be ended alone, and would work on beside the next job: this process ends instead.
+    """
+    known = (threading.main_thread(), threading.current_thread())
+    for thread in threading.enumerate():
+        if thread not in known:
+            thread.join(_THREAD_SECONDS)  # those of the pool are on their way out
+            if thread.is_alive():
+                return True
+    return False

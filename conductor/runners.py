@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import logging
 import os
 import queue
 import selectors
@@ -26,6 +27,8 @@ from ebbtide.jobs.claims import Claim, Request
 from ebbtide.jobs.store import Store
 
 __all__ = ["Ended", "ProcessRunners", "Runners", "ThreadRunners"]
+
+LOG = logging.getLogger(__name__)
 
 _START_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 0.1
@@ -96,7 +99,7 @@ class _Seat:
     claim: Claim | None = None
     served: bool = False  # it has been given a job
     failing: str = ""  # its last words
-    # Set when a message could not be sent: the keeper will tell of the death, nothing else is to be done.
+    # It is given nothing any more: the keeper will tell of its death, nothing else is to be done.
     broken: bool = field(default=False)
 
 
@@ -148,7 +151,7 @@ class ProcessRunners(Runners):
                 for _ in self._hear_keeper():
                     pass
                 if self._forks_due:
-                    raise EbbtideError("a runner ended as soon as it was started; its own message is above")
+                    raise EbbtideError("a runner could not be started, or ended at once; the reason is above")
         except ChannelClosed as error:
             self.close()
             raise EbbtideError("the keeper ended before it was ready; its own message is above") from error
@@ -173,7 +176,7 @@ class ProcessRunners(Runners):
 
     def cancel(self, request: Request) -> bool:
         for seat in self._seats.values():
-            if seat.claim is not None and seat.claim.job_id == request.job_id:
+            if seat.claim is not None and request.is_for(seat.claim):
                 return self._send(
                     seat,
                     {
@@ -259,9 +262,12 @@ class ProcessRunners(Runners):
             self._pause_seconds = _FIRST_PAUSE_SECONDS
             self._forks_due.append(0.0)
         else:
-            self._forks_due.append(time.monotonic() + self._pause_seconds)
-            self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, 2 * self._pause_seconds)
+            self._fork_later()
         self._fork_what_is_due()
+
+    def _fork_later(self) -> None:
+        self._forks_due.append(time.monotonic() + self._pause_seconds)
+        self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, 2 * self._pause_seconds)
 
     def _hear_keeper(self) -> Iterator[Ended]:
         try:
@@ -270,6 +276,10 @@ class ProcessRunners(Runners):
             raise EbbtideError(
                 "the keeper is gone, and its runners with it; start the conductor again"
             ) from None
+        if "not_forked" in message:
+            LOG.error("conductor.not_forked: %s", message["not_forked"])
+            self._fork_later()
+            return
         if channel is not None:
             seat = _Seat(message["forked"], channel)
             self._seats[seat.pid] = seat
@@ -312,6 +322,7 @@ def _heard(seat: _Seat, message: dict[str, Any]) -> Iterator[Ended]:
         seat.failing = message["failing"]
     elif seat.claim is not None and message["epoch"] == seat.claim.epoch:
         claim, seat.claim = seat.claim, None
+        seat.broken = message["leaving"]  # it ends, and is replaced then
         yield Ended(claim, message["edge"])
 
 
@@ -329,8 +340,9 @@ class ThreadRunners(Runners):
         self._store = store
         self._registry = registry
         self.keys = frozenset(definition.key for definition in registry.definitions())
-        self._running: dict[str, Execution] = {}
-        self._threads: dict[str, threading.Thread] = {}
+        # By claim: a job that was retried at once may run before its last run is quite over.
+        self._running: dict[Claim, Execution] = {}
+        self._threads: dict[Claim, threading.Thread] = {}
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector = selectors.DefaultSelector()
@@ -345,16 +357,16 @@ class ThreadRunners(Runners):
         thread = threading.Thread(
             target=self._drive, args=(execution, claim), name="ebbtide-driver", daemon=True
         )
-        self._running[claim.job_id] = execution
-        self._threads[claim.job_id] = thread
+        self._running[claim] = execution
+        self._threads[claim] = thread
         thread.start()
 
     def cancel(self, request: Request) -> bool:
-        execution = self._running.get(request.job_id)
-        if execution is None:
-            return False
-        execution.event.set(request.reason, request.source)
-        return True
+        for claim, execution in self._running.items():
+            if request.is_for(claim):
+                execution.event.set(request.reason, request.source)
+                return True
+        return False
 
     def suspend(self) -> None:
         for execution in self._running.values():
@@ -368,8 +380,8 @@ class ThreadRunners(Runners):
         # Put before the pipe was written to: what woke us is there.
         while not self._ended.empty():
             ended = self._ended.get()
-            self._running.pop(ended.claim.job_id)
-            self._threads.pop(ended.claim.job_id).join()
+            self._running.pop(ended.claim)
+            self._threads.pop(ended.claim).join()
             yield ended
 
     def hold_until(self, boot_seconds: float) -> None:

@@ -78,7 +78,8 @@ class Conductor:
         self._suspended = False
         self._hurried = False
         self._waiting: list[Claim] = []  # claimed again after a runner's death, no idle runner yet
-        self._causes: dict[str, str] = {}  # how the runner of a job died that is to be taken up again
+        # How the runner of a job died, by job and epoch, until the job is taken up again.
+        self._causes: dict[tuple[str, int], str] = {}
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None
 
@@ -246,9 +247,11 @@ class Conductor:
         claim was lost: whichever, nothing of it lives here, and nobody else may take it.
         """
         running = held.keys() | {claim.job_id for claim in self._waiting}
-        for job_id, epoch in desk.claims.held().items():
+        ours = desk.claims.held()
+        self._causes = {key: cause for key, cause in self._causes.items() if key in ours.items()}
+        for job_id, epoch in ours.items():
             if job_id not in running:
-                cause = self._causes.pop(job_id, "its run was not heard of again")
+                cause = self._causes.get((job_id, epoch), "its run was not heard of again")
                 claim = desk.claims.reclaim(job_id, epoch, cause)
                 if claim is not None:
                     self._waiting.append(claim)
@@ -274,22 +277,26 @@ class Conductor:
     def _settle(self, desk: _Desk, held: dict[str, Claim], end: Ended) -> None:
         """A run is over. Where its runner died, `_adopt` takes the job up again."""
         job_id = end.claim.job_id
-        held.pop(job_id, None)
+        # A job that was retried at once may run in another runner already: that run is not over.
+        mine = held.get(job_id) == end.claim
+        if mine:
+            del held[job_id]
         if end.edge is not None:
             LOG.info("job.%s %s attempt=%d", end.edge, job_id, end.claim.attempt)
             return
         LOG.warning("job.interrupted %s: %s", job_id, end.cause)
-        self._causes[job_id] = end.cause
+        if mine:
+            self._causes[job_id, end.claim.epoch] = end.cause
 
     def _drain(self, desk: _Desk) -> None:
         if not self._suspended:
             self._suspended = True
             LOG.info("conductor.draining")
             desk.runners.suspend()
-            with self._store_may_be_away():
-                while self._waiting:
-                    desk.claims.hand_back(self._waiting[-1])
-                    self._waiting.pop()
+        with self._store_may_be_away():
+            while self._waiting:
+                desk.claims.hand_back(self._waiting[-1])
+                self._waiting.pop()
         if self._stops > 1 and not self._hurried:
             self._hurried = True
             LOG.warning("conductor.hurried: runs are ended where they stand")

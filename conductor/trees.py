@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import threading
+import time
 
 __all__ = ["become_subreaper", "children", "die_with_parent", "end_below", "end_marked", "end_tree"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+
+LOG = logging.getLogger(__name__)
+
+# How long what was killed may take to end: a large one has to give much memory back.
+_KERNEL_SECONDS = 10.0
 
 _pause = threading.Event()  # never set
 
@@ -76,10 +83,15 @@ def end_below() -> None:
 
 
 def _end_descendants(pid: int) -> set[int]:
-    """Kill until a walk finds none but those that may not be killed: who changed user is out of reach."""
+    """Kill until a walk finds none but those out of reach: who changed user, or whom the kernel holds."""
     killed: set[int] = set()
     refused: set[int] = set()
+    give_up = time.monotonic() + _KERNEL_SECONDS
     while living := set(_descendants(pid)) - refused:
+        if time.monotonic() > give_up:
+            # Killed and not ending: it waits inside the kernel, for a dead disk say, and runs no code.
+            LOG.error("processes %s do not end although they are killed", sorted(living))
+            break
         for descendant in living:
             (killed if _signal(descendant, signal.SIGKILL) else refused).add(descendant)
         if living <= killed:

@@ -24,6 +24,7 @@ PREFIX = "EBBTIDE_"
 FILE_VARIABLE = "EBBTIDE_CONFIG"
 # Test suites may pass switches of their own to the processes they start.
 TEST_PREFIX = "EBBTIDE_TEST_"
+_FENCE_SHARE = 0.9
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,6 +54,12 @@ class Settings:
                     f"{shorter} ({getattr(self, shorter):g}) must be below {longer} "
                     f"({getattr(self, longer):g}): renew_seconds < self_fence_seconds < lease_seconds"
                 )
+        # To end the runners' trees takes its time as well.
+        if self.self_fence_seconds > _FENCE_SHARE * self.lease_seconds:
+            raise ConfigError(
+                f"self_fence_seconds ({self.self_fence_seconds:g}) leaves too little of lease_seconds "
+                f"({self.lease_seconds:g}) to end the runners in: at most {_FENCE_SHARE:.0%} of it"
+            )
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{field.name}={self._shown(field.name)!r}" for field in fields(self))

@@ -43,6 +43,10 @@ class Request:
     source: str
     attempt: int
 
+    def is_for(self, claim: Claim) -> bool:
+        """Whether it asks for the end of that run: it says nothing of the job's other attempts."""
+        return (claim.job_id, claim.attempt) == (self.job_id, self.attempt)
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from ebbtide.jobs import clock as product_clock
-from ebbtide.jobs import tables
+from ebbtide.jobs import moments, tables
 from ebbtide.jobs.claims import Claims
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.schema import ensure_schema
@@ -21,12 +21,36 @@ from ebbtide.jobs.store import Store
 
 
 class Clock:
-    """Wall time and seconds since boot, which stand still until a test sets them."""
+    """Wall time and seconds since boot, which stand still until a test sets them.
 
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-        self.boot = 5_000.0
+    Args:
+        tell: is given both whenever one of them is set.
+    """
+
+    def __init__(self, tell: Callable[[float, float], None]) -> None:
+        self._tell = tell
+        self._now = 1_700_000_000.0
+        self._boot = 5_000.0
         self.boot_id = "0123456789ab"
+        tell(self._now, self._boot)
+
+    @property
+    def now(self) -> float:
+        return self._now
+
+    @now.setter
+    def now(self, seconds: float) -> None:
+        self._now = seconds
+        self._tell(self._now, self._boot)
+
+    @property
+    def boot(self) -> float:
+        return self._boot
+
+    @boot.setter
+    def boot(self, seconds: float) -> None:
+        self._boot = seconds
+        self._tell(self._now, self._boot)
 
     def pass_by(self, seconds: float) -> None:
         self.now += seconds
@@ -117,12 +141,25 @@ class Board:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of this process; other processes keep the real one."""
-    fake = Clock()
+def clock(
+    made: str, store_kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Clock:
+    """The clock of this process and of its database; other processes keep the real one."""
+
+    def nobody(now: float, boot: float) -> None:
+        """SQLite asks this process what time it is."""
+
+    def server(now: float, boot: float) -> None:
+        statement = "UPDATE test_clock SET now = %s, boot = %s"
+        request.getfixturevalue("postgresql").query(made, statement, now, boot)
+
+    fake = Clock(nobody if store_kind == "sqlite" else server)
     monkeypatch.setattr(product_clock, "wall", lambda: fake.now)
     monkeypatch.setattr(product_clock, "boot_seconds", lambda: fake.boot)
     monkeypatch.setattr(product_clock, "boot_id", lambda: fake.boot_id)
+    asked = {"WallNow": "(SELECT now FROM test_clock)", "LeaseNow": "(SELECT boot FROM test_clock)"}
+    for name, query in asked.items():
+        monkeypatch.setitem(moments._ON_POSTGRESQL, name, query)
     return fake
 
 
@@ -138,11 +175,27 @@ def _empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def _with_tables(url: str) -> None:
+    """What every database on the server is copied from: all tables, no job, and a clock to be set."""
+    with Store(url) as store:
+        ensure_schema(store)
+        with store.write() as connection:
+            connection.execute(sa.text("CREATE TABLE test_clock (now float8, boot float8)"))
+            connection.execute(sa.text("INSERT INTO test_clock VALUES (0, 0)"))
+
+
 @pytest.fixture
-def made(_empty: Path, database: str) -> str:
+def made(store_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a database with all its tables and no job."""
-    shutil.copyfile(_empty, database.removeprefix("sqlite:///"))
-    return database
+    if store_kind == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        url = server.create_database(_with_tables)
+        yield url
+        server.drop_database(url)
+        return
+    database = request.getfixturevalue("database")
+    shutil.copyfile(request.getfixturevalue("_empty"), database.removeprefix("sqlite:///"))
+    yield database
 
 
 @pytest.fixture

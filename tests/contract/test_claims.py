@@ -20,14 +20,15 @@ def edge(board, name: str, job: str, **values) -> None:
 # -- leases
 
 
-def test_a_conductor_registers_with_its_first_lease(board, conductor):
+def test_a_conductor_registers_with_its_first_lease(board, conductor, store_kind):
     conductor("one", lease_seconds=30.0)
 
     (row,) = board.rows(tables.conductors)
     assert (row["id"], row["lease_until"], row["boot_id"]) == (
         "one",
         board.clock.boot + 30,
-        board.clock.boot_id,
+        # The clock of a server knows no boots.
+        board.clock.boot_id if store_kind == "sqlite" else "",
     )
     assert (json.loads(row["flows"]), row["released_at"]) == (KEYS, None)
 
@@ -65,6 +66,7 @@ def test_a_released_lease_is_over(board, conductor):
     assert board.rows(tables.conductors)[0]["released_at"] == board.clock.now - 1
 
 
+@pytest.mark.sqlite_only("a server's clock goes on over a boot of its host")
 def test_after_another_boot_a_lease_is_over_whatever_the_seconds_say(board, conductor):
     one = conductor("one")
     job = board.post()

@@ -66,6 +66,7 @@ def test_every_table_that_names_a_job_is_thought_of():
     assert named == {table.name for table in OURS}
 
 
+@pytest.mark.sqlite_only("triggers are written in the language of the database")
 def test_a_deletion_that_fails_deletes_nothing(board, neighbours):
     job = board.put(JobState.COMPLETED)
     fill(board, job)

@@ -206,7 +206,7 @@ def test_a_deleted_job_is_not_found_any_more(poster):
         poster.show(job.id)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", ":memory:", "mysql://x/y", "postgresql://x/y"])
+@pytest.mark.parametrize("url", ["sqlite://", ":memory:", "mysql://x/y", "postgresql+asyncpg://x/y"])
 def test_a_database_of_another_kind_is_refused(url):
     with pytest.raises(ConfigError):
         Poster(url)

@@ -95,6 +95,7 @@ def test_a_scheduled_job_is_pending_once_it_is_due(board, shown):
     assert shown.jobs(state="scheduled") == []
 
 
+@pytest.mark.sqlite_only("elsewhere the number of values is not to be set")
 def test_more_jobs_than_one_statement_can_name_are_listed(board, shown, monkeypatch):
     """A database takes a limited number of values in one statement; SQLite's usual limit is 32,766."""
     jobs = [board.put(state, created_at=float(n)) for n, state in enumerate([*JobState] * 4)]

@@ -231,20 +231,16 @@ def test_a_full_disk_is_told_in_one_line(store: Store) -> None:
 # --- a store that cannot be used
 
 
-def test_a_writer_that_waits_in_vain_is_told_that_nothing_is_stored(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.02)
+def test_a_writer_that_waits_in_vain_is_told_that_nothing_is_stored(store: Store) -> None:
     told = pytest.raises(StoreUnavailable, match="is held by another process")
-    with Store(store.url) as impatient, store.write(), told:
+    with Store(store.url, wait_seconds=0.02) as impatient, store.write(), told:
         _put(impatient, "a")
 
     assert _jobs(store) == []
 
 
-def test_readers_do_not_wait_for_a_writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.0)
-    with Store(store.url) as impatient, store.write() as connection:
+def test_readers_do_not_wait_for_a_writer(store: Store) -> None:
+    with Store(store.url, wait_seconds=0.0) as impatient, store.write() as connection:
         connection.execute(insert(_PARAMETERS).values(job="a", parameters="{}", labels="{}"))
 
         assert _jobs(impatient) == []
@@ -253,11 +249,10 @@ def test_readers_do_not_wait_for_a_writer(store: Store, monkeypatch: pytest.Monk
 def test_a_pool_without_a_free_connection_is_unavailable(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.02)
     monkeypatch.setattr(sqlite, "_CONNECTIONS", 1)
     monkeypatch.setattr(sqlite, "_MORE_CONNECTIONS", 0)
     told = pytest.raises(StoreUnavailable, match="every connection of this process is in use")
-    with Store(store.url) as narrow, narrow.read(), told:
+    with Store(store.url, wait_seconds=0.02) as narrow, narrow.read(), told:
         _jobs(narrow)
 
 

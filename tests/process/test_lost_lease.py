@@ -120,7 +120,7 @@ def test_a_conductor_that_wakes_up_and_finds_its_job_untouched_takes_it_up_itsel
     served_again(conductor, owner)
 
 
-def test_a_conductor_that_cannot_renew_ends_its_runs_without_waiting_for_the_store(stage, rows, served_again):
+def test_a_conductor_that_cannot_renew_ends_its_runs_while_the_store_is_still_away(stage, rows, served_again):
     conductor = stage.conductor(runners=1, lease=SHORT_LEASE)
     job = stage.post("a", "b:deaf", "c")
     stage.await_effect(job, "waiting", "b")
@@ -129,12 +129,10 @@ def test_a_conductor_that_cannot_renew_ends_its_runs_without_waiting_for_the_sto
 
     rows("BEGIN IMMEDIATE")
     stage.await_end_of(runners)
-    log = conductor.log
     rows("ROLLBACK")
     stage.await_effect(job, "waiting", "b", 2)
     stage.open("b")
 
-    assert "conductor.renewal_failed" not in log  # it still hangs there
     assert stage.ended(job).state == "completed"
     assert stage.told(job, "begin") == ["begin a", "begin b", "begin b", "begin c"]
     served_again(conductor, owner)
