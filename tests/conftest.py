@@ -3,11 +3,13 @@
 import os
 import select
 import signal
+import sqlite3
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +18,15 @@ HERE = Path(__file__).parent
 # without the root on the path, where the checkout would hide the package that is installed.
 sys.modules.setdefault("tests", types.ModuleType("tests")).__path__ = [str(HERE)]
 
+from ebbtide.jobs.schema import ensure_schema  # noqa: E402
+from ebbtide.jobs.store import Store  # noqa: E402
 from tests.services import servants  # noqa: E402
 
 pytest_plugins = ["tests.services.postgresql", "tests.services.proxy", "tests.services.tmpfs"]
 
 STORES = ("sqlite", "postgresql")
 # The folders whose tests run on every store; all other tests run on SQLite.
-ON_EVERY_STORE = ("services/stores", "contract", "integration/runs")
+ON_EVERY_STORE = ("services/stores", "contract", "integration/runs", "process")
 # What has been told to end may take until here to do so; after that it counts as leaked.
 ENDING_SECONDS = 10.0
 
@@ -62,6 +66,43 @@ def database(store_kind: str, tmp_path: Path, request: pytest.FixtureRequest) ->
     url = server.create_database()
     yield url
     server.drop_database(url)
+
+
+@pytest.fixture
+def prepared(store_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a store that is to be used at once: on a server its tables are there, copied in no time."""
+    if store_kind == "sqlite":
+        yield request.getfixturevalue("database")
+        return
+    server = request.getfixturevalue("postgresql")
+    url = server.create_database(_make_tables)
+    yield url
+    server.drop_database(url)
+
+
+@pytest.fixture
+def ask(prepared: str, store_kind: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., list[Any]]]:
+    """Asks the prepared store itself, past all our code: a statement, with a `?` for each value after it."""
+    if store_kind == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        yield lambda statement, *values: server.query(prepared, statement.replace("?", "%s"), *values)
+        return
+    connections: list[sqlite3.Connection] = []
+
+    def execute(statement: str, *values: Any) -> list[Any]:
+        if not connections:
+            file = prepared.removeprefix("sqlite:///")
+            connections.append(sqlite3.connect(file, timeout=ENDING_SECONDS, isolation_level=None))
+        return connections[0].execute(statement, values).fetchall()
+
+    yield execute
+    for connection in connections:
+        connection.close()
+
+
+def _make_tables(url: str) -> None:
+    with Store(url) as store:
+        ensure_schema(store)
 
 
 @pytest.fixture(autouse=True)

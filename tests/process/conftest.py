@@ -59,12 +59,12 @@ def flows() -> ModuleType:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, database: str, flows: ModuleType) -> Iterator["Stage"]:
+def stage(tmp_path: Path, prepared: str, flows: ModuleType) -> Iterator["Stage"]:
     """A store, a folder for effects and gates, and conductors as a test starts them."""
     # What a test kills leaves orphans: here they become ours, so that none can hide from the end of the test.
     _be_subreaper(True)
-    with Poster(database, registry=flows.registry) as poster:
-        opened = Stage(tmp_path, database, poster, flows)
+    with Poster(prepared, registry=flows.registry) as poster:
+        opened = Stage(tmp_path, prepared, poster, flows)
         yield opened
         opened.end()
     _be_subreaper(False)

@@ -5,7 +5,6 @@ import importlib.util
 import json
 import select
 import socket
-import sqlite3
 import sys
 import threading
 import time
@@ -86,9 +85,12 @@ class Gates:
 class Bench:
     """What a test of runs works with. One job, as a rule: all write into the same effect log."""
 
-    def __init__(self, folder: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, folder: Path, database: str, ask: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.folder = folder
         self.database = database
+        self._ask = ask
         self.monkeypatch = monkeypatch
         self.registry = Registry()
         steps.register(self.registry)
@@ -276,13 +278,8 @@ class Bench:
         return "\n".join(lines)
 
     def sql(self, query: str, *values: Any) -> list[Any]:
-        """Ask the database file itself, past all our code."""
-        connection = sqlite3.connect(self.database.removeprefix("sqlite:///"), timeout=PATIENCE_SECONDS)
-        try:
-            with connection:
-                return connection.execute(query, values).fetchall()
-        finally:
-            connection.close()
+        """Ask the database itself, past all our code. A `?` stands for each value."""
+        return self._ask(query, *values)
 
     def close(self) -> None:
         self.gates.close()
@@ -362,8 +359,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    bench = Bench(tmp_path, database, monkeypatch)
+def bench(
+    tmp_path: Path, prepared: str, ask: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    bench = Bench(tmp_path, prepared, ask, monkeypatch)
     yield bench
     bench.close()
 
