@@ -21,7 +21,7 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.edges import record
 from ebbtide.jobs.states import JobState
 
-__all__ = ["Batch", "atom_row", "fence", "write_rows"]
+__all__ = ["Batch", "atom_row", "write_fenced", "write_unfenced"]
 
 _jobs = tables.jobs
 _tasks = tables.job_tasks
@@ -34,18 +34,17 @@ _Values = tuple[Any, ...] | dict[str, Any]
 class _Statement:
     """A statement whose parameters are called `new_COLUMN` and `key_COLUMN`; rows come by column."""
 
-    def __init__(self, expression: sa.Insert | sa.Update) -> None:
+    def __init__(self, expression: sa.Insert | sa.Update | sa.Delete) -> None:
         self._expression = expression
         self._texts: dict[str, tuple[str, Callable[[Mapping[str, Any]], _Values]]] = {}  # by kind of database
 
-    def send(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> sa.CursorResult[Any]:
-        """Execute it for each of the rows."""
-        known = self._texts.get(connection.dialect.name)
+    def arranged(self, dialect: sa.Dialect, rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[_Values]]:
+        """Its text, and the rows as the driver takes them."""
+        known = self._texts.get(dialect.name)
         if known is None:
-            known = self._texts[connection.dialect.name] = self._compile(connection.dialect)
+            known = self._texts[dialect.name] = self._compile(dialect)
         text, arrange = known
-        values = [arrange(row) for row in rows]
-        return connection.exec_driver_sql(text, cast(Any, values[0] if len(values) == 1 else values))
+        return text, [arrange(row) for row in rows]
 
     def _compile(self, dialect: sa.Dialect) -> tuple[str, Callable[[Mapping[str, Any]], _Values]]:
         compiled = self._expression.compile(dialect=dialect)
@@ -61,6 +60,26 @@ class _Statement:
         if compiled.positional:
             return compiled.string, arrange
         return compiled.string, lambda row: dict(zip(names, arrange(row), strict=True))
+
+
+_Script = list[tuple[_Statement, Sequence[Mapping[str, Any]]]]
+
+
+def _send(connection: sa.Connection, script: _Script) -> sa.CursorResult[Any]:
+    """Execute each statement for each of its rows, in order; returns what the last one returned.
+
+    PostgreSQL is sent all of it in one message: one round trip, and the last statement's lock is short.
+    """
+    texts = [statement.arranged(connection.dialect, rows) for statement, rows in script]
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.driver_connection
+        with driver.cursor() as cursor:
+            parts = [cursor.mogrify(text, values) for text, rows in texts for values in rows]
+        message = b";\n".join(parts).decode()
+        return connection.exec_driver_sql(message, execution_options={"no_parameters": True})
+    for text, rows in texts:
+        result = connection.exec_driver_sql(text, cast(Any, rows[0] if len(rows) == 1 else rows))
+    return result
 
 
 def _insert(table: sa.Table) -> _Statement:
@@ -107,6 +126,12 @@ _update_atom = _Statement(
 )
 _update_flow = _Statement(_update(_flows, ("uuid",), ("updated_at", "state", "meta")))
 _insert_log = _insert(tables.job_logs)
+_delete_old_logs = _Statement(
+    sa.delete(tables.job_logs).where(
+        tables.job_logs.c.job == sa.bindparam("key_job"),
+        tables.job_logs.c.number <= sa.bindparam("key_number"),
+    )
+)
 
 # The fence: the last statement of every commit, so that its lock on the row is short. No row:
 # another holder has raised the epoch, and this run may store nothing any more.
@@ -159,44 +184,51 @@ class Batch:
         self.beginning = set()
 
 
-def write_rows(connection: sa.Connection, batch: Batch) -> None:
-    """All rows of the batch but the job's own."""
+def write_fenced(connection: sa.Connection, batch: Batch) -> sa.Row[Any] | None:
+    """Write all of the batch, the fence last.
+
+    Returns:
+        A row that tells whether a cancel was requested; None: the claim is lost, so roll back.
+    """
+    _write_delivered(connection, batch)
+    key = {"id": batch.job_id, "epoch": batch.epoch, "state": JobState.RUNNING.value}
+    return _send(connection, [*_script_of(batch), (_fence, [batch.job | key])]).first()
+
+
+def write_unfenced(connection: sa.Connection, batch: Batch) -> None:
+    """Write all of the batch but the job's own row, which an edge is to prove and write after it."""
+    _write_delivered(connection, batch)
+    script = _script_of(batch)
+    if script:
+        _send(connection, script)
+
+
+def _script_of(batch: Batch) -> _Script:
     now = timeutils.utcnow()
     made, changed = {"created_at": now, "updated_at": None}, {"updated_at": now}
-    if batch.logbook is not None:
-        _insert_logbook.send(connection, [batch.logbook | made])
-    if batch.new_flow is not None:
-        _insert_flow.send(connection, [batch.new_flow | made])
-    if batch.flow is not None:
-        _update_flow.send(connection, [batch.flow | changed])
-    if batch.new_atoms:
-        _insert_atom.send(connection, [row | made for row in batch.new_atoms])
-    if batch.atoms:
-        _update_atom.send(connection, [row | changed for row in batch.atoms])
     owner = {"job": batch.job_id, "attempt": batch.attempt}
-    if batch.new_tasks:
-        _insert_task.send(connection, [row | owner for row in batch.new_tasks])
-    if batch.tasks:
-        _update_task.send(connection, [row | owner for row in batch.tasks])
-    if batch.logs:
-        _insert_log.send(connection, batch.logs)
-        if batch.keep_logs_after > 0:
-            old = (tables.job_logs.c.job == batch.job_id, tables.job_logs.c.number <= batch.keep_logs_after)
-            connection.execute(sa.delete(tables.job_logs).where(*old))
-    if batch.delivered is not None:
-        _write_delivered(connection, batch)
-
-
-def fence(connection: sa.Connection, batch: Batch) -> sa.Row[Any] | None:
-    """Prove the claim and write the job's counters; the row tells whether a cancel was requested."""
-    key = {"id": batch.job_id, "epoch": batch.epoch, "state": JobState.RUNNING.value}
-    return _fence.send(connection, [batch.job | key]).first()
+    old_logs = {"job": batch.job_id, "number": batch.keep_logs_after}
+    script: _Script = [
+        (_insert_logbook, [batch.logbook | made] if batch.logbook is not None else []),
+        (_insert_flow, [batch.new_flow | made] if batch.new_flow is not None else []),
+        (_update_flow, [batch.flow | changed] if batch.flow is not None else []),
+        (_insert_atom, [row | made for row in batch.new_atoms]),
+        (_update_atom, [row | changed for row in batch.atoms]),
+        (_insert_task, [row | owner for row in batch.new_tasks]),
+        (_update_task, [row | owner for row in batch.tasks]),
+        (_insert_log, batch.logs),
+        (_delete_old_logs, [old_logs] if batch.logs and batch.keep_logs_after > 0 else []),
+    ]
+    return [(statement, rows) for statement, rows in script if rows]
 
 
 def _write_delivered(connection: sa.Connection, batch: Batch) -> None:
-    assert batch.delivered is not None
+    if batch.delivered is None:
+        return
     task, at = batch.delivered
     cancels = tables.job_cancels
+    # The job's row first, as everywhere: two who lock in two orders wait for one another.
+    connection.execute(sa.select(_jobs.c.id).where(_jobs.c.id == batch.job_id).with_for_update())
     first = connection.execute(
         sa.update(cancels)
         .where(

@@ -24,7 +24,7 @@ from oslo_serialization import jsonutils
 from taskflow import states as taskflow_states
 from taskflow.persistence import models
 
-from ebbtide.conductor.batch import Batch, atom_row, fence, write_rows
+from ebbtide.conductor.batch import Batch, atom_row, write_fenced, write_unfenced
 from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
 from ebbtide.conductor.stored import StoredRun
@@ -297,6 +297,9 @@ class Journal:
             except _CancelSeen:
                 self._refuse(batch)
             except EdgeRefused:
+                # Refused by our own outcome, perhaps: stored before, and its answer lost.
+                if self._is_stored(number):
+                    break
                 raise
             except ClaimLost as error:
                 self._lose(error, batch)
@@ -325,11 +328,11 @@ class Journal:
 
     def _transact(self, batch: Batch, outcome: Outcome | None) -> None:
         with self._store.write() as connection:
-            write_rows(connection, batch)
             if outcome is not None:
+                write_unfenced(connection, batch)
                 outcome(connection, batch.job)
                 return
-            row = fence(connection, batch)
+            row = write_fenced(connection, batch)
             if row is None:
                 raise ClaimLost(batch.job_id, batch.epoch)
             requested = row.cancel_requested_at is not None

@@ -242,7 +242,8 @@ def _release(options: RunOptions) -> None:
     from ebbtide.jobs.store import Store
 
     faults.point("keeper.releasing")
-    with contextlib.suppress(EbbtideError), Store(options.database) as store:
+    store = Store(options.database, wait_seconds=options.wait_seconds)
+    with contextlib.suppress(EbbtideError), store:
         Claims(store, options.owner, name="", lease_seconds=0.0).release()
     faults.point("keeper.released")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 
@@ -60,8 +61,11 @@ class Lease:
             self._thread.join()
 
     def _renew(self) -> None:
-        while not self._stopped.wait(self._renew_seconds):
+        pause = self._renew_seconds
+        while not self._stopped.wait(pause):
             began = clock.boot_seconds()
+            # After a failure it is tried again soon, not at the next regular time, which may be too late.
+            pause = min(1.0, self._renew_seconds) * (0.5 + random.random() / 2)
             try:
                 if not self._claims.renew():
                     LOG.error("conductor.lease_lost %s", self._claims.owner)
@@ -69,6 +73,7 @@ class Lease:
                     return
                 self._until = began + self._self_fence_seconds
                 self._on_renewed(self._until)
+                pause = self._renew_seconds
             except StoreUnavailable as error:
                 LOG.warning("conductor.renewal_failed %s: %s", self._claims.owner, error)
             except Exception:  # a fault of ours: the lease may still be renewed next time

@@ -30,6 +30,11 @@ class RunOptions:
     log_lines: int
     log_level: str = "info"
 
+    @property
+    def wait_seconds(self) -> float:
+        """How long a single statement may wait: well below the patience, so that it can be repeated."""
+        return self.patience_seconds / 2
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

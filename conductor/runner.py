@@ -34,7 +34,7 @@ def serve(channel: Channel, options: RunOptions) -> None:
     become_subreaper()
     install(outputs=True)
     logging.getLogger().setLevel(options.log_level.upper())
-    with Store(options.database) as store:
+    with Store(options.database, wait_seconds=options.wait_seconds) as store:
         _Runner(channel, store, load_flows(options.flow_modules), options).listen()
 
 

@@ -70,8 +70,12 @@ class Runners(abc.ABC):
         """
 
     @abc.abstractmethod
-    def poll(self, seconds: float) -> Iterator[Ended]:
-        """Wait at most `seconds` for news and yield the runs that are over."""
+    def poll(self, seconds: float, bell: int | None = None) -> Iterator[Ended]:
+        """Wait at most `seconds` for news and yield the runs that are over.
+
+        Args:
+            bell: a file descriptor that ends the wait as well once it can be read.
+        """
 
     @abc.abstractmethod
     def end_all(self) -> None:
@@ -191,12 +195,14 @@ class ProcessRunners(Runners):
         with contextlib.suppress(ChannelClosed):  # `poll` tells of it
             self._control.send({"hold_until": boot_seconds})
 
-    def poll(self, seconds: float) -> Iterator[Ended]:
+    def poll(self, seconds: float, bell: int | None = None) -> Iterator[Ended]:
         self._fork_what_is_due()
-        for key, _ in self._selector.select(seconds):
+        with _also(self._selector, bell):
+            ready = self._selector.select(seconds)
+        for key, _ in ready:
             if key.fileobj is self._control:
                 yield from self._hear_keeper()
-            elif key.data.pid in self._seats:  # else the keeper told of its death just now
+            elif key.data is not None and key.data.pid in self._seats:  # else the keeper told of its death
                 yield from self._hear_runner(key.data)
 
     def end_all(self) -> None:
@@ -287,6 +293,19 @@ class ProcessRunners(Runners):
                 yield from _heard(seat, message)
 
 
+@contextlib.contextmanager
+def _also(selector: selectors.BaseSelector, bell: int | None) -> Iterator[None]:
+    """Listen to `bell` as well. Not for longer: its number may be another file's the next time."""
+    if bell is None:
+        yield
+        return
+    selector.register(bell, selectors.EVENT_READ)
+    try:
+        yield
+    finally:
+        selector.unregister(bell)
+
+
 def _heard(seat: _Seat, message: dict[str, Any]) -> Iterator[Ended]:
     """What a runner said of its job: that it ended, or why the runner is about to die."""
     if "failing" in message:
@@ -313,6 +332,9 @@ class ThreadRunners(Runners):
         self._running: dict[str, Execution] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
 
     @property
     def idle(self) -> int:
@@ -338,14 +360,17 @@ class ThreadRunners(Runners):
         for execution in self._running.values():
             execution.suspend()
 
-    def poll(self, seconds: float) -> Iterator[Ended]:
-        try:
-            ended = self._ended.get(timeout=seconds)
-        except queue.Empty:
-            return
-        self._running.pop(ended.claim.job_id)
-        self._threads.pop(ended.claim.job_id).join()
-        yield ended
+    def poll(self, seconds: float, bell: int | None = None) -> Iterator[Ended]:
+        with _also(self._selector, bell):
+            self._selector.select(seconds)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_reader, 4096)
+        # Put before the pipe was written to: what woke us is there.
+        while not self._ended.empty():
+            ended = self._ended.get()
+            self._running.pop(ended.claim.job_id)
+            self._threads.pop(ended.claim.job_id).join()
+            yield ended
 
     def hold_until(self, boot_seconds: float) -> None:
         """Nothing: threads cannot be ended, and end with this process."""
@@ -358,9 +383,15 @@ class ThreadRunners(Runners):
             execution.suspend()
         for thread in self._threads.values():
             thread.join()
+        self._selector.close()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
 
     def _drive(self, execution: Execution, claim: Claim) -> None:
         try:
-            self._ended.put(Ended(claim, execution.run()))
+            ended = Ended(claim, execution.run())
         except BaseException as error:  # noqa: BLE001  # a fault of ours: taken up again, parks after three
-            self._ended.put(Ended(claim, None, f"its run failed: {type(error).__name__}: {error}"))
+            ended = Ended(claim, None, f"its run failed: {type(error).__name__}: {error}")
+        self._ended.put(ended)
+        with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
+            os.write(self._wake_writer, b".")

@@ -29,6 +29,9 @@ __all__ = ["Conductor"]
 
 LOG = logging.getLogger(__name__)
 
+# How long the loop may wait where a signal wakes it: a drain, and what is due by time, wait with it.
+_LISTEN_SECONDS = 0.1
+
 
 @dataclass(frozen=True)
 class _Desk:
@@ -91,7 +94,7 @@ class Conductor:
         Raises:
             EbbtideError: it could not start, or its keeper died.
         """
-        with self._signals(), Store(self._settings.database) as store:
+        with self._signals(), self._open_store() as store:
             ensure_schema(store)
             registry = self._registry or load_flows(self._settings.flow_modules)
             while not self._serve(store, registry):
@@ -124,7 +127,7 @@ class Conductor:
     def _serve(self, store: Store, registry: Registry) -> bool:
         """Under one owner id: register, run jobs, end. False: the lease was lost."""
         settings = self._settings
-        claims = Claims(store, new_owner_id(), name=self._name, lease_seconds=settings.lease_seconds)
+        claims = self._claims_of(store, new_owner_id())
         try:
             runners = self._runners(store, registry, claims.owner)
         except EbbtideError:
@@ -133,8 +136,10 @@ class Conductor:
             raise
         # What the runners can run, and nothing that only this process knows: it would park there.
         keys = sorted(runners.keys)
+        # The lease has a connection of its own: no crowd at the store, and no long transaction, is before it.
+        own = self._open_store()
         try:
-            lease = self._register(claims, keys, runners)
+            lease = self._register(self._claims_of(own, claims.owner), keys, runners)
             if lease is None:
                 return True
             lease.start()
@@ -152,7 +157,15 @@ class Conductor:
             # Only now: nothing of ours lives, so what we still hold may be claimed at once.
             with contextlib.suppress(StoreUnavailable):
                 claims.release()
+            own.close()
             LOG.info("conductor.ended %s", claims.owner)
+
+    def _open_store(self) -> Store:
+        # No statement waits for so long that the lease would be over by itself meanwhile.
+        return Store(self._settings.database, wait_seconds=self._settings.self_fence_seconds / 2)
+
+    def _claims_of(self, store: Store, owner: str) -> Claims:
+        return Claims(store, owner, name=self._name, lease_seconds=self._settings.lease_seconds)
 
     def _register(self, claims: Claims, keys: list[str], runners: Runners) -> Lease | None:
         """Say that this conductor is here; None: it was told to stop before it could.
@@ -202,7 +215,9 @@ class Conductor:
         held: dict[str, Claim] = {}
         next_sweep = 0.0
         while True:
-            ended = list(desk.runners.poll(self._settings.poll_seconds))
+            bell = desk.signal.descriptor
+            seconds = self._settings.poll_seconds if bell is None else _LISTEN_SECONDS
+            ended = list(desk.runners.poll(seconds, bell))
             for end in ended:
                 self._settle(desk, held, end)
             if self._stops:

@@ -111,7 +111,8 @@ def _load_atoms(connection: sa.Connection, flow: models.FlowDetail) -> dict[str,
         if isinstance(detail, models.RetryDetail):
             _mend_history(detail, values["results"] or [])
         flow.add(detail)
-    with_results = sa.select(raw.c.name, raw.c.results).where(
+    # As text, whatever type the database keeps JSON in: the driver would decode it.
+    with_results = sa.select(raw.c.name, sa.cast(raw.c.results, sa.Text).label("results")).where(
         raw.c.parent_uuid == flow.uuid,
         raw.c.state.in_((taskflow_states.SUCCESS, taskflow_states.REVERTING)),
         raw.c.results.is_not(None),

@@ -56,6 +56,20 @@ class StoreUnavailable(EbbtideError):
         return f"the store cannot be used, nothing was stored: {one_line(self.detail)}"
 
 
+class StoreBusy(StoreUnavailable):
+    """Another transaction was in the way of this one, which was rolled back. Repeating it at once helps."""
+
+
+class CommitUnknown(StoreUnavailable):
+    """The store was asked to commit, and its answer was lost. Reading back tells, once it can be read."""
+
+    def __str__(self) -> str:
+        return (
+            f"the store's answer was lost: whether this is stored is not known ({one_line(self.detail)}); "
+            "look with `ebbtide ls` before you repeat it"
+        )
+
+
 class ConfigError(UsageError):
     """An option is unknown, or its value cannot be used. The message names option and place."""
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from ebbtide.errors import ClaimLost, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.edges import apply_edge, record
+from ebbtide.jobs.moments import Era, LeaseNow
 from ebbtide.jobs.queue import is_live, next_due, next_orphan
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
@@ -91,9 +92,9 @@ class Claims:
                     name=self._name,
                     host=socket.gethostname(),
                     pid=os.getpid(),
-                    boot_id=clock.boot_id(),
+                    boot_id=Era(),
                     started_at=clock.wall(),
-                    lease_until=clock.boot_seconds() + self._lease_seconds,
+                    lease_until=LeaseNow() + self._lease_seconds,
                     flows=json.dumps(sorted(flows)),
                     runners=runners,
                     isolation=isolation,
@@ -106,7 +107,7 @@ class Claims:
             row = connection.execute(
                 sa.update(_conductors)
                 .where(_conductors.c.id == self.owner, is_live())
-                .values(lease_until=clock.boot_seconds() + self._lease_seconds)
+                .values(lease_until=LeaseNow() + self._lease_seconds)
                 .returning(_conductors.c.id)
             ).first()
         return row is not None
@@ -131,11 +132,13 @@ class Claims:
             with self._store.write() as connection:
                 if not self._has_lease(connection):
                     return None
-                orphan = next_orphan(connection, known)
+                orphan = next_orphan(connection, known, lock=True)
+                if orphan is not None and not _is_gone(connection, orphan.owner):
+                    return None  # its renewal was on the way; this is looked at again soon
                 if orphan is not None:
                     claim = self._take_over(connection, orphan, "the conductor that ran it is gone")
                 else:
-                    due = next_due(connection, known)
+                    due = next_due(connection, known, lock=True)
                     if due is None:
                         return None
                     claim = self._enter(connection, "claimed", due, epoch=None, values={})
@@ -146,7 +149,8 @@ class Claims:
     def _anything_to_claim(self, keys: list[str]) -> bool:
         # An idle conductor asks all the time: asked without the write lock, it holds nobody up.
         with self._store.read() as connection:
-            return next_due(connection, keys) is not None or next_orphan(connection, keys) is not None
+            due = next_due(connection, keys, lock=False)
+            return due is not None or next_orphan(connection, keys, lock=False) is not None
 
     def reclaim(self, job_id: str, epoch: int, cause: str) -> Claim | None:
         """Take up again a job of ours that nothing here runs any more.
@@ -215,6 +219,16 @@ class Claims:
         """
         cancels = tables.job_cancels
         with self._store.write() as connection:
+            # The job's row first, here as everywhere: two who lock in two orders wait for one another.
+            running = connection.execute(
+                sa.select(_jobs.c.id)
+                .where(
+                    _jobs.c.id == request.job_id,
+                    _jobs.c.attempt == request.attempt,
+                    _jobs.c.state == JobState.RUNNING.value,
+                )
+                .with_for_update()
+            ).first()
             changed = connection.execute(
                 sa.update(cancels)
                 .where(
@@ -224,13 +238,6 @@ class Claims:
                 )
                 .values(forwarded_at=at)
                 .returning(cancels.c.job)
-            ).first()
-            running = connection.execute(
-                sa.select(_jobs.c.id).where(
-                    _jobs.c.id == request.job_id,
-                    _jobs.c.attempt == request.attempt,
-                    _jobs.c.state == JobState.RUNNING.value,
-                )
             ).first()
             if changed is not None and running is not None:
                 record(connection, "cancel_forwarded", request.job_id, at=at, actor=self.owner)
@@ -338,6 +345,16 @@ def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
         write=row.write,
         cancel=None if asked is None else Request(row.id, asked.reason, asked.source, row.attempt),
     )
+
+
+def _is_gone(connection: sa.Connection, owner: str | None) -> bool:
+    """Whether a holder that was seen without a lease has none: a renewal may have been on its way.
+
+    Its row is locked: a renewal that has begun is waited for, and none begins before this transaction ends.
+    """
+    of = _conductors.c.id == owner
+    connection.execute(sa.select(_conductors.c.id).where(of).with_for_update()).first()
+    return connection.execute(sa.select(_conductors.c.id).where(of, is_live())).first() is None
 
 
 def _long_gone() -> sa.ColumnElement[bool]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.errors import EdgeRefused, JobNotFound, StoreUnavailable, TooLate
+from ebbtide.errors import EdgeRefused, TooLate
 from ebbtide.jobs import clock, tables
+from ebbtide.jobs.changes import Changes, Marker, locked
 from ebbtide.jobs.edges import apply_edge, insert_first_entry, record
+from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.store import Store
 
@@ -44,31 +45,20 @@ def logbook_of(job_id: str) -> str:
 class Ledger:
     """The client's side of the jobs table. Safe to use from several threads.
 
-    Every method raises `StoreUnavailable` when nothing was stored, and changes nothing when it
-    raises anything.
+    A method that raises has changed nothing, unless it is a `CommitUnknown`. `StoreUnavailable` says that the
+    store was away; a transaction that another one was in the way of has been repeated before.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._changes = Changes(store)
 
     def post(self, new: NewJob, *, who: str) -> str:
         """Store a job; returns its id. It may be claimed before this returns."""
         job_id = str(uuid.uuid4())
-        try:
-            self._insert(job_id, new, who)
-        except StoreUnavailable:
-            # The answer to the commit may be what was lost: posted again on our word it would be doubled.
-            if not self._is_stored(job_id):
-                raise
-        return job_id
-
-    def _is_stored(self, job_id: str) -> bool:
-        with self._store.read() as connection:
-            return connection.execute(sa.select(_jobs.c.id).where(_jobs.c.id == job_id)).first() is not None
-
-    def _insert(self, job_id: str, new: NewJob, who: str) -> None:
         now = clock.wall()
-        with self._store.write() as connection:
+
+        def insert(connection: sa.Connection) -> None:
             row = connection.execute(
                 sa.insert(_jobs)
                 .values(
@@ -78,7 +68,7 @@ class Ledger:
                     state=JobState.PENDING.value,
                     priority=new.priority,
                     created_at=now,
-                    due_at=now + new.delay_seconds,
+                    due_at=WallNow() + new.delay_seconds,
                     entries=1,
                 )
                 .returning(_jobs)
@@ -95,6 +85,9 @@ class Ledger:
                 )
             insert_first_entry(connection, row, now, who)
 
+        self._changes.insert(insert)
+        return job_id
+
     def cancel(self, job_id: str, *, reason: str, who: str, source: str = "user") -> str:
         """Record a cancel request; returns `ACCEPTED` or `ALREADY_REQUESTED`, true once returned.
 
@@ -107,8 +100,9 @@ class Ledger:
             JobNotFound: no such job.
         """
         now = clock.wall()
-        with self._store.write() as connection:
-            row = _locked(connection, job_id)
+
+        def request(connection: sa.Connection) -> str:
+            row = locked(connection, job_id)
             state = JobState(row.state)
             if row.cancel_requested_at is not None or state is JobState.CANCELLED:
                 return ALREADY_REQUESTED
@@ -139,10 +133,12 @@ class Ledger:
                 self._cancel_unclaimed(connection, job_id, state, row.attempt, now, who)
             elif state is JobState.PENDING:
                 # It is undone as soon as a conductor is free, whenever it was due.
-                connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(due_at=now))
+                connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(due_at=WallNow()))
             elif state is JobState.PAUSED:
-                apply_edge(connection, "resumed", job_id, at=now, actor=who, values={"due_at": now})
-        return ACCEPTED
+                apply_edge(connection, "resumed", job_id, at=now, actor=who, values={"due_at": WallNow()})
+            return ACCEPTED
+
+        return self._changes.apply(request, job_id, Marker("cancel_requested", now, who))
 
     def _cancel_unclaimed(
         self, connection: sa.Connection, job_id: str, state: JobState, attempt: int, now: float, who: str
@@ -172,8 +168,9 @@ class Ledger:
             EdgeRefused: it is neither failed nor cancelled.
         """
         now = clock.wall()
-        with self._store.write() as connection:
-            row = _locked(connection, job_id)
+
+        def post_again(connection: sa.Connection) -> int:
+            row = locked(connection, job_id)
             new = apply_edge(
                 connection,
                 "retried",
@@ -182,7 +179,7 @@ class Ledger:
                 source=JobState(row.state),
                 values={
                     "attempt": _jobs.c.attempt + 1,
-                    "due_at": now,
+                    "due_at": WallNow(),
                     "started_at": None,
                     "ended_at": None,
                     "begun": 0,
@@ -196,7 +193,9 @@ class Ledger:
                 },
                 actor=who,
             )
-        return int(new.attempt)
+            return int(new.attempt)
+
+        return self._changes.apply(post_again, job_id, Marker("retried", now, who))
 
     def delete(self, job_id: str) -> None:
         """Remove a job that has ended, or of which nothing has begun, with all that is stored of it.
@@ -204,8 +203,9 @@ class Ledger:
         Raises:
             EdgeRefused: it is running, parked, or half-done; cancel it first.
         """
-        with self._store.write() as connection:
-            row = _locked(connection, job_id)
+
+        def remove(connection: sa.Connection) -> None:
+            row = locked(connection, job_id)
             state = JobState(row.state)
             idle = state in (JobState.PENDING, JobState.PAUSED) and not row.begun
             if state not in FINAL_STATES and not idle:
@@ -215,13 +215,7 @@ class Ledger:
             _delete_logbook(connection, logbook_of(job_id))
             connection.execute(sa.delete(_jobs).where(_jobs.c.id == job_id))
 
-
-def _locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
-    """The job's row, held against every other writer until the transaction ends."""
-    row = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id).with_for_update()).first()
-    if row is None:
-        raise JobNotFound(job_id)
-    return row
+        self._changes.apply(remove, job_id, None)
 
 
 def _tables_by_job() -> list[sa.Table]:

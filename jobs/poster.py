@@ -36,8 +36,6 @@ MAX_DELAY_SECONDS = 10 * 365 * 86400
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
-# The signal is a hint; this often the row itself is read whatever the signal says.
-_SWEEP_SECONDS = 1.0
 
 
 class Poster:
@@ -252,7 +250,7 @@ class Poster:
                 signal.changed()
                 yield
                 looked = time.monotonic()
-                while not signal.changed() and time.monotonic() - looked < _SWEEP_SECONDS:
+                while not signal.changed() and time.monotonic() - looked < signal.sweep_seconds:
                     if deadline is not None and time.monotonic() >= deadline:
                         return
                     signal.pause(_POLL_SECONDS)

@@ -7,7 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.jobs import clock, tables
+from ebbtide.jobs import tables
+from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.states import JobState
 
 __all__ = ["is_live", "next_due", "next_orphan"]
@@ -19,7 +20,7 @@ _conductors = tables.conductors
 # by the hundred thousand that it may not claim, or not yet.
 _any_due = (
     sa.select(sa.literal(1))
-    .where(_jobs.c.state == JobState.PENDING.value, _jobs.c.due_at <= sa.bindparam("now"))
+    .where(_jobs.c.state == JobState.PENDING.value, _jobs.c.due_at <= WallNow())
     .limit(1)
 )
 _best_of_flow = (
@@ -29,42 +30,53 @@ _best_of_flow = (
         _jobs.c.flow == sa.bindparam("flow"),
         _jobs.c.version == sa.bindparam("version"),
         # As a sum, so that no index on due_at is chosen, which would have to sort all that is due.
-        _jobs.c.due_at + 0.0 <= sa.bindparam("now"),
+        _jobs.c.due_at + 0.0 <= WallNow(),
     )
     .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
     .limit(1)
 )
+# What another conductor is about to claim is passed over, not waited for. SQLite has one writer at a time.
+_best_of_flow_locked = _best_of_flow.with_for_update(skip_locked=True)
 
 
 def is_live() -> sa.ColumnElement[bool]:
-    """Whether a conductor's lease runs. Boot time knows no changed clocks; another boot is another world."""
+    """Whether a conductor's lease runs."""
     return sa.and_(
         _conductors.c.released_at.is_(None),
-        _conductors.c.boot_id == clock.boot_id(),
-        _conductors.c.lease_until > clock.boot_seconds(),
+        _conductors.c.boot_id == Era(),
+        _conductors.c.lease_until > LeaseNow(),
     )
 
 
-def next_due(connection: sa.Connection, keys: Iterable[str]) -> str | None:
-    """The id of the pending job that comes first, of the flows `keys` (name@version), of those due."""
-    now = clock.wall()
-    if connection.execute(_any_due, {"now": now}).first() is None:
+def next_due(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -> str | None:
+    """The id of the pending job that comes first, of the flows `keys` (name@version), of those due.
+
+    Args:
+        lock: hold it against others who ask, until the transaction ends.
+    """
+    if connection.execute(_any_due).first() is None:
         return None
+    query = _best_of_flow_locked if lock else _best_of_flow
     found = []
     for key in keys:
         flow, _, version = key.rpartition("@")
         if not version.isdecimal():
             continue  # no key of ours
-        row = connection.execute(_best_of_flow, {"flow": flow, "version": int(version), "now": now}).first()
+        row = connection.execute(query, {"flow": flow, "version": int(version)}).first()
         if row is not None:
             found.append(row)
     best = min(found, key=lambda row: (-row.priority, row.due_at, row.created_at), default=None)
     return None if best is None else str(best.id)
 
 
-def next_orphan(connection: sa.Connection, keys: Iterable[str]) -> sa.Row[Any] | None:
-    """A running job of the flows `keys` whose holder has no lease any more."""
+def next_orphan(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -> sa.Row[Any] | None:
+    """A running job of the flows `keys` whose holder has no lease any more.
+
+    Args:
+        lock: as for `next_due`.
+    """
     holder = sa.exists().where(_conductors.c.id == _jobs.c.owner, is_live())
     key = _jobs.c.flow + "@" + sa.cast(_jobs.c.version, sa.Text)
-    query = sa.select(_jobs).where(_jobs.c.state == JobState.RUNNING.value, ~holder, key.in_(list(keys)))
-    return connection.execute(query.limit(1)).first()
+    running = _jobs.c.state == JobState.RUNNING.value
+    query = sa.select(_jobs).where(running, ~holder, key.in_(list(keys))).limit(1)
+    return connection.execute(query.with_for_update(skip_locked=True, of=_jobs) if lock else query).first()

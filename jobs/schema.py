@@ -125,6 +125,7 @@ def _migrate(store: Store, allowed: set[SchemaState]) -> SchemaReport:
     """Run what is missing, unless somebody else did while this waited for the write lock."""
     store.dialect.prepare()
     with store.write() as connection:
+        store.dialect.lock_schema(connection)
         report = _look(store, connection)
         if report.state in allowed:
             _run_alembic(connection)
@@ -149,9 +150,16 @@ def _run_alembic(connection: Connection) -> None:
 def _add_taskflow(connection: Connection) -> None:
     """TaskFlow's tables, and an index on each of its foreign keys.
 
-    This is what TaskFlow's own `Connection.upgrade()` does on SQLite, done in our transaction; called
-    itself, it would commit in one of its own.
+    This is what TaskFlow's own `Connection.upgrade()` does on each kind of database, done in our transaction;
+    called itself, it would commit in one of its own.
     """
-    taskflow_metadata.create_all(connection)
+    if connection.dialect.name == "sqlite":
+        taskflow_metadata.create_all(connection)
+    else:
+        # Imported here as above: it imports alembic.
+        from taskflow.persistence.backends.sqlalchemy.migration import db_sync
+
+        with _alembic:
+            db_sync(connection)
     for index in taskflow_indexes:
         index.create(connection, checkfirst=True)

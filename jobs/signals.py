@@ -1,12 +1,21 @@
 """Signals: hints that something in the store may have changed. The rows are the truth; a signal never is."""
 
+import select
 import sqlite3
+import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from threading import Event, Lock
 
+import psycopg2
+from psycopg2 import extensions
+
 from ebbtide.errors import StoreUnavailable
+from ebbtide.jobs.postgresql import CHANNEL, Postgresql
 from ebbtide.jobs.sqlite import Sqlite
 from ebbtide.jobs.store import Store
+
+_RECONNECT_SECONDS = 2.0
 
 
 class Signal(ABC):
@@ -15,6 +24,9 @@ class Signal(ABC):
     Whoever relies on it must look by itself now and then as well: without any signal everything still
     happens, only later.
     """
+
+    #: How often whoever watches a job looks at it by himself: what does not ring is not seen before.
+    sweep_seconds = 1.0
 
     def __init__(self) -> None:
         self._closed = Event()
@@ -27,9 +39,17 @@ class Signal(ABC):
     def changed(self) -> bool:
         """Whether something may have happened since the last call; True at the first one.
 
-        Called often, by one thread: it neither waits nor raises. When the signal itself is broken it says
+        Called often, by one thread: it neither waits nor raises. When the signal itself breaks it says
         True, so that the caller looks at the store and meets the trouble there.
         """
+
+    @property
+    def descriptor(self) -> int | None:
+        """A file descriptor that can be read once the signal rings; None: it has to be asked by `changed`.
+
+        Another one, or None for a while, after the signal was broken.
+        """
+        return None
 
     def pause(self, seconds: float) -> None:
         """Wait between two looks, at most this long; `close` ends the wait."""
@@ -91,6 +111,90 @@ class DataVersionSignal(Signal):
             self._connection = None
 
 
+class NotifySignal(Signal):
+    """Hears what PostgreSQL's triggers say with each commit, over a connection of its own.
+
+    The connection is made, and made again, without waiting: while there is none, nothing rings, and whoever
+    listens looks by himself now and then.
+    """
+
+    # Progress, and what begins and ends inside a job, is no entry of its history and does not ring.
+    sweep_seconds = 0.25
+
+    def __init__(self, dialect: Postgresql) -> None:
+        super().__init__()
+        self._dialect = dialect
+        self._guard = Lock()  # `close` may come from another thread
+        self._connection: extensions.connection | None = None
+        self._asked = False  # LISTEN was sent on it
+        self._listening = False
+        self._next_try = 0.0
+        self._first = True
+
+    def ring(self, job_id: str) -> None:
+        """Nothing to do: the commit itself rings."""
+
+    @property
+    def descriptor(self) -> int | None:
+        """As promised by `Signal`; None until it listens."""
+        with self._guard:
+            if not self._listening or self._connection is None or self._connection.closed:
+                return None
+            return int(self._connection.fileno())
+
+    def changed(self) -> bool:
+        """As promised by `Signal`."""
+        with self._guard:
+            first, self._first = self._first, False
+            try:
+                return self._heard() or first
+            except psycopg2.Error:
+                self._drop()
+                return True
+
+    def pause(self, seconds: float) -> None:
+        """Wait for the bell, at most this long; `close` ends the wait within that time."""
+        descriptor = self.descriptor
+        if descriptor is None or self._closed.is_set():
+            super().pause(seconds)
+            return
+        with suppress(OSError, ValueError):  # closed meanwhile: the next look tells
+            select.select([descriptor], [], [], seconds)
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        with self._guard:
+            self._drop()
+
+    def _heard(self) -> bool:
+        if self._closed.is_set():
+            return True
+        now = time.monotonic()
+        if not self._listening and now >= self._next_try:
+            # Not connected, or on the way for so long that nobody seems to answer there.
+            self._drop()
+            self._next_try = now + _RECONNECT_SECONDS
+            self._connection = self._dialect.connect(waits=False)
+        if self._connection is None or self._connection.poll() != extensions.POLL_OK:
+            return False
+        if not self._asked:
+            self._asked = True
+            self._connection.cursor().execute(f"LISTEN {CHANNEL}")
+            return False
+        rang = bool(self._connection.notifies) or not self._listening
+        self._listening = True  # what was said before it listened is looked for once, now
+        self._connection.notifies.clear()
+        return rang
+
+    def _drop(self) -> None:
+        self._asked = self._listening = False
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
 def open_signal(store: Store) -> Signal:
     """The signal that fits the store. Opens nothing before its first use; belongs to this process."""
-    return DataVersionSignal(store.dialect)
+    dialect = store.dialect
+    return NotifySignal(dialect) if isinstance(dialect, Postgresql) else DataVersionSignal(dialect)

@@ -23,7 +23,6 @@ from ebbtide.errors import ConfigError, EbbtideError, NotADatabase, SchemaMismat
 from ebbtide.jobs.tables import REVISION
 from ebbtide.jobs.urls import as_text, normalise
 
-BUSY_SECONDS = 30.0
 _CONNECTIONS = 4
 _MORE_CONNECTIONS = 28
 _OTHER_CONTENT = "it holds something else"
@@ -31,10 +30,15 @@ _MISSING_PARTS = ("no such table", "no such column", " has no column named ")
 
 
 class Sqlite:
-    """The dialect of one SQLite file. Holds no connection itself."""
+    """The dialect of one SQLite file. Holds no connection itself.
 
-    def __init__(self, url: URL) -> None:
+    Args:
+        wait_seconds: how long another writer is waited for.
+    """
+
+    def __init__(self, url: URL, wait_seconds: float) -> None:
         self._url = as_text(url)
+        self._wait_seconds = wait_seconds
         self.path = url.database or ""
 
     def open_engine(self) -> Engine:
@@ -45,7 +49,7 @@ class Sqlite:
             poolclass=QueuePool,
             pool_size=_CONNECTIONS,
             max_overflow=_MORE_CONNECTIONS,
-            pool_timeout=BUSY_SECONDS,
+            pool_timeout=self._wait_seconds,
         )
 
     def connect(self) -> sqlite3.Connection:
@@ -54,7 +58,7 @@ class Sqlite:
         connection = sqlite3.connect(
             f"file:{quote(self.path)}?mode=rw",
             uri=True,
-            timeout=BUSY_SECONDS,
+            timeout=self._wait_seconds,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
@@ -115,7 +119,7 @@ class Sqlite:
         Safe in many processes at once. Here alone SQLite does not wait for others to let go of the file, so
         this asks again until the usual patience is over.
         """
-        give_up = time.monotonic() + BUSY_SECONDS
+        give_up = time.monotonic() + self._wait_seconds
         with closing(self.connect()) as connection:
             while (mode := self._ask_for_log(connection, give_up)) is None:
                 Event().wait(0.005)
@@ -132,6 +136,16 @@ class Sqlite:
             if ours is None:
                 raise
             raise ours from error
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Nothing more than the write lock, which a transaction has from its first word on."""
+
+    def is_rolled_back(self, error: Exception) -> bool:
+        """Only an error of the disk may come when the commit is in the log already."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return isinstance(cause, EbbtideError) or (
+            isinstance(cause, sqlite3.Error) and _family(cause) != sqlite3.SQLITE_IOERR
+        )
 
     def translate(self, error: Exception) -> EbbtideError | None:
         """Ours for the driver's error; None for a broken constraint and for a statement that is wrong."""

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
+from ebbtide.errors import CommitUnknown, EbbtideError, StoreUnavailable
+from ebbtide.jobs.postgresql import Postgresql
 from ebbtide.jobs.sqlite import Sqlite
 from ebbtide.jobs.urls import as_text, normalise
 
@@ -42,6 +43,15 @@ class Dialect(Protocol):
     def prepare(self) -> None:
         """Settings that a database keeps for good. Safe to repeat, and in several processes at once."""
 
+    def lock_schema(self, connection: Connection) -> None:
+        """In a transaction that makes or changes tables: keep every other such one waiting until its end."""
+
+    def is_rolled_back(self, error: Exception) -> bool:
+        """Whether a commit that raised this is surely not stored. False: only reading back tells."""
+
+
+WAIT_SECONDS = 15.0
+
 
 class Store:
     """One database, for the threads of one process.
@@ -49,15 +59,18 @@ class Store:
     Safe to use from several threads. Never shared across a fork: the child would hold copies of the parent's
     locks and half-sent statements, so use in another process than its own raises RuntimeError. Making a Store
     touches nothing; `ebbtide.jobs.schema.ensure_schema` makes the database usable.
+
+    Args:
+        url: as users write it.
+        wait_seconds: for how long a lock, a statement or an answer is waited for before the store counts as
+            unavailable. Whoever holds a lease chooses less than it may go without the store.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, wait_seconds: float = WAIT_SECONDS) -> None:
         normal = normalise(url)
-        if normal.get_backend_name() != "sqlite":
-            raise ConfigError("this version keeps its jobs in SQLite only: name a file, sqlite:///FILE")
         #: The normal form, with any password: what another process needs to open the same database.
         self.url = as_text(normal)
-        self.dialect = Sqlite(normal)
+        self.dialect: Sqlite | Postgresql = _dialect_of(normal, wait_seconds)
         self._engine = self.dialect.open_engine()
         self._pid = os.getpid()
 
@@ -84,7 +97,7 @@ class Store:
 
         On SQLite it holds the write lock from its first moment on: do nothing slow inside. IntegrityError and
         errors of ours pass unchanged; everything else that goes wrong in the database is a StoreUnavailable.
-        When the commit itself raises one, only reading back tells what is stored.
+        When that is a CommitUnknown, only reading back tells what is stored.
         """
         self._require_own_process()
         with _Border(self.dialect), self._engine.connect() as connection:
@@ -96,9 +109,11 @@ class Store:
                 raise
             try:
                 self.dialect.commit(connection)
-            except BaseException:
+            except BaseException as error:
                 # Its transaction may still be open: nobody may get this connection again.
                 connection.invalidate()
+                if isinstance(error, SQLAlchemyError) and not self.dialect.is_rolled_back(error):
+                    raise CommitUnknown(str(self.dialect.translate(error) or error)) from error
                 raise
 
     def close(self) -> None:
@@ -115,6 +130,12 @@ class Store:
     def _require_own_process(self) -> None:
         if os.getpid() != self._pid:
             raise RuntimeError(f"store of process {self._pid} used in process {os.getpid()}: open a new one")
+
+
+def _dialect_of(url: URL, wait_seconds: float) -> Sqlite | Postgresql:
+    if url.get_backend_name() == "sqlite":
+        return Sqlite(url, wait_seconds)
+    return Postgresql(url, wait_seconds)
 
 
 class _Border:

@@ -50,7 +50,11 @@ def _time(name: str) -> Column[float]:
     return Column(name, Float, nullable=False)
 
 
-def _key(name: str, kind: type[Any] = Text) -> Column[Any]:
+# Ids are compared byte by byte, as SQLite does anyway: prefixes are found as ranges.
+_ID = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def _key(name: str, kind: Any = _ID) -> Column[Any]:
     return Column(name, kind, primary_key=True, autoincrement=False, nullable=False)
 
 

@@ -12,7 +12,7 @@ _SQLITE = "sqlite:///"
 _POSTGRESQL = "postgresql+psycopg2"
 # SQLAlchemy takes a bare postgresql:// for the driver psycopg 3, and it is psycopg2 that comes with us.
 _POSTGRESQL_NAMES = ("postgres", "postgresql", _POSTGRESQL)
-_FORMS = "write sqlite:///FILE, sqlite:////ABSOLUTE/FILE, or a path"
+_FORMS = "write sqlite:///FILE, sqlite:////ABSOLUTE/FILE, a path, or postgresql://USER@HOST/DATABASE"
 
 
 def normalise(text: str) -> URL:

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
-from ebbtide.jobs import clock, tables
+from ebbtide.jobs import tables
+from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.states import CANCELLING, FINAL_STATES, REVERTING, SCHEDULED, JobState, phase_of
 from ebbtide.jobs.store import Store
@@ -19,6 +20,8 @@ __all__ = ["Views"]
 
 _jobs = tables.jobs
 _tasks = tables.job_tasks
+_due = _jobs.c.due_at <= WallNow()
+_is_due = _due.label("is_due")
 _UNENDED = tuple(state.value for state in JobState if state not in FINAL_STATES)
 # How many jobs one statement may name: a database takes a limited number of values.
 _AT_ONCE = 500
@@ -56,7 +59,7 @@ class Views:
 
     def job(self, job_id: str) -> Job:
         """The job of that full id. Raises JobNotFound."""
-        found = self._jobs(sa.select(_jobs).where(_jobs.c.id == job_id))
+        found = self._jobs(sa.select(_jobs, _is_due).where(_jobs.c.id == job_id))
         if not found:
             raise JobNotFound(job_id)
         return found[0]
@@ -70,7 +73,7 @@ class Views:
         limit: int = 100,
     ) -> list[Job]:
         """Jobs, newest first. `state` takes the words of both state and phase; all filters must fit."""
-        query = sa.select(_jobs)
+        query = sa.select(_jobs, _is_due)
         if state is not None:
             query = query.where(_in_phase(state))
         if flow is not None:
@@ -168,7 +171,7 @@ def _job(
     phase = phase_of(
         state,
         cancel_requested=row.cancel_requested_at is not None,
-        due=row.due_at <= clock.wall(),
+        due=bool(row.is_due),
         undoing=bool(row.undoing),
     )
     return Job(
@@ -230,7 +233,7 @@ def _in_phase(word: str) -> sa.ColumnElement[bool]:
     if word == CANCELLING:
         return sa.and_(active, requested)
     if word == SCHEDULED:
-        return sa.and_(state == JobState.PENDING.value, ~requested, _jobs.c.due_at > clock.wall())
+        return sa.and_(state == JobState.PENDING.value, ~requested, ~_due)
     if word == REVERTING:
         return sa.and_(state == JobState.RUNNING.value, ~requested, _jobs.c.undoing == 1)
     return state == word

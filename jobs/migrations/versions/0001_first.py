@@ -17,10 +17,15 @@ def upgrade() -> None:
     _create_what_becomes_of_it()
     _create_what_it_does()
     _create_conductors()
+    if op.get_bind().dialect.name == "postgresql":
+        _create_bell()
 
 
-def _key(name: str, kind: type[sa.types.TypeEngine[Any]] = sa.Text) -> sa.Column[Any]:
-    return sa.Column(name, kind(), primary_key=True, autoincrement=False, nullable=False)
+_ID = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def _key(name: str, kind: sa.types.TypeEngine[Any] = _ID) -> sa.Column[Any]:
+    return sa.Column(name, kind, primary_key=True, autoincrement=False, nullable=False)
 
 
 def _word(name: str, *, nullable: bool = False) -> sa.Column[str]:
@@ -94,7 +99,7 @@ def _create_what_becomes_of_it() -> None:
     op.create_table(
         "job_outcomes",
         _key("job"),
-        _key("attempt", sa.Integer),
+        _key("attempt", sa.Integer()),
         _word("state"),
         _word("undo"),
         _word("error", nullable=True),
@@ -105,8 +110,8 @@ def _create_what_becomes_of_it() -> None:
     op.create_table(
         "job_parks",
         _key("job"),
-        _key("attempt", sa.Integer),
-        _key("number", sa.Integer),
+        _key("attempt", sa.Integer()),
+        _key("number", sa.Integer()),
         _word("reason"),
         _word("task", nullable=True),
         _time("parked_at"),
@@ -115,7 +120,7 @@ def _create_what_becomes_of_it() -> None:
     op.create_table(
         "job_cancels",
         _key("job"),
-        _key("attempt", sa.Integer),
+        _key("attempt", sa.Integer()),
         _word("reason"),
         _word("source"),
         _word("who"),
@@ -131,8 +136,8 @@ def _create_what_it_does() -> None:
     op.create_table(
         "job_tasks",
         _key("job"),
-        _key("attempt", sa.Integer),
-        _key("round", sa.Integer),
+        _key("attempt", sa.Integer()),
+        _key("round", sa.Integer()),
         _key("task"),
         _number("position"),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
@@ -151,7 +156,7 @@ def _create_what_it_does() -> None:
     op.create_table(
         "job_entries",
         _key("job"),
-        _key("number", sa.BigInteger),
+        _key("number", sa.BigInteger()),
         _time("at"),
         _word("name"),
         _word("from_state", nullable=True),
@@ -165,7 +170,7 @@ def _create_what_it_does() -> None:
     op.create_table(
         "job_logs",
         _key("job"),
-        _key("number", sa.BigInteger),
+        _key("number", sa.BigInteger()),
         _time("at"),
         _number("attempt"),
         _word("task", nullable=True),
@@ -189,4 +194,23 @@ def _create_conductors() -> None:
         _word("flows"),
         _number("runners"),
         _word("isolation"),
+    )
+
+
+def _create_bell() -> None:
+    """Ring with each commit that changes a job, and when a conductor gives its lease up.
+
+    By triggers: the signal goes with the commit that it tells of, and costs no round trip of its own.
+    """
+    op.execute(
+        "CREATE FUNCTION ebbtide_ring() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_notify('ebbtide', ''); RETURN NULL; END $$"
+    )
+    op.execute(
+        "CREATE TRIGGER ebbtide_ring AFTER INSERT ON job_entries "
+        "FOR EACH STATEMENT EXECUTE FUNCTION ebbtide_ring()"
+    )
+    op.execute(
+        "CREATE TRIGGER ebbtide_ring AFTER UPDATE OF released_at ON conductors "
+        "FOR EACH STATEMENT EXECUTE FUNCTION ebbtide_ring()"
     )

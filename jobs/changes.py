@@ -1,0 +1,133 @@
+"""A client's transaction on a job: repeated when another is in the way, read back when its answer is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import tenacity
+from sqlalchemy.exc import IntegrityError
+
+from ebbtide.errors import CommitUnknown, JobNotFound, StoreBusy, StoreUnavailable
+from ebbtide.jobs import tables
+from ebbtide.jobs.store import Store
+
+__all__ = ["Changes", "Marker", "locked"]
+
+_T = TypeVar("_T")
+
+_jobs = tables.jobs
+_TRIES = 5
+# For how long the answer to a commit is looked for before the caller is told that it is not known.
+_READ_BACK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Marker:
+    """The entry of the history by which a change is found again: no other has the same three."""
+
+    name: str
+    at: float
+    actor: str
+
+
+def locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
+    """The job's row, held against every other writer until the transaction ends.
+
+    Raises:
+        JobNotFound: there is none.
+    """
+    row = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id).with_for_update()).first()
+    if row is None:
+        raise JobNotFound(job_id)
+    return row
+
+
+class Changes:
+    """Runs changes so that each is stored once or not at all, and the caller knows which."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def apply(self, change: Callable[[sa.Connection], _T], job_id: str, marker: Marker | None) -> _T:
+        """Run `change` in a transaction of its own; returns what it returned, once that is stored.
+
+        Args:
+            marker: the entry that the change writes; None for one that removes the job.
+
+        Raises:
+            StoreUnavailable: nothing was stored.
+            CommitUnknown: the answer was lost, and the store could not be read afterwards either.
+        """
+        return self._unless_in_the_way(lambda: self._apply(change, job_id, marker))
+
+    def insert(self, change: Callable[[sa.Connection], None]) -> None:
+        """The same for one that inserts a job under an id of its own, which can be done once only."""
+        self._unless_in_the_way(lambda: self._insert(change))
+
+    def _apply(self, change: Callable[[sa.Connection], _T], job_id: str, marker: Marker | None) -> _T:
+        answers: list[_T] = []
+        try:
+            with self._store.write() as connection:
+                answers.append(change(connection))
+        except CommitUnknown as error:
+            if not self._read_back(lambda: self._is_marked(job_id, marker), error):
+                raise StoreUnavailable(f"connection lost before the commit: {error.detail}") from error
+        return answers[0]
+
+    def _insert(self, change: Callable[[sa.Connection], None]) -> None:
+        try:
+            with self._store.write() as connection:
+                change(connection)
+        except CommitUnknown as error:
+            # Done again: it waits for the first one, should that still be under way, and meets its rows.
+            self._read_back(lambda: self._insert_again(change), error)
+
+    def _insert_again(self, change: Callable[[sa.Connection], None]) -> bool:
+        try:
+            with self._store.write() as connection:
+                change(connection)
+        except IntegrityError:
+            pass  # the first commit was stored
+        return True
+
+    def _is_marked(self, job_id: str, marker: Marker | None) -> bool:
+        entries = tables.job_entries
+        # Locked: the lost commit may still be under way, and is waited for by that.
+        with self._store.write() as connection:
+            try:
+                locked(connection, job_id)
+            except JobNotFound:
+                return marker is None
+            if marker is None:
+                return False
+            query = sa.select(entries.c.number).where(
+                entries.c.job == job_id,
+                entries.c.name == marker.name,
+                entries.c.at == marker.at,
+                entries.c.actor == marker.actor,
+            )
+            return connection.execute(query).first() is not None
+
+    def _read_back(self, look: Callable[[], bool], error: CommitUnknown) -> bool:
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+            stop=tenacity.stop_after_delay(_READ_BACK_SECONDS),
+            reraise=True,
+        )
+        try:
+            return attempts(look)
+        except StoreUnavailable:
+            raise error from None
+
+    def _unless_in_the_way(self, call: Callable[[], _T]) -> _T:
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreBusy),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
+            stop=tenacity.stop_after_attempt(_TRIES),
+            reraise=True,
+        )
+        return attempts(call)
