@@ -1,9 +1,10 @@
 """Fault points: named places at which a test makes a process pause, raise or die. Unarmed they do nothing.
 
 A test arms one in its own process with `arm`, and in processes that it starts by their environment:
-EBBTIDE_TEST_FAULTS=journal.committed:kill:3,conductor.claimed:stop names points, what happens there, and the
-how manyeth time a process comes there (default: the first). Each process counts for itself; if
-EBBTIDE_TEST_FAULTS_ONCE names a folder, each fault happens in one of them only, and leaves a file there.
+EBBTIDE_TEST_FAULTS=journal.committed:kill:3,conductor.claimed:stop names points, what happens there, and at
+which time that a process comes there (default: the first). Each process counts for itself. If
+EBBTIDE_TEST_FAULTS_FOLDER names a folder, a fault is armed only from when a file of its name, such as
+conductor.claimed:stop, is put there; the process to which it happens takes that away.
 """
 
 import os
@@ -18,17 +19,24 @@ __all__ = ["POINTS", "FaultRaised", "arm", "point"]
 
 #: Every point, and when a process comes there.
 POINTS = {
+    "store.committing": "any transaction of Ebbtide is about to be committed",
+    "store.committed": "a transaction has been committed; whoever asked for it has not been told",
+    "conductor.claimed": "a claim is stored; no runner has been told",
     "task.beginning": "a task is about to begin; nothing says so yet",
     "task.begun": "it is stored that a task has begun; its `execute` comes next",
     "task.ended": "an `execute` has returned or raised; nobody knows yet",
     "undo.beginning": "the undo of a task is about to begin; nothing says so yet",
     "undo.begun": "it is stored that an undo has begun; `revert` comes next",
     "undo.ended": "a `revert` has returned or raised; nobody knows yet",
+    "journal.committing": "a run is about to store what it has collected",
+    "journal.committed": "that is stored",
+    "outcome.committing": "a run has come to its end and is about to leave its job",
+    "outcome.committed": "the outcome is stored; the conductor has not been told",
     "keeper.releasing": "all runners are dead; the keeper is about to give the lease up",
     "keeper.released": "the keeper has given the lease up",
 }
 FAULTS_VARIABLE = "EBBTIDE_TEST_FAULTS"
-ONCE_VARIABLE = "EBBTIDE_TEST_FAULTS_ONCE"
+FOLDER_VARIABLE = "EBBTIDE_TEST_FAULTS_FOLDER"
 EXIT_STATUS = 70
 
 
@@ -39,7 +47,7 @@ class FaultRaised(Exception):
 class Fault:
     """An action that is armed at a point."""
 
-    def __init__(self, name: str, action: Callable[[], object], at: int, mark: Path | None = None) -> None:
+    def __init__(self, name: str, action: Callable[[], object], at: int, switch: Path | None = None) -> None:
         if name not in POINTS:
             raise ValueError(f"there is no fault point '{name}'; known: {', '.join(POINTS)}")
         if at < 1:
@@ -47,13 +55,16 @@ class Fault:
         self.name = name
         self.happened = threading.Event()  # set when its time has come, just before the action
         self._action = action
-        self._left = at
-        self._mark = mark
+        self._at = self._left = at
+        self._switch = switch
         self._lock = threading.Lock()
 
     def meet(self) -> None:
         """A thread has come to the point."""
         with self._lock:
+            if self._switch is not None and not self._switch.exists():
+                self._left = self._at
+                return
             self._left -= 1
             due = self._left == 0
         if due and self._take():
@@ -62,11 +73,11 @@ class Fault:
 
     def _take(self) -> bool:
         """Whether no other process was here first."""
-        if self._mark is None:
+        if self._switch is None:
             return True
         try:
-            self._mark.touch(exist_ok=False)
-        except FileExistsError:
+            self._switch.unlink()
+        except FileNotFoundError:
             return False
         return True
 
@@ -108,7 +119,7 @@ _ACTIONS: dict[str, Callable[[], object]] = {
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[Fault]:
-    folder = environ.get(ONCE_VARIABLE)
+    folder = environ.get(FOLDER_VARIABLE)
     for text in filter(None, environ.get(FAULTS_VARIABLE, "").split(",")):
         found = re.fullmatch(rf"([a-z.]+):({'|'.join(_ACTIONS)})(?::(\d+))?", text)
         if found is None:

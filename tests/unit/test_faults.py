@@ -168,13 +168,31 @@ def test_a_process_stops_where_its_environment_says_and_goes_on_from_there():
     assert (before, after, process.returncode) == ("comes\n", "comes\ngoes on\n", 0)
 
 
-def test_a_fault_that_happens_once_happens_to_one_process(tmp_path):
-    processes = [start(faults="task.begun:exit:2", faults_once=str(tmp_path)) for _ in range(3)]
+def test_a_fault_that_is_armed_by_a_file_happens_to_one_process_and_takes_the_file_away(tmp_path):
+    (tmp_path / "task.begun:exit:2").touch()
+
+    processes = [start(faults="task.begun:exit:2", faults_folder=str(tmp_path)) for _ in range(3)]
     for process in processes:
         process.communicate()
 
     assert sorted(process.returncode for process in processes) == [0, 0, faults.EXIT_STATUS]
-    assert [mark.name for mark in tmp_path.iterdir()] == ["task.begun:exit:2"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_that_is_to_be_armed_by_a_file_counts_from_then_on(tmp_path):
+    both = "task.begun:exit:2,task.begun:stop:1"
+    told, _ = start(faults=both, faults_folder=str(tmp_path)).communicate()
+    assert told == "comes\ncomes\ngoes on\n"
+
+    (tmp_path / "task.begun:stop:1").touch()
+    process = start(faults=both, faults_folder=str(tmp_path))
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    (tmp_path / "task.begun:exit:2").touch()  # it has come there once, and comes once more
+    process.send_signal(signal.SIGCONT)
+    told, _ = process.communicate()
+
+    assert told == "comes\ncomes\ngoes on\n"
+    assert [left.name for left in tmp_path.iterdir()] == ["task.begun:exit:2"]
 
 
 @pytest.mark.parametrize(
