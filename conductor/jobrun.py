@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from ebbtide import faults
 from ebbtide.conductor.journal import Journal
 from ebbtide.tasks.event import CancelEvent
 from ebbtide.tasks.run import Begun, How, JobInfo, Run, Undo
@@ -75,12 +76,17 @@ class JobRun(Run):
 
     def begin(self, task: str) -> Begun:
         self._passing(task)
-        return self.journal.begin(task)
+        faults.point("task.beginning")
+        begun = self.journal.begin(task)
+        faults.point("task.begun")
+        return begun
 
     def returned(self, task: str, text: str) -> None:
+        faults.point("task.ended")
         self.journal.returned(task, text)
 
     def stopped(self, task: str, how: How, error: str) -> None:
+        faults.point("task.ended")
         if how is How.CANCELLED:
             self.journal.delivered(task)
         self.journal.stopped(task, how, error)
@@ -97,9 +103,14 @@ class JobRun(Run):
 
     def begin_undo(self, task: str) -> Undo | None:
         self._passing(task)
-        return self.journal.begin_undo(task)
+        faults.point("undo.beginning")
+        undo = self.journal.begin_undo(task)
+        if undo is not None:
+            faults.point("undo.begun")
+        return undo
 
     def end_undo(self, task: str, error: str | None) -> None:
+        faults.point("undo.ended")
         self.journal.end_undo(task, error)
 
     def _passing(self, task: str) -> None:

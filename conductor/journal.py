@@ -24,6 +24,7 @@ from oslo_serialization import jsonutils
 from taskflow import states as taskflow_states
 from taskflow.persistence import models
 
+from ebbtide import faults
 from ebbtide.conductor.batch import Batch, atom_row, write_fenced, write_unfenced
 from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
@@ -230,7 +231,9 @@ class Journal:
             self._refuse_when_lost()
             batch = self._take()
             try:
+                faults.point("outcome.committing")
                 self._store_batch(batch, outcome)
+                faults.point("outcome.committed")
                 return True
             except EdgeRefused:
                 self._store_batch(batch, None)
@@ -292,6 +295,7 @@ class Journal:
 
     def _store_batch(self, batch: Batch, outcome: Outcome | None) -> None:
         """Write until it is stored or given up."""
+        faults.point("journal.committing")
         deadline = time.monotonic() + self._patience
         pause = 0.01
         while True:
@@ -331,6 +335,7 @@ class Journal:
         self.commits += 1
         with self._memory:
             self._tasks.begun_in_store(batch.beginning)
+        faults.point("journal.committed")
 
     def _transact(self, batch: Batch, outcome: Outcome | None) -> None:
         with self._store.write() as connection:

@@ -17,6 +17,7 @@ import signal
 import sys
 import traceback
 
+from ebbtide import faults
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.trees import become_subreaper, children, die_with_parent, end_tree
@@ -254,9 +255,11 @@ def _release(options: RunOptions) -> None:
     from ebbtide.jobs.claims import Claims
     from ebbtide.jobs.store import Store
 
+    faults.point("keeper.releasing")
     store = Store(options.database, wait_seconds=options.wait_seconds)
     with contextlib.suppress(EbbtideError), store:
         Claims(store, options.owner, name="", lease_seconds=0.0).release()
+    faults.point("keeper.released")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from ebbtide import faults
 from ebbtide.conductor.lease import Lease
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.runners import Ended, ProcessRunners, Runners, ThreadRunners
@@ -265,6 +266,7 @@ class Conductor:
             LOG.info(
                 "job.claimed %s %s attempt=%d epoch=%d", claim.job_id, claim.key, claim.attempt, claim.epoch
             )
+            faults.point("conductor.claimed")
             desk.runners.run(claim)
 
     def _forward(self, desk: _Desk) -> None:

@@ -16,6 +16,7 @@ import click
 from ebbtide.cli import command
 from ebbtide.cli.exits import EXIT_CODES_HELP
 from ebbtide.config import OPTIONS, Settings, variable
+from ebbtide.faults import POINTS
 from ebbtide.jobs import picture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +33,7 @@ def blocks() -> dict[str, str]:
         "shared-options": option_table(command, own_options(command)),
         "exit-codes": exit_codes(),
         "citations": citations(),
+        "fault-points": fault_points(),
     }
 
 
@@ -90,6 +92,11 @@ def exit_codes() -> str:
     lines = EXIT_CODES_HELP.partition("Exit codes:\n")[2].splitlines()
     cut = [line.strip().partition(" ") for line in lines]
     return table(("exit code", "means"), *((f"`{code}`", words.strip()) for code, _, words in cut))
+
+
+def fault_points() -> str:
+    rows = ((f"`{name}`", when) for name, when in POINTS.items())
+    return table(("point", "a process is there when"), *rows)
 
 
 def citations() -> str:

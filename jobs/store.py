@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from ebbtide import faults
 from ebbtide.errors import CommitUnknown, EbbtideError, StoreUnavailable
 from ebbtide.jobs.postgresql import Postgresql
 from ebbtide.jobs.sqlite import Sqlite
@@ -108,7 +109,9 @@ class Store:
                 _roll_back(connection)
                 raise
             try:
+                faults.point("store.committing")
                 self.dialect.commit(connection)
+                faults.point("store.committed")
             except BaseException as error:
                 # Its transaction may still be open: nobody may get this connection again.
                 connection.invalidate()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -145,6 +145,7 @@ class Stage:
         self.poster = poster
         self.conductors: list[ConductorProcess] = []
         self._flows = flows
+        self._faults = folder / "faults"
         self._before = set(_descendants(os.getpid()))
         self._numbers = itertools.count(1)
 
@@ -168,6 +169,7 @@ class Stage:
         wait: bool = True,
         terminal: int | None = None,
         lease: tuple[float, float, float] = LONG_LEASE,
+        faults: Sequence[str] = (),
         **options: Any,
     ) -> ConductorProcess:
         """Start a conductor; returns once it claims jobs.
@@ -175,7 +177,11 @@ class Stage:
         Args:
             terminal: descriptor of the terminal that it is to have as its own.
             lease: renew, self-fence and lease seconds.
+            faults: what may be armed in it, its keeper and its runners; see `arm`.
         """
+        if faults:
+            options |= {"test_faults": ",".join(faults), "test_faults_folder": self._faults}
+            self._faults.mkdir(exist_ok=True)
         log = self.folder / f"conductor-{next(self._numbers)}.log"
         command = [sys.executable, "-m", "ebbtide", "conductor"]
         if terminal is not None:
@@ -197,6 +203,13 @@ class Stage:
             )
             assert not started.ended, started.log
         return started
+
+    def arm(self, fault: str) -> None:
+        """From now on this fault, of those that conductors were started with, happens once."""
+        (self._faults / fault).touch()
+
+    def happened(self, fault: str) -> bool:
+        return not (self._faults / fault).exists()
 
     # Jobs.
 

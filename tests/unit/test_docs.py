@@ -13,6 +13,7 @@ import pytest
 
 from ebbtide.cli import command
 from ebbtide.config import OPTIONS, variable
+from ebbtide.faults import FAULTS_VARIABLE
 from ebbtide.jobs import picture
 from ebbtide.jobs.states import EDGES, PHASES, JobState
 
@@ -169,7 +170,7 @@ def verbs(group: click.Group) -> list[click.Command]:
 
 @every_page
 def test_every_variable_that_is_named_exists(page):
-    known = {"EBBTIDE_CONFIG", *(variable(option.name) for option in OPTIONS)}
+    known = {"EBBTIDE_CONFIG", FAULTS_VARIABLE, *(variable(option.name) for option in OPTIONS)}
 
     named = set(re.findall(r"(?<![\w_])EBBTIDE_[A-Z_]*[A-Z]", prose(page)))
 
