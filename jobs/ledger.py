@@ -1,4 +1,7 @@
-"""What clients change: post, cancel, retry, delete. Each is one transaction, committed before it returns."""
+"""What clients change: post, cancel, retry, unpark, accept, delete.
+
+Each is one transaction, committed before it returns.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ebbtide.errors import EdgeRefused, TooLate
-from ebbtide.jobs import clock, tables
+from ebbtide.jobs import clock, parking, tables
 from ebbtide.jobs.changes import Changes, Marker, locked
 from ebbtide.jobs.edges import apply_edge, insert_first_entry, record
 from ebbtide.jobs.moments import WallNow
@@ -196,6 +199,42 @@ class Ledger:
             return int(new.attempt)
 
         return self._changes.apply(post_again, job_id, Marker("retried", now, who))
+
+    def unpark(self, job_id: str, *, who: str) -> None:
+        """Let a parked job go on where it was: backwards if it was being undone, or is to be cancelled.
+
+        A job that is to be cancelled and of which nothing has begun is cancelled at once.
+
+        Raises:
+            EdgeRefused: it is not parked.
+        """
+        now = clock.wall()
+
+        def let_go_on(connection: sa.Connection) -> None:
+            values = {"due_at": WallNow(), "interruptions": 0, "owner": None}
+            row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who)
+            if row.cancel_requested_at is not None and not row.begun:
+                self._cancel_unclaimed(connection, job_id, JobState.PENDING, row.attempt, now, who)
+                cancels = tables.job_cancels
+                mine = (cancels.c.job == job_id, cancels.c.attempt == row.attempt)
+                connection.execute(sa.update(cancels).where(*mine).values(reverted_at=now))
+
+        self._changes.apply(let_go_on, job_id, Marker("unparked", now, who))
+
+    def accept(self, job_id: str, *, reason: str, who: str) -> None:
+        """End a parked job as it is: cancelled if that was requested, else failed; its undo is `accepted`.
+
+        Raises:
+            EdgeRefused: it is not parked.
+        """
+        now = clock.wall()
+        self._changes.apply(
+            lambda connection: parking.accept(
+                connection, locked(connection, job_id), at=now, reason=reason, who=who
+            ),
+            job_id,
+            Marker("accepted_as_failed", now, who, or_name="accepted_as_cancelled"),
+        )
 
     def delete(self, job_id: str) -> None:
         """Remove a job that has ended, or of which nothing has begun, with all that is stored of it.

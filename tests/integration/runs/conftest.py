@@ -96,7 +96,7 @@ class Bench:
         self.gates = Gates(folder)
         self.shapes = steps.SHAPES
         self.steps = steps
-        self._conductors: list[Conductor] = []
+        self.conductors: list[Conductor] = []
         self._never = threading.Event()
         self._moved = False
         self._executions: list[Execution] = []
@@ -113,7 +113,7 @@ class Bench:
         registry = None if chosen.isolation == "process" else self.registry
         conductor = Conductor(chosen, registry=registry, on_ready=ready.set)
         conductor.start()
-        self._conductors.append(conductor)
+        self.conductors.append(conductor)
         assert ready.wait(PATIENCE_SECONDS)
         return conductor
 
@@ -132,7 +132,7 @@ class Bench:
 
     def drained(self, conductor: Conductor) -> None:
         """Wait until a conductor that was told to drain has ended."""
-        self._conductors.remove(conductor)
+        self.conductors.remove(conductor)
         conductor.wait()
 
     def stop(self, conductor: Conductor) -> None:
@@ -286,9 +286,9 @@ class Bench:
 
     def close(self) -> None:
         self.gates.close()
-        for conductor in self._conductors:
+        for conductor in self.conductors:
             conductor.stop()
-        for conductor in self._conductors:
+        for conductor in self.conductors:
             conductor.wait()
         self.poster.close()
 
