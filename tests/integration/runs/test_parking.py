@@ -22,9 +22,19 @@ CASES = [
     ("times-in-times", "after", "x", {"before"}),
     ("revert-in-plain", "last", "y", {"x", "first"}),
     ("fan-retried", "d", "b", set()),
+    ("branches", "y", "x", set()),
+    ("tries-beside-tries", "y", "x", set()),
+    ("decided", "taken", "root", set()),
 ]
 # How often a flow begins before it gives up.
-ROUNDS = {"times": 3, "foreach": 3, "times-in-times": 2, "fan-retried": 2}
+ROUNDS = {
+    "times": 3,
+    "foreach": 3,
+    "times-in-times": 2,
+    "fan-retried": 2,
+    "branches": 3,
+    "tries-beside-tries": 3,
+}
 
 
 def _park(bench, flow, last, broken, *, how, fails):
@@ -366,7 +376,7 @@ def test_a_cancel_before_the_claim_of_an_unparked_job_is_kept(bench):
 
 
 def _change_shape(bench, *, drained_at):
-    """A job that is parked since its flow has another shape than when it began; and the shape, to be mended."""
+    """A job that is parked since its flow has another shape than it began with; and that, to be mended."""
     names = ["a", "b", "c"]
 
     @bench.registry.flow("shifting")
