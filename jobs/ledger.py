@@ -111,7 +111,6 @@ class Ledger:
                 return ALREADY_REQUESTED
             if state in FINAL_STATES:
                 raise TooLate(job_id, state)
-            untouched = state in (JobState.PENDING, JobState.PAUSED) and not row.begun
             connection.execute(
                 sa.insert(tables.job_cancels).values(
                     job=job_id,
@@ -120,7 +119,6 @@ class Ledger:
                     source=source,
                     who=who,
                     requested_at=now,
-                    reverted_at=now if untouched else None,
                 )
             )
             connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(cancel_requested_at=now))
@@ -132,7 +130,7 @@ class Ledger:
                 actor=who,
                 detail={"reason": reason, "source": source},
             )
-            if untouched:
+            if state in (JobState.PENDING, JobState.PAUSED) and not row.begun:
                 self._cancel_unclaimed(connection, job_id, state, row.attempt, now, who)
             elif state is JobState.PENDING:
                 # It is undone as soon as a conductor is free, whenever it was due.
@@ -146,6 +144,7 @@ class Ledger:
     def _cancel_unclaimed(
         self, connection: sa.Connection, job_id: str, state: JobState, attempt: int, now: float, who: str
     ) -> None:
+        """Of a job that has begun nothing: there is nothing to undo, so its request is fulfilled."""
         apply_edge(
             connection,
             "cancelled_unclaimed",
@@ -161,6 +160,9 @@ class Ledger:
                 job=job_id, attempt=attempt, state=JobState.CANCELLED.value, undo="none", ended_at=now
             )
         )
+        cancels = tables.job_cancels
+        mine = (cancels.c.job == job_id, cancels.c.attempt == attempt)
+        connection.execute(sa.update(cancels).where(*mine).values(reverted_at=now))
 
     def retry(self, job_id: str, *, who: str) -> int:
         """Post a failed or cancelled job once more under the same id; returns the new attempt's number.
@@ -215,9 +217,6 @@ class Ledger:
             row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who)
             if row.cancel_requested_at is not None and not row.begun:
                 self._cancel_unclaimed(connection, job_id, JobState.PENDING, row.attempt, now, who)
-                cancels = tables.job_cancels
-                mine = (cancels.c.job == job_id, cancels.c.attempt == row.attempt)
-                connection.execute(sa.update(cancels).where(*mine).values(reverted_at=now))
 
         self._changes.apply(let_go_on, job_id, Marker("unparked", now, who))
 
