@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from ebbtide.cli import (
+    accept,
     cancel,
     conductor,
     db,
@@ -20,6 +21,7 @@ from ebbtide.cli import (
     post,
     retry,
     show,
+    unpark,
     version,
     watch,
 )
@@ -60,7 +62,10 @@ def command() -> None:
 
 
 command.sections = (
-    ("Jobs", ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "delete")),
+    (
+        "Jobs",
+        ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
+    ),
     ("Service", ("flows", "conductor", "db")),
     ("About", ("demo", "version")),
 )
@@ -73,6 +78,8 @@ for _verb in (
     watch.watch,
     cancel.cancel,
     retry.retry,
+    unpark.unpark,
+    accept.accept,
     delete.delete,
     flows.flows,
     conductor.conductor,

@@ -89,8 +89,10 @@ def _print_table(jobs: Sequence[Job]) -> None:
 
 def _note(job: Job) -> str:
     """What a person would want to know about it first."""
-    if job.park_reason:
+    if job.park_reason and str(job.state) == "parked":
         return brief(job.park_reason)
+    if job.waits_for:
+        return brief(f"waits for {job.waits_for}")
     if job.error:
         return brief(f"{job.error_task}: {job.error}" if job.error_task else job.error)
     if job.cancel is not None and job.cancel.reason:

@@ -79,6 +79,12 @@ def _facts(snapshot: Snapshot) -> Iterator[tuple[str, Text | str]]:
     yield "state", _state(job)
     if job.error:
         yield "error", styled(f"{job.error_task}: {job.error}" if job.error_task else job.error, "red")
+    if job.park_reason and job.state != "parked":
+        yield "was parked", styled(job.park_reason, "magenta")
+    if job.not_undone:
+        yield "not undone", styled(", ".join(job.not_undone), "magenta")
+    if job.waits_for:
+        yield "waits for", styled(job.waits_for, "yellow")
     if job.attempt > 1:
         yield "attempt", str(job.attempt)
     yield "progress", _progress(job)
@@ -156,7 +162,7 @@ def _undo(task: TaskRecord) -> str:
         return ""
     tries = f" ({task.undo_tries} tries)" if task.undo_tries > 1 else ""
     if task.undo_ended_at is None:
-        return f"begun{tries}"
+        return f"{'failed' if task.undo_error else 'begun'}{tries}"
     return f"undone in {span(task.undo_ended_at - task.undo_begun_at)}{tries}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,9 +49,12 @@ class Snapshot:
 
     def unclaimed(self, now: float) -> str:
         """What to tell of a job that could run and that nobody takes; "" if it is not so, or not for long."""
-        if str(self.job.phase) != "pending" or now - self.job.due_at < PATIENCE_SECONDS:
+        job = self.job
+        if now - job.due_at < PATIENCE_SECONDS:
             return ""
-        return "waits for a conductor; `ebbtide conductor` runs one"
+        if job.waits_for is not None:
+            return f"waits for {job.waits_for}; `ebbtide conductor` runs one"
+        return "waits for a free runner" if str(job.phase) == "pending" else ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,13 @@ def edge_words(entry: Entry) -> str:
 
 
 def entry_reason(entry: Entry) -> str:
-    return str(entry.detail.get("reason") or entry.detail.get("error") or "")
+    reason = str(entry.detail.get("reason") or entry.detail.get("error") or "")
+    return "; ".join(filter(None, (reason, standing(entry.detail.get("not_undone", ())))))
+
+
+def standing(tasks: Sequence[str]) -> str:
+    """The tasks whose work is still in place, in words; "" if there are none."""
+    return f"not undone: {', '.join(map(str, tasks))}" if tasks else ""
 
 
 def ending(job: Job) -> str:

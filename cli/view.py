@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final
 
 from ebbtide.cli.output import console, percent, phase, plain, span, styled
-from ebbtide.cli.snapshot import Snapshot
+from ebbtide.cli.snapshot import Snapshot, standing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -163,6 +163,8 @@ def _task_cells(task: TaskRecord, place: int) -> tuple[ProgressBar, Text, Text]:
             styled(f"undone {ordinal(place)}, in {took}", "yellow"),
         )
     if task.undo_begun_at is not None:
+        if task.undo_error is not None:
+            return _bar(done, "red"), styled(percent(done)), styled(f"undo failed: {task.undo_error}", "red")
         tries = f", try {task.undo_tries}" if task.undo_tries > 1 else ""
         # How far an undo is nobody says; what it works on is what had been done.
         bar = ProgressBar(1.0, done, BAR_WIDTH, pulse=True, pulse_style="yellow")
@@ -198,6 +200,8 @@ def _footnotes(snapshot: Snapshot) -> Iterator[RenderableType]:
         yield _line(f"  {job.error_task or 'error'}: {job.error}", "red")
     if job.park_reason:
         yield _line(f"  parked: {job.park_reason}", "magenta")
+    if job.not_undone:
+        yield _line(f"  {standing(job.not_undone)}", "magenta")
 
 
 def _line(words: str, style: str) -> Text:

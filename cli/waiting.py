@@ -96,8 +96,11 @@ def tell(found: Iterable[Happening], stream: IO[str]) -> None:
 
 
 def conclusion(snapshot: Snapshot) -> str:
-    job = snapshot.job
-    return f"job {job.id[:8]} {ending(job)}"
+    job, short = snapshot.job, snapshot.job.id[:8]
+    words = f"job {short} {ending(job)}"
+    if str(job.state) == "parked":
+        words += f"; once mended `ebbtide unpark {short}` goes on, `ebbtide accept {short}` closes it"
+    return words
 
 
 def _last(poster: Poster, job_id: str, seen: Callable[[Snapshot], object]) -> Snapshot:

@@ -21,7 +21,7 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.edges import record
 from ebbtide.jobs.states import JobState
 
-__all__ = ["Batch", "atom_row", "write_fenced", "write_unfenced"]
+__all__ = ["WITH_RESULT", "Batch", "atom_row", "write_fenced", "write_unfenced"]
 
 _jobs = tables.jobs
 _tasks = tables.job_tasks
@@ -96,8 +96,9 @@ def _new(columns: Iterable[str]) -> dict[str, sa.BindParameter[Any]]:
     return {name: sa.bindparam(f"new_{name}") for name in columns}
 
 
-# What the undo is given has to outlive a runner that dies in the undo.
-_WITH_RESULT = (taskflow_states.SUCCESS, taskflow_states.REVERTING)
+# What the undo is given has to outlive a runner that dies in the undo, and an undo that fails. TaskFlow
+# itself drops the result then.
+WITH_RESULT = (taskflow_states.SUCCESS, taskflow_states.REVERTING, taskflow_states.REVERT_FAILURE)
 
 _TASK_KEY = ("job", "attempt", "round", "task")
 _insert_task = _insert(_tasks)
@@ -261,7 +262,7 @@ def atom_row(atom: models.AtomDetail, result_text: str | None) -> dict[str, Any]
         "revert_failure": atom.revert_failure and jsonutils.dumps(atom.revert_failure.to_dict()),
         "revert_results": None if atom.revert_results is None else jsonutils.dumps(atom.revert_results),
     }
-    if atom.state in _WITH_RESULT and result_text is not None:
+    if atom.state in WITH_RESULT and result_text is not None:
         # As it was when the task returned: a later task may have changed the object since.
         row["results"] = result_text
     else:

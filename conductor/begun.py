@@ -140,6 +140,7 @@ class BegunTasks:
             return None
         row.undo_begun_at = row.undo_begun_at or at
         row.undo_tries += 1
+        row.undo_error = None  # of the try before, which the history tells
         self._dirty.add(task)
         # `returned` stands only beside a stored result (settle), so the text is there.
         result = payload.decode(self._texts[task]) if row.how == How.RETURNED else INTERRUPTED
@@ -211,10 +212,10 @@ class BegunTasks:
         return min(failed, key=lambda row: row.ended_at or 0.0, default=None)
 
     def undo_failures(self) -> list[Row]:
-        """The tasks whose undo was tried and did not succeed."""
-        return [
-            row for row in self._rows.values() if row.undo_begun_at is not None and row.undo_ended_at is None
-        ]
+        """The tasks whose undo was tried and did not succeed, the newest first."""
+        tried = [row for row in self._rows.values() if row.undo_begun_at is not None]
+        failed = [row for row in tried if row.undo_ended_at is None]
+        return sorted(failed, key=lambda row: row.position, reverse=True)
 
     def counts(self) -> dict[str, int]:
         """The counters of the job's row."""

@@ -67,6 +67,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
+        self.raised: Exception | None = None  # by the last run of its state machine: the flow's failures
         options = {
             "defer_reverts": True,
             "run": run,
@@ -121,13 +122,15 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         taken = {name for node in tasks for name in node.rebind.values()}
         return sorted({name for node in tasks for name in node.provides} - taken)
 
-    def drive(self) -> Rest:
+    def drive(self, *, backwards: bool = False) -> Rest:
         """Run forwards until the end, or until the event is set, then backwards; returns at rest.
 
-        Called again after a drain or a refused outcome it goes on from where it is.
+        With `backwards` it does so from the start: an undo of an earlier run has failed. Called again
+        after a refused outcome it goes on from where it is.
         """
-        backwards = False
-        if self._journal.undoing:
+        if backwards:
+            self._turn_round()
+        elif self._journal.undoing:
             # Whoever ran it before has turned it round already, and told this engine's siblings nothing.
             self.compile()
             self._newest_first()
@@ -135,7 +138,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             if self._run.event.requested and not backwards:
                 self._turn_round()
                 backwards = True
-            raised = self._iterate(backwards)
+            self._iterate(backwards)
             if self._journal.lost is not None:
                 return Rest.LOST
             if self.reverted:
@@ -148,13 +151,10 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             if state == states.SUSPENDED and self.suspend_requested.is_set():
                 return Rest.SUSPENDED
             if backwards or self.storage.get_revert_failures():
-                if not self._journal.not_undone():
-                    return Rest.UNDONE
-                self.error = self.error or (describe(raised) if raised else None)
-                return Rest.STUCK
+                return Rest.STUCK if self._journal.not_undone() else Rest.UNDONE
             # The engine itself failed, say for a result that lacks a name it should provide: nobody
             # has reverted anything yet.
-            self._fail(describe(raised) if raised else "the engine stopped without a reason")
+            self._fail(describe(self.raised) if self.raised else "the engine stopped without a reason")
             self._turn_round()
             backwards = True
 
@@ -172,8 +172,9 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         """Let the worker threads go. Does not wait for a task that is deaf to its event."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _iterate(self, backwards: bool) -> Exception | None:
-        """One run of the state machine, to its next rest. Returns what it raised: the flow's failures."""
+    def _iterate(self, backwards: bool) -> None:
+        """One run of the state machine, to its next rest."""
+        self.raised = None
         machine = self.run_iter()
         asked = False
         try:
@@ -187,15 +188,15 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
                 state = machine.send((stop or turn) and not asked)
                 asked = asked or stop or turn
         except StopIteration:
-            return None
+            pass
         except Exception as error:  # noqa: BLE001
             # How run_iter() ends whenever a task failed, also when all was reverted: the state tells which.
-            return error
+            self.raised = error
 
     def _fail(self, error: str) -> None:
         # Stored with the flow: a later holder that ends the undo still knows why it was begun.
-        self.error = error
-        self.storage.update_flow_metadata({_ERROR: error})
+        self.error = self.error or error
+        self.storage.update_flow_metadata({_ERROR: self.error})
 
     def _turn_round(self) -> None:
         """Give every atom the intention REVERT, so that the next run goes backwards.

@@ -18,7 +18,8 @@ from ebbtide.conductor.stored import StoredRun, load_run
 from ebbtide.errors import ClaimLost, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs import clock
-from ebbtide.jobs.claims import Claim, park
+from ebbtide.jobs.claims import Claim
+from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import Ending, settle
 from ebbtide.jobs.store import Store
 from ebbtide.tasks import payload
@@ -126,7 +127,8 @@ class Execution:
             # A flow that was reverted and not yet settled when its runner died: TaskFlow's prepare()
             # would reset it and run it all again.
             reverted = stored.flow_stored and engine.reverted
-            return self._settle(engine, journal, definition, Rest.UNDONE if reverted else engine.drive())
+            rest = Rest.UNDONE if reverted else engine.drive(backwards=stored.undo_failed)
+            return self._settle(engine, journal, definition, rest)
         finally:
             run.end()
             engine.close()
@@ -155,8 +157,15 @@ class Execution:
 
     def _leave(self, name: str, engine: Engine, journal: Journal, result: str | None) -> bool:
         """Whether the job has left by that edge: False when a cancel request came first."""
-        begun = journal.summary()
-        outcome = Outcome.of(name, self._claim, self._options.owner, begun, error=engine.error, result=result)
+        outcome = Outcome.of(
+            name,
+            self._claim,
+            self._options.owner,
+            journal.summary(),
+            error=engine.error,
+            stopped_by=engine.raised,
+            result=result,
+        )
         return journal.finish(outcome.write)
 
     def _park(self, reason: str) -> str:

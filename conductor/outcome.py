@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.conductor.begun import BegunTasks
+from ebbtide.conductor.begun import BegunTasks, Row
 from ebbtide.jobs import clock, tables
-from ebbtide.jobs.claims import Claim, park
+from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.edges import apply_edge
+from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import FINAL_STATES, edge
+from ebbtide.tasks.wrapping import describe
 
 __all__ = ["Outcome"]
 
@@ -26,6 +28,7 @@ _CONDITIONS: dict[str, tuple[sa.ColumnElement[bool], ...]] = {
     "cancelled": (_requested.is_not(None),),
 }
 _MAX_LISTED = 1000
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -39,34 +42,44 @@ class Outcome:
     error: str | None = None
     error_task: str | None = None
     result: str | None = None  # JSON text
+    reason: str = ""  # why it parks
     stuck_task: str | None = None  # whose undo failed
 
     @classmethod
     def of(
-        cls, name: str, claim: Claim, actor: str, begun: BegunTasks, *, error: str | None, result: str | None
+        cls,
+        name: str,
+        claim: Claim,
+        actor: str,
+        begun: BegunTasks,
+        *,
+        error: str | None,
+        stopped_by: Exception | None,
+        result: str | None,
     ) -> Outcome:
         """The outcome that the begun tasks tell of.
 
         Args:
             name: the edge.
             error: why the engine turned round, when no task is to blame.
+            stopped_by: what the engine raised when it came to rest, if anything.
             result: JSON text, of a run that has finished.
         """
-        undone = tuple(begun.undone())
-        if name == "parked":
-            stuck = begun.undo_failures()
-            if not stuck:
-                return cls(claim, actor, name, undone, f"the engine could not undo all: {error}")
-            reason = f"the undo of {stuck[0].task} failed: {stuck[0].undo_error}"
-            return cls(claim, actor, name, undone, reason, stuck_task=stuck[0].task)
         if name == "completed":
             return cls(claim, actor, name, result=result)
         failed = begun.first_failure()
+        task = None
         if failed is not None:
-            return cls(claim, actor, name, undone, failed.error, failed.task)
-        if name == "failed" and error is None:
+            error, task = failed.error, failed.task
+        elif name == "failed" and error is None:
             error = "the flow was reverted by its retry controller"
-        return cls(claim, actor, name, undone, error)
+        undone = tuple(begun.undone())
+        if name != "parked":
+            return cls(claim, actor, name, undone, error, task)
+        stuck = begun.undo_failures()
+        reason = _incidents(stuck) or _why_not_undone(stopped_by)
+        first = stuck[0].task if stuck else None
+        return cls(claim, actor, name, undone, error, task, reason=reason, stuck_task=first)
 
     def write(self, connection: sa.Connection, columns: Mapping[str, Any]) -> None:
         """Apply the edge, with the holder's other `columns` of the job's row, in the caller's transaction.
@@ -120,8 +133,10 @@ class Outcome:
             self.claim.job_id,
             epoch=self.claim.epoch,
             at=now,
-            reason=self.error or "",
+            reason=self.reason,
             task=self.stuck_task,
+            error=self.error,
+            error_task=self.error_task,
             actor=self.actor,
         )
 
@@ -146,3 +161,18 @@ class Outcome:
             .where(cancels.c.job == self.claim.job_id, cancels.c.attempt == self.claim.attempt)
             .values(reverted_at=now)
         )
+
+
+def _incidents(stuck: Sequence[Row]) -> str:
+    """The undos that failed for good, with their errors and tries."""
+    told = []
+    for row in stuck[:_MAX_NAMED]:
+        tries = f" ({row.undo_tries} tries)" if row.undo_tries > 1 else ""
+        told.append(f"the undo of {row.task} failed{tries}: {row.undo_error or 'it was interrupted'}")
+    more = len(stuck) - _MAX_NAMED
+    return "; ".join([*told, f"and {more} more"] if more > 0 else told)
+
+
+def _why_not_undone(stopped_by: Exception | None) -> str:
+    why = describe(stopped_by) if stopped_by else "it stopped without a reason"
+    return f"the engine could not undo all: {why}"

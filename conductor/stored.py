@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from taskflow import states as taskflow_states
 from taskflow.persistence import models
 
+from ebbtide.conductor.batch import WITH_RESULT
 from ebbtide.conductor.begun import Row
 from ebbtide.errors import ClaimLost
 from ebbtide.jobs import tables
@@ -43,6 +44,7 @@ class StoredRun:
     interruptions: int
     logs: int
     set_back: set[str]  # tasks that a retry controller has set back for another round
+    undo_failed: bool  # something could not be undone by an earlier run: this one tries again
     parameters: dict[str, Any]
     labels: dict[str, str]
 
@@ -70,6 +72,7 @@ def load_run(store: Store, claim: Claim) -> StoredRun:
         ).first()
         flow_stored = _load_flow(connection, flow)
         texts = _load_atoms(connection, flow) if flow_stored else {}
+        undo_failed = _let_undo_again(flow)
         rows = _load_rows(connection, claim)
         posted = connection.execute(
             sa.select(tables.job_parameters).where(tables.job_parameters.c.job == claim.job_id)
@@ -86,6 +89,7 @@ def load_run(store: Store, claim: Claim) -> StoredRun:
         interruptions=job.interruptions,
         logs=job.logs,
         set_back={atom.name for atom in flow if atom.state == taskflow_states.PENDING},
+        undo_failed=undo_failed,
         parameters=payload.decode(posted.parameters),
         labels=payload.decode(posted.labels),
     )
@@ -102,7 +106,7 @@ def _load_flow(connection: sa.Connection, flow: models.FlowDetail) -> bool:
 
 
 def _load_atoms(connection: sa.Connection, flow: models.FlowDetail) -> dict[str, str]:
-    """Add the atoms to `flow`; returns the JSON texts of those that succeeded."""
+    """Add the atoms to `flow`; returns the JSON texts of what tasks returned that are not undone."""
     table = tables.taskflow_tables.atomdetails
     raw = tables.atomdetails
     for row in connection.execute(sa.select(table).where(table.c.parent_uuid == flow.uuid)):
@@ -114,10 +118,22 @@ def _load_atoms(connection: sa.Connection, flow: models.FlowDetail) -> dict[str,
     # As text, whatever type the database keeps JSON in: the driver would decode it.
     with_results = sa.select(raw.c.name, sa.cast(raw.c.results, sa.Text).label("results")).where(
         raw.c.parent_uuid == flow.uuid,
-        raw.c.state.in_((taskflow_states.SUCCESS, taskflow_states.REVERTING)),
+        raw.c.state.in_(WITH_RESULT),
         raw.c.results.is_not(None),
     )
     return {row.name: row.results for row in connection.execute(with_results)}
+
+
+def _let_undo_again(flow: models.FlowDetail) -> bool:
+    """Set the atoms whose undo has failed to where a runner that dies in an undo leaves them.
+
+    For TaskFlow REVERT_FAILURE is the end: run again, the flow would be called REVERTED with all that
+    was held still in place. From REVERTING it undoes the atom, and what was held after it.
+    """
+    failed = [atom for atom in flow if atom.state == taskflow_states.REVERT_FAILURE]
+    for atom in failed:
+        atom.state, atom.revert_failure = taskflow_states.REVERTING, None
+    return bool(failed)
 
 
 def _mend_history(detail: models.RetryDetail, stored: list[Any]) -> None:

@@ -26,11 +26,15 @@ _READ_BACK_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Marker:
-    """The entry of the history by which a change is found again: no other has the same three."""
+    """The entry of the history by which a change is found again: no other has the same three.
+
+    `or_name` is for a change that decides between two names as it sees the job.
+    """
 
     name: str
     at: float
     actor: str
+    or_name: str | None = None
 
 
 def locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
@@ -105,7 +109,7 @@ class Changes:
                 return False
             query = sa.select(entries.c.number).where(
                 entries.c.job == job_id,
-                entries.c.name == marker.name,
+                entries.c.name.in_([marker.name, marker.or_name or marker.name]),
                 entries.c.at == marker.at,
                 entries.c.actor == marker.actor,
             )

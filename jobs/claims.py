@@ -17,11 +17,12 @@ from ebbtide.errors import ClaimLost, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.moments import Era, LeaseNow
+from ebbtide.jobs.parking import park
 from ebbtide.jobs.queue import is_live, next_due, next_orphan
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 
-__all__ = ["MAX_INTERRUPTIONS", "Claim", "Claims", "Request", "new_owner_id", "park"]
+__all__ = ["MAX_INTERRUPTIONS", "Claim", "Claims", "Request", "new_owner_id"]
 
 MAX_INTERRUPTIONS = 3
 
@@ -293,34 +294,6 @@ class Claims:
             return None
         _mark_interrupted(connection, job_id, row.attempt)
         return _claim_of(connection, row)
-
-
-def park(
-    connection: sa.Connection,
-    job_id: str,
-    *,
-    epoch: int,
-    at: float,
-    reason: str,
-    task: str | None,
-    actor: str | None,
-) -> None:
-    """Apply the edge `parked` under `epoch`, naming the reason and the task, if one is to blame."""
-    row = apply_edge(
-        connection,
-        "parked",
-        job_id,
-        at=at,
-        epoch=epoch,
-        values={"owner": None},
-        actor=actor,
-        detail={"reason": reason, "task": task},
-    )
-    connection.execute(
-        sa.insert(tables.job_parks).values(
-            job=job_id, attempt=row.attempt, number=row.entries, reason=reason, task=task, parked_at=at
-        )
-    )
 
 
 def _mark_interrupted(connection: sa.Connection, job_id: str, attempt: int) -> None:

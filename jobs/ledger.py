@@ -1,4 +1,7 @@
-"""What clients change: post, cancel, retry, delete. Each is one transaction, committed before it returns."""
+"""What clients change: post, cancel, retry, unpark, accept, delete.
+
+Each is one transaction, committed before it returns.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ebbtide.errors import EdgeRefused, TooLate
-from ebbtide.jobs import clock, tables
+from ebbtide.jobs import clock, parking, tables
 from ebbtide.jobs.changes import Changes, Marker, locked
 from ebbtide.jobs.edges import apply_edge, insert_first_entry, record
 from ebbtide.jobs.moments import WallNow
@@ -108,7 +111,6 @@ class Ledger:
                 return ALREADY_REQUESTED
             if state in FINAL_STATES:
                 raise TooLate(job_id, state)
-            untouched = state in (JobState.PENDING, JobState.PAUSED) and not row.begun
             connection.execute(
                 sa.insert(tables.job_cancels).values(
                     job=job_id,
@@ -117,7 +119,6 @@ class Ledger:
                     source=source,
                     who=who,
                     requested_at=now,
-                    reverted_at=now if untouched else None,
                 )
             )
             connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(cancel_requested_at=now))
@@ -129,7 +130,7 @@ class Ledger:
                 actor=who,
                 detail={"reason": reason, "source": source},
             )
-            if untouched:
+            if state in (JobState.PENDING, JobState.PAUSED) and not row.begun:
                 self._cancel_unclaimed(connection, job_id, state, row.attempt, now, who)
             elif state is JobState.PENDING:
                 # It is undone as soon as a conductor is free, whenever it was due.
@@ -143,6 +144,7 @@ class Ledger:
     def _cancel_unclaimed(
         self, connection: sa.Connection, job_id: str, state: JobState, attempt: int, now: float, who: str
     ) -> None:
+        """Of a job that has begun nothing: there is nothing to undo, so its request is fulfilled."""
         apply_edge(
             connection,
             "cancelled_unclaimed",
@@ -158,6 +160,9 @@ class Ledger:
                 job=job_id, attempt=attempt, state=JobState.CANCELLED.value, undo="none", ended_at=now
             )
         )
+        cancels = tables.job_cancels
+        mine = (cancels.c.job == job_id, cancels.c.attempt == attempt)
+        connection.execute(sa.update(cancels).where(*mine).values(reverted_at=now))
 
     def retry(self, job_id: str, *, who: str) -> int:
         """Post a failed or cancelled job once more under the same id; returns the new attempt's number.
@@ -196,6 +201,39 @@ class Ledger:
             return int(new.attempt)
 
         return self._changes.apply(post_again, job_id, Marker("retried", now, who))
+
+    def unpark(self, job_id: str, *, who: str) -> None:
+        """Let a parked job go on where it was: backwards if it was being undone, or is to be cancelled.
+
+        A job that is to be cancelled and of which nothing has begun is cancelled at once.
+
+        Raises:
+            EdgeRefused: it is not parked.
+        """
+        now = clock.wall()
+
+        def let_go_on(connection: sa.Connection) -> None:
+            values = {"due_at": WallNow(), "interruptions": 0, "owner": None}
+            row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who)
+            if row.cancel_requested_at is not None and not row.begun:
+                self._cancel_unclaimed(connection, job_id, JobState.PENDING, row.attempt, now, who)
+
+        self._changes.apply(let_go_on, job_id, Marker("unparked", now, who))
+
+    def accept(self, job_id: str, *, reason: str, who: str) -> None:
+        """End a parked job as it is: cancelled if that was requested, else failed; its undo is `accepted`.
+
+        Raises:
+            EdgeRefused: it is not parked.
+        """
+        now = clock.wall()
+        self._changes.apply(
+            lambda connection: parking.accept(
+                connection, locked(connection, job_id), at=now, reason=reason, who=who
+            ),
+            job_id,
+            Marker("accepted_as_failed", now, who, or_name="accepted_as_cancelled"),
+        )
 
     def delete(self, job_id: str) -> None:
         """Remove a job that has ended, or of which nothing has begun, with all that is stored of it.

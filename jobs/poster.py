@@ -1,4 +1,4 @@
-"""Poster, the client: post, cancel, retry, show, list, wait, follow, delete."""
+"""Poster, the client: post, cancel, retry, unpark, accept, show, list, wait, follow, delete."""
 
 from __future__ import annotations
 
@@ -151,6 +151,33 @@ class Poster:
         """
         full = self._views.resolve(job_id)
         self._ledger.retry(full, who=_whoami())
+        return self._stored(full)
+
+    def unpark(self, job_id: str) -> Job:
+        """Let a parked job go on, once what parked it is mended.
+
+        What could not be undone is tried again, with its true result; then what was held is undone. A
+        job that nothing had failed to undo in goes on where it was.
+
+        Raises:
+            EdgeRefused: it is not parked.
+        """
+        full = self._views.resolve(job_id)
+        self._ledger.unpark(full, who=_whoami())
+        return self._stored(full)
+
+    def accept(self, job_id: str, reason: str) -> Job:
+        """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
+
+        Raises:
+            UsageError: no reason is given.
+            EdgeRefused: it is not parked.
+        """
+        reason = _checked_text(reason, "the reason", MAX_REASON)
+        if not reason:
+            raise UsageError("a reason is wanted: say why the job may stay as it is")
+        full = self._views.resolve(job_id)
+        self._ledger.accept(full, reason=reason, who=_whoami())
         return self._stored(full)
 
     def _stored(self, job_id: str) -> Job:

@@ -1,8 +1,9 @@
-"""Which job comes next: among those that wait, and among those whose conductor is gone."""
+"""Which job comes next: among those that wait, and among those whose conductor is gone; which one cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.states import JobState
 
-__all__ = ["is_live", "next_due", "next_orphan"]
+__all__ = ["is_live", "live_conductors", "next_due", "next_orphan", "waits_for"]
 
 _jobs = tables.jobs
 _conductors = tables.conductors
@@ -80,3 +81,23 @@ def next_orphan(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -
     running = _jobs.c.state == JobState.RUNNING.value
     query = sa.select(_jobs).where(running, ~holder, key.in_(list(keys))).limit(1)
     return connection.execute(query.with_for_update(skip_locked=True, of=_jobs) if lock else query).first()
+
+
+def live_conductors(connection: sa.Connection) -> dict[str, frozenset[str]]:
+    """The conductors whose lease runs, each with the flows that it knows (name@version)."""
+    query = sa.select(_conductors.c.id, _conductors.c.flows).where(is_live())
+    return {row.id: frozenset(json.loads(row.flows)) for row in connection.execute(query)}
+
+
+def waits_for(job: sa.Row[Any], *, due: bool, live: Mapping[str, frozenset[str]]) -> str | None:
+    """Who would have to come for a job that nobody here can take up; None when somebody can, or need not."""
+    pending = job.state == JobState.PENDING.value and due
+    orphaned = job.state == JobState.RUNNING.value and job.owner not in live
+    if not pending and not orphaned:
+        return None
+    if not live:
+        return "a conductor: none is running"
+    key = f"{job.flow}@{job.version}"
+    if any(key in flows for flows in live.values()):
+        return None
+    return f"a conductor that knows {key}: none of those running does"

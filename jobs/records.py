@@ -55,7 +55,9 @@ class Job(_Record):
 
     `progress` is the share of the work that stands, 0 to 1: it grows as tasks are done and falls
     as they are undone. `tasks_done` counts what returned in this attempt, `tasks_undone` what was
-    undone again. `current` names the tasks that run, or are being undone, now.
+    undone again. `current` names the tasks that run, or are being undone, now. `not_undone` names,
+    of a parked job and of one that was accepted as it is, those whose work is still in place.
+    `waits_for` tells, of a job that no conductor can take up now, which one it would take.
     """
 
     id: str
@@ -82,6 +84,8 @@ class Job(_Record):
     started_at: float | None
     ended_at: float | None
     cancel: CancelRequest | None = None
+    not_undone: list[str] = field(default_factory=list)
+    waits_for: str | None = None
 
 
 @dataclass(frozen=True)

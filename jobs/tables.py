@@ -137,6 +137,8 @@ job_parks = Table(
     _key("number", Integer),
     _word("reason"),
     Column("task", Text),
+    Column("error", Text),  # what had failed before its undo began, as the outcome would have told it
+    Column("error_task", Text),
     _time("parked_at"),
     sqlite_with_rowid=False,
 )

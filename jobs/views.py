@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,9 @@ import sqlalchemy as sa
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
 from ebbtide.jobs import tables
 from ebbtide.jobs.moments import WallNow
+from ebbtide.jobs.queue import live_conductors, waits_for
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import CANCELLING, FINAL_STATES, REVERTING, SCHEDULED, JobState, phase_of
 from ebbtide.jobs.store import Store
 
@@ -23,6 +24,7 @@ _tasks = tables.job_tasks
 _due = _jobs.c.due_at <= WallNow()
 _is_due = _due.label("is_due")
 _UNENDED = tuple(state.value for state in JobState if state not in FINAL_STATES)
+_CLAIMABLE = (JobState.PENDING.value, JobState.RUNNING.value)
 # How many jobs one statement may name: a database takes a limited number of values.
 _AT_ONCE = 500
 
@@ -132,20 +134,26 @@ class Views:
     def _jobs(self, query: sa.Select[Any]) -> list[Job]:
         with self._store.read() as connection:
             rows = connection.execute(query).all()
+            claimable = any(row.state in _CLAIMABLE for row in rows)
+            live = live_conductors(connection) if claimable else {}
             return [
                 job
                 for start in range(0, len(rows), _AT_ONCE)
-                for job in _jobs_of(connection, rows[start : start + _AT_ONCE])
+                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live)
             ]
 
 
-def _jobs_of(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[Job]:
+def _jobs_of(
+    connection: sa.Connection, rows: Sequence[sa.Row[Any]], live: Mapping[str, frozenset[str]]
+) -> list[Job]:
     parameters = _by_job(connection, tables.job_parameters, [row.id for row in rows])
     cancels = _by_attempt(connection, tables.job_cancels, rows)
     outcomes = _by_attempt(connection, tables.job_outcomes, rows)
-    parked = [row for row in rows if row.state == JobState.PARKED.value]
-    parks = _by_attempt(connection, tables.job_parks, parked, tables.job_parks.c.number)
-    tasks = _latest_rounds(connection, [row for row in rows if JobState(row.state) not in FINAL_STATES])
+    parks = _by_attempt(
+        connection, tables.job_parks, [row for row in rows if _left_standing(row)], tables.job_parks.c.number
+    )
+    untold = [row for row in rows if JobState(row.state) not in FINAL_STATES or _left_standing(row)]
+    tasks = latest_rounds(connection, untold)
     return [
         _job(
             row,
@@ -154,6 +162,7 @@ def _jobs_of(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[Job
             outcomes.get((row.id, row.attempt)),
             parks.get((row.id, row.attempt)),
             tasks.get((row.id, row.attempt), []),
+            live,
         )
         for row in rows
     ]
@@ -166,8 +175,10 @@ def _job(
     outcome: sa.Row[Any] | None,
     park: sa.Row[Any] | None,
     tasks: list[sa.Row[Any]],
+    live: Mapping[str, frozenset[str]],
 ) -> Job:
     state = JobState(row.state)
+    error, error_task = _error(outcome, park, tasks)
     phase = phase_of(
         state,
         cancel_requested=row.cancel_requested_at is not None,
@@ -186,8 +197,8 @@ def _job(
         params=json.loads(stored.parameters),
         progress=_progress(state, row.tasks_total, tasks),
         undo=row.undo,
-        error=outcome.error if outcome else _failure(tasks, "error"),
-        error_task=outcome.error_task if outcome else _failure(tasks, "task"),
+        error=error,
+        error_task=error_task,
         park_reason=park.reason if park else None,
         tasks_total=row.tasks_total,
         tasks_done=row.tasks_done,
@@ -199,13 +210,31 @@ def _job(
         started_at=row.started_at,
         ended_at=row.ended_at,
         cancel=_record(CancelRequest, cancel) if cancel else None,
+        not_undone=not_undone(tasks) if _left_standing(row) else [],
+        waits_for=waits_for(row, due=bool(row.is_due), live=live),
     )
+
+
+def _left_standing(row: sa.Row[Any]) -> bool:
+    """Whether the job rests with work in place that was to be undone, or may be: parked, or accepted so."""
+    return bool(row.state == JobState.PARKED.value or row.undo == "accepted")
+
+
+def _error(
+    outcome: sa.Row[Any] | None, park: sa.Row[Any] | None, tasks: list[sa.Row[Any]]
+) -> tuple[str | None, str | None]:
+    """What failed, and in which task: as it was settled, else as the tasks tell."""
+    settled = outcome or (park if park is not None and park.error is not None else None)
+    if settled is not None:
+        return settled.error, settled.error_task
+    failed = failure_of(tasks)
+    return (failed.error, failed.task) if failed is not None else (None, None)
 
 
 def _progress(state: JobState, total: int, tasks: list[sa.Row[Any]]) -> float:
     if state is JobState.COMPLETED:
         return 1.0
-    if state in FINAL_STATES or not total:
+    if not total:
         return 0.0
     standing = sum(_standing(task) for task in tasks if task.undo_ended_at is None)
     return min(1.0, round(standing / total, 4))
@@ -213,11 +242,6 @@ def _progress(state: JobState, total: int, tasks: list[sa.Row[Any]]) -> float:
 
 def _standing(task: sa.Row[Any]) -> float:
     return 1.0 if task.how == "returned" else float(task.fraction or 0.0)
-
-
-def _failure(tasks: list[sa.Row[Any]], column: str) -> str | None:
-    failed = [task for task in tasks if task.how == "raised"]
-    return getattr(failed[0], column) if failed else None
 
 
 def _runs(task: sa.Row[Any]) -> bool:
@@ -259,25 +283,6 @@ def _by_attempt(
     if order is not None:
         query = query.order_by(order)
     return {(row.job, row.attempt): row for row in connection.execute(query)}
-
-
-def _latest_rounds(
-    connection: sa.Connection, rows: list[sa.Row[Any]]
-) -> dict[tuple[str, int], list[sa.Row[Any]]]:
-    """Of each job's present attempt the last round of each task, in order of beginning."""
-    if not rows:
-        return {}
-    attempts = {row.id: row.attempt for row in rows}
-    query = sa.select(_tasks).where(_tasks.c.job.in_(attempts)).order_by(_tasks.c.job, _tasks.c.position)
-    latest: dict[tuple[str, str], sa.Row[Any]] = {}
-    for row in connection.execute(query):
-        if row.attempt == attempts[row.job]:
-            latest.pop((row.job, row.task), None)  # a later round stands where that one began
-            latest[row.job, row.task] = row
-    grouped: dict[tuple[str, int], list[sa.Row[Any]]] = defaultdict(list)
-    for row in latest.values():
-        grouped[row.job, row.attempt].append(row)
-    return grouped
 
 
 def _record(kind: type[Any], row: sa.Row[Any], **decoded: Any) -> Any:

@@ -85,6 +85,8 @@ VERBS: dict[str, Callable[[Poster, str], Any]] = {
     "show": lambda poster, job: poster.show(job),
     "cancel": lambda poster, job: poster.cancel(job),
     "retry": lambda poster, job: poster.retry(job),
+    "unpark": lambda poster, job: poster.unpark(job),
+    "accept": lambda poster, job: poster.accept(job, "it is fine"),
     "delete": lambda poster, job: poster.delete(job),
     "tasks": lambda poster, job: poster.tasks(job),
     "entries": lambda poster, job: poster.entries(job),
@@ -130,7 +132,10 @@ def test_a_prefix_of_two_jobs_is_refused_by_every_verb(board, poster, verb):
     assert caught.value.matches == jobs
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"wait", "follow", "retry", "result"}))
+ANY_STATE = set(VERBS) - {"wait", "follow", "retry", "unpark", "accept", "result"}
+
+
+@pytest.mark.parametrize("verb", sorted(ANY_STATE))
 def test_a_unique_prefix_will_do_for_every_verb(poster, verb):
     job = poster.post("copy")
 
@@ -188,10 +193,11 @@ def test_a_cancel_that_comes_too_late_names_the_outcome(board, poster, state):
         poster.cancel(job)
 
 
-def test_a_job_at_work_is_neither_retried_nor_deleted_and_has_no_result(board, poster):
+def test_a_job_at_work_is_neither_retried_unparked_accepted_nor_deleted_and_has_no_result(board, poster):
     job = board.put(JobState.RUNNING)
 
-    for verb, word in (("retry", "retried"), ("delete", "delete"), ("result", "result")):
+    words = {"retry": "retried", "unpark": "unparked", "accept": "accepted"}
+    for verb, word in (words | {"delete": "delete", "result": "result"}).items():
         with pytest.raises(EdgeRefused, match=f"{word} is not possible while it is running"):
             VERBS[verb](poster, job)
 

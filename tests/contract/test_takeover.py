@@ -6,7 +6,8 @@ import pytest
 
 from ebbtide.errors import ClaimLost
 from ebbtide.jobs import tables
-from ebbtide.jobs.claims import MAX_INTERRUPTIONS, Request, park
+from ebbtide.jobs.claims import MAX_INTERRUPTIONS, Request
+from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import JobState
 
 KEYS = ["copy@1"]

@@ -44,6 +44,10 @@ class Step(CancelableTask):
     def revert(self, result: Any, folder: str) -> None:
         given = "INTERRUPTED" if result is INTERRUPTED else result
         self.tell(folder, "undo", result=given, saved=self.saved)
+        if "broken" in self.action and not self.is_open(folder, "repaired"):
+            raise OSError("no such luck")
+        if "deadly" in self.action and not self.is_open(folder, "repaired"):
+            os._exit(STATUS)
         if self.action.endswith("slow-undo"):
             while not self.is_open(folder, "undo"):
                 threading.Event().wait(0.01)
@@ -151,6 +155,9 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
     "labour": _labour,
     "slow-undo": lambda step, folder: None,
     "wait+slow-undo": _wait,
+    "broken-undo": lambda step, folder: None,
+    "broken+slow-undo": lambda step, folder: None,
+    "deadly-undo": lambda step, folder: None,
 }
 
 

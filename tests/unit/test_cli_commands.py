@@ -157,7 +157,7 @@ def test_a_wrong_call_is_answered_in_one_line(refused, words, code, said):
     "job_id",
     ["../../etc/passwd", "' OR 1=1 --", "%", "zz", "", "\x1b[2J", "7" * 10_000, "00000000-0000", "💥"],
 )
-@pytest.mark.parametrize("verb", ["show", "logs", "result", "watch", "cancel", "retry", "delete"])
+@pytest.mark.parametrize("verb", ["show", "logs", "result", "watch", "cancel", "retry", "unpark", "delete"])
 def test_an_id_of_no_job_is_unknown_whatever_it_looks_like(refused, posted, verb, job_id):
     code, line = refused(verb, job_id)
 

@@ -309,6 +309,35 @@ def test_the_bar_of_an_undone_task_is_empty():
     assert "100 %" not in after and "undone 1st, in 500 ms" in after
 
 
+def test_an_undo_that_failed_is_drawn_as_such_and_one_that_is_tried_again_is_not():
+    failed = {"how": "returned", "fraction": 1.0, "undo_begun_at": 1003.0, "undo_tries": 2}
+    parked = job(state="parked", phase="parked", park_reason="busy", not_undone=["scan"])
+
+    broken = task("scan", **failed, undo_error="OSError: busy")
+    text = drawn(job_view(Snapshot(parked, (broken,)), now=1010.0))
+    again = drawn(job_view(Snapshot(job(), (task("scan", **failed),)), now=1010.0))
+
+    assert "undo failed: OSError: busy" in text and "not undone: scan" in text
+    assert "undoing, try 2" in again and "failed" not in again
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({}, ""),
+        ({"state": "pending", "phase": "pending"}, "waits for a free runner"),
+        ({"state": "pending", "phase": "scheduled", "due_at": 1100.0}, ""),
+        ({"state": "pending", "phase": "pending", "due_at": 1009.0, "waits_for": "a conductor"}, ""),
+        (
+            {"state": "pending", "phase": "cancelling", "waits_for": "a conductor: none is running"},
+            "waits for a conductor: none is running; `ebbtide conductor` runs one",
+        ),
+    ],
+)
+def test_a_job_that_nobody_takes_says_whom_it_waits_for_after_a_while(facts, told):
+    assert Snapshot(job(**facts), ()).unclaimed(1010.0) == told
+
+
 def test_a_view_of_many_tasks_fits_and_keeps_those_in_motion():
     tasks = [task(f"t{n}", how="returned", ended_at=1002.0) for n in range(30)]
     tasks[0] = task("first", fraction=0.5)

@@ -114,6 +114,8 @@ def _create_what_becomes_of_it() -> None:
         _key("number", sa.Integer()),
         _word("reason"),
         _word("task", nullable=True),
+        _word("error", nullable=True),
+        _word("error_task", nullable=True),
         _time("parked_at"),
         sqlite_with_rowid=False,
     )

@@ -98,7 +98,7 @@ class Bench:
         self.gates = Gates(folder)
         self.shapes = steps.SHAPES
         self.steps = steps
-        self._conductors: list[Conductor] = []
+        self.conductors: list[Conductor] = []
         self._never = threading.Event()
         self._moved = False
         self._executions: list[Execution] = []
@@ -115,7 +115,7 @@ class Bench:
         registry = None if chosen.isolation == "process" else self.registry
         conductor = Conductor(chosen, registry=registry, on_ready=ready.set)
         conductor.start()
-        self._conductors.append(conductor)
+        self.conductors.append(conductor)
         assert ready.wait(PATIENCE_SECONDS)
         return conductor
 
@@ -134,7 +134,7 @@ class Bench:
 
     def drained(self, conductor: Conductor) -> None:
         """Wait until a conductor that was told to drain has ended."""
-        self._conductors.remove(conductor)
+        self.conductors.remove(conductor)
         conductor.wait()
 
     def stop(self, conductor: Conductor) -> None:
@@ -283,9 +283,9 @@ class Bench:
 
     def close(self) -> None:
         self.gates.close()
-        for conductor in self._conductors:
+        for conductor in self.conductors:
             conductor.stop()
-        for conductor in self._conductors:
+        for conductor in self.conductors:
             conductor.wait()
         self.poster.close()
 

@@ -71,10 +71,10 @@ class Broken(Exception):
 
 
 class Step(CancelableTask):
-    """Writes `begin` and `end`; its undo writes `undo`, with what it was given as the result.
+    """Writes `begin` and `end`; its undo writes `undo`, with what it was given as the result, or `broke`.
 
     Besides it does what `plan` says: one word for each time that it begins, then nothing more.
-    The key ``undo NAME`` holds the words for its undo.
+    The key ``undo NAME`` holds the words for each try of its undo.
     """
 
     def __init__(self, name: str, *needs: str, **kwargs: Any) -> None:
@@ -144,13 +144,14 @@ class Step(CancelableTask):
 
     def revert(self, result: Any, folder: str, plan: Plan) -> None:
         words = plan.get(f"undo {self.name}", [])
-        times = sum(line[:2] == ["undo", self.name] for line in noted(folder))
+        times = sum(line[0] in ("undo", "broke") and line[1] == self.name for line in noted(folder))
         word = words[times] if times < len(words) else "pass"
-        if word == "gate":
-            pass_gate(folder, f"undo {self.name}")
-        if word == "fail":
-            raise Broken(f"the undo of {self.name} broke")
         given = repr(INTERRUPTED) if result is INTERRUPTED else result["token"]
+        if word in ("gate", "break"):
+            pass_gate(folder, f"undo {self.name}")
+        if word in ("fail", "break"):
+            note(folder, "broke", self.name, given)
+            raise Broken(f"the undo of {self.name} broke")
         note(folder, "undo", self.name, given)
 
 

@@ -1,0 +1,108 @@
+"""Parking: a job waits for a person. Who parks it says why; who accepts it as it is says why, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from ebbtide.errors import EdgeRefused
+from ebbtide.jobs import tables
+from ebbtide.jobs.edges import apply_edge
+from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
+from ebbtide.jobs.states import JobState
+
+__all__ = ["accept", "park"]
+
+_parks = tables.job_parks
+_MAX_LISTED = 1000
+
+
+def park(
+    connection: sa.Connection,
+    job_id: str,
+    *,
+    epoch: int,
+    at: float,
+    reason: str,
+    task: str | None,
+    actor: str | None,
+    error: str | None = None,
+    error_task: str | None = None,
+) -> None:
+    """Apply the edge `parked` under `epoch`, naming the reason and the task, if one is to blame.
+
+    `error` and `error_task` are what the outcome would have named, had the undo succeeded.
+    """
+    row = apply_edge(
+        connection,
+        "parked",
+        job_id,
+        at=at,
+        epoch=epoch,
+        values={"owner": None},
+        actor=actor,
+        detail={"reason": reason, "task": task},
+    )
+    connection.execute(
+        sa.insert(_parks).values(
+            job=job_id,
+            attempt=row.attempt,
+            number=row.entries,
+            reason=reason,
+            task=task,
+            error=error,
+            error_task=error_task,
+            parked_at=at,
+        )
+    )
+
+
+def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: str, who: str) -> None:
+    """End a parked job as it is: cancelled if that was requested, else failed. `job` is its row, locked.
+
+    The request, if any, stays without the time of its undo: there was none.
+
+    Raises:
+        EdgeRefused: it is not parked.
+    """
+    if job.state != JobState.PARKED:
+        raise EdgeRefused(job.id, job.state, "accepted")
+    tasks = latest_rounds(connection, [job]).get((job.id, job.attempt), [])
+    error, error_task = _why(connection, job, tasks)
+    row = apply_edge(
+        connection,
+        "accepted_as_failed" if job.cancel_requested_at is None else "accepted_as_cancelled",
+        job.id,
+        at=at,
+        values={"owner": None, "ended_at": at, "undo": "accepted", "undoing": 0},
+        actor=who,
+        detail={"reason": reason, "not_undone": not_undone(tasks)[:_MAX_LISTED]},
+    )
+    connection.execute(
+        sa.insert(tables.job_outcomes).values(
+            job=job.id,
+            attempt=job.attempt,
+            state=row.state,
+            undo=row.undo,
+            error=error,
+            error_task=error_task,
+            ended_at=at,
+        )
+    )
+
+
+def _why(
+    connection: sa.Connection, job: sa.Row[Any], tasks: list[sa.Row[Any]]
+) -> tuple[str | None, str | None]:
+    """The error of the outcome and its task: what had failed; for a failed job at least why it was parked."""
+    query = sa.select(_parks).where(_parks.c.job == job.id, _parks.c.attempt == job.attempt)
+    parked = connection.execute(query.order_by(_parks.c.number.desc()).limit(1)).first()
+    if parked is not None and parked.error is not None:
+        return parked.error, parked.error_task
+    failed = failure_of(tasks)
+    if failed is not None:
+        return failed.error, failed.task
+    if parked is not None and job.cancel_requested_at is None:
+        return parked.reason, parked.task
+    return None, None
