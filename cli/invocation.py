@@ -52,7 +52,12 @@ class Invocation:
 
         silence_libraries()
         settings = self.settings()
-        with Poster(settings.database, flow_modules=settings.flow_modules, registry=registry) as poster:
+        with Poster(
+            settings.database,
+            flow_modules=settings.flow_modules,
+            registry=registry,
+            max_parameter_bytes=settings.max_parameter_bytes,
+        ) as poster:
             yield poster
 
 

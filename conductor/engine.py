@@ -95,7 +95,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
                 node.bind(self._run)
                 self._priorities[node] = node.priority
             elif data["kind"] == RETRY:
-                bind_retry(node, self._run.event, settled=lambda: self._backwards)
+                bind_retry(node, self._run.event, settled=lambda: self._backwards, encode=self._run.encode)
         self._journal.tasks_total = len(self.task_names())
 
     def task_names(self) -> list[str]:

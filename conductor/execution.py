@@ -111,7 +111,9 @@ class Execution:
             log_lines=self._options.log_lines,
         )
         info = JobInfo(claim.job_id, claim.flow, claim.attempt, claim.epoch, stored.labels)
-        run = JobRun(info, self.event, journal, self._options.task_threads)
+        run = JobRun(
+            info, self.event, journal, self._options.task_threads, max_bytes=self._options.max_result_bytes
+        )
         engine = Engine(flow, stored.flow, run, self._options.task_threads)
         try:
             engine.compile()
@@ -126,12 +128,12 @@ class Execution:
             # A flow that was reverted and not yet settled when its runner died: TaskFlow's prepare()
             # would reset it and run it all again.
             reverted = stored.flow_stored and engine.reverted
-            return self._settle(engine, journal, definition, Rest.UNDONE if reverted else engine.drive())
+            return self._settle(engine, run, definition, Rest.UNDONE if reverted else engine.drive())
         finally:
             run.end()
             engine.close()
 
-    def _settle(self, engine: Engine, journal: Journal, definition: FlowDefinition, rest: Rest) -> str:
+    def _settle(self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest) -> str:
         """Apply the edge by which the run ends; turn round when a cancel request came first."""
         result: str | None = None
         while True:
@@ -139,7 +141,7 @@ class Execution:
                 return LOST
             if rest is Rest.FINISHED and result is None and not self.event.requested:
                 try:
-                    result = _result(engine, definition)
+                    result = run.encode(_result(engine, definition), "the result of the job")
                 except payload.PayloadError as error:
                     rest = engine.undo_all(str(error))
                     continue
@@ -148,7 +150,7 @@ class Execution:
                 if rest is Rest.SUSPENDED
                 else settle(_ENDINGS[rest], cancel_requested=self.event.requested)
             )
-            if name is not None and self._leave(name, engine, journal, result):
+            if name is not None and self._leave(name, engine, run.journal, result):
                 return name
             if rest is Rest.FINISHED:
                 rest = engine.drive()
@@ -178,20 +180,19 @@ class Execution:
             )
 
 
-def _result(engine: Engine, definition: FlowDefinition) -> str:
-    """The JSON text of the job's result: what `returns` names, else the outputs that nobody consumed."""
+def _result(engine: Engine, definition: FlowDefinition) -> Any:
+    """The job's result: what `returns` names, else the outputs that nobody consumed."""
     if definition.returns is not None:
         try:
-            value = engine.storage.fetch(definition.returns)
+            return engine.storage.fetch(definition.returns)
         except taskflow_exceptions.NotFound as error:
             raise payload.PayloadError(
                 f"the result of the job is missing: {definition.returns} was not provided"
             ) from error
-    else:
-        value = {}
-        for name in engine.outputs():
-            try:
-                value[name] = engine.storage.fetch(name)
-            except taskflow_exceptions.NotFound:
-                continue  # its task was skipped by a decider
-    return payload.encode(value, "the result of the job")
+    value = {}
+    for name in engine.outputs():
+        try:
+            value[name] = engine.storage.fetch(name)
+        except taskflow_exceptions.NotFound:
+            continue  # its task was skipped by a decider
+    return value

@@ -20,7 +20,8 @@ def storable_failure(error: Exception) -> failure.Failure:
     """TaskFlow's record of what a task raised; without arguments and causes where they cannot be stored."""
     try:
         found = failure.Failure.from_exception(error)
-        if len(jsonutils.dumps(found.to_dict())) <= payload.MAX_BYTES:
+        # Not every store takes NaN, which Python would write.
+        if len(jsonutils.dumps(found.to_dict(), allow_nan=False)) <= payload.MAX_BYTES:
             return found
     except Exception:  # of whatever the error holds: bytes, a lock, a cause that raises
         LOG.debug("what a task raised cannot be stored as it is", exc_info=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from ebbtide.conductor.journal import Journal
+from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
 from ebbtide.tasks.run import Begun, How, JobInfo, Run, Undo
 
@@ -18,12 +19,22 @@ class JobRun(Run):
 
     Args:
         workers: how many threads run the tasks.
+        max_bytes: of a result, and of the data of a checkpoint.
     """
 
-    def __init__(self, job: JobInfo, event: CancelEvent, journal: Journal, workers: int) -> None:
+    def __init__(
+        self,
+        job: JobInfo,
+        event: CancelEvent,
+        journal: Journal,
+        workers: int,
+        *,
+        max_bytes: int = payload.MAX_BYTES,
+    ) -> None:
         self.job = job
         self.event = event
         self.journal = journal
+        self.max_bytes = max_bytes
         self._workers = workers
         self._lock = threading.Lock()
         self._approaching: set[str] = set()  # submitted, barrier not passed

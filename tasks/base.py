@@ -144,10 +144,10 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
         Raises:
             Cancelled: the job is being cancelled, and this thread is not shielded.
-            PayloadError: `data` is not JSON.
+            PayloadError: `data` is not JSON, or too large.
         """
         if data is not None:
-            text = payload.encode(data, f"the checkpoint data of {self.name}")
+            text = self.run.encode(data, f"the checkpoint data of {self.name}")
             self.run.save(self.name, text)
             self.saved = payload.decode(text)
         event = self.run.event

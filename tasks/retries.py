@@ -8,6 +8,7 @@ from typing import Any
 
 from taskflow import retry as taskflow_retry
 
+from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
 from ebbtide.tasks.wrapping import TaskExited, describe
 
@@ -15,17 +16,23 @@ __all__ = ["bind_retry"]
 
 
 def bind_retry(
-    controller: taskflow_retry.Retry, event: CancelEvent, *, settled: Callable[[], bool] = lambda: False
+    controller: taskflow_retry.Retry,
+    event: CancelEvent,
+    *,
+    settled: Callable[[], bool] = lambda: False,
+    encode: Callable[[Any, str], str] = payload.encode,
 ) -> None:
     """Let `controller` answer REVERT_ALL once a cancel is requested, or `settled`, whatever it would say.
 
     To a stock controller `Cancelled` is one more failure: ``Times(200)`` ran 199 more rounds.
     Every controller, of whatever class, is asked through `on_failure` alone, in the engine's
-    process, so replacing that on the instance covers all of them.
+    process, so replacing that on the instance covers all of them. What it provides is checked like
+    the result of a task: stores differ in what they refuse, and a refused commit ends no round.
 
     Args:
         settled: whether it is settled already that all is undone; a controller is not asked then, which
             may be the one whose own failure settled it.
+        encode: raises PayloadError for a value that may not be stored.
 
     Raises:
         RuntimeError: bound already.
@@ -48,3 +55,25 @@ def bind_retry(
             raise TaskExited(f"retry {controller.name} left with {describe(error)}") from None
 
     controller.on_failure = on_failure
+    for verb in ("execute", "revert"):
+        setattr(controller, verb, _storable(controller, verb, encode))
+
+
+def _storable(
+    controller: taskflow_retry.Retry, verb: str, encode: Callable[[Any, str], str]
+) -> Callable[..., Any]:
+    """The method `verb` of `controller`; it raises when what it returns may not be stored."""
+    method = getattr(controller, verb)
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            value = method(*args, **kwargs)
+        except Exception:
+            raise
+        except BaseException as error:  # noqa: BLE001  # as above
+            raise TaskExited(f"retry {controller.name} left with {describe(error)}") from None
+        encode(value, f"what the {verb} of retry {controller.name} returned")
+        return value
+
+    return call

@@ -87,6 +87,15 @@ class Run(abc.ABC):
 
     event: CancelEvent
     job: JobInfo
+    max_bytes: int = payload.MAX_BYTES  # of a result, and of the data of a checkpoint
+
+    def encode(self, value: Any, what: str) -> str:
+        """The JSON text of `value` as this run may store it; `what` is how an error names it.
+
+        Raises:
+            PayloadError: it may not be stored.
+        """
+        return payload.encode(value, what, max_bytes=self.max_bytes)
 
     @abc.abstractmethod
     def begin(self, task: str) -> Begun:

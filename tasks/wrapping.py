@@ -103,7 +103,7 @@ def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: 
     begun = run.begin(task.name)
     task.interrupted, task.saved = begun.interrupted, begun.saved
     try:
-        text = payload.encode(body(task, *args, **kwargs), f"the result of {task.name}")
+        text = run.encode(body(task, *args, **kwargs), f"the result of {task.name}")
     except Cancelled as error:
         if error.returned:
             # Of some other body: only this one's own result may go with its end.

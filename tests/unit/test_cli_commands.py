@@ -286,6 +286,15 @@ def test_two_megabytes_of_parameter_are_too_much(refused, tmp_path):
     assert code == Exit.USAGE and "above the limit" in line and len(line) < 500
 
 
+def test_the_option_sets_the_limit_of_parameters(run, refused, monkeypatch):
+    monkeypatch.setenv("EBBTIDE_MAX_PARAMETER_BYTES", "1024")
+
+    code, line = refused("post", "cli-add", "-p", "a=1", "-p", f"note={'x' * 1024}")
+
+    assert code == Exit.USAGE and "bytes are above the limit of 1024" in line
+    assert run("post", "cli-add", "-p", "a=1").exit_code == Exit.DONE
+
+
 @pytest.mark.parametrize(
     "words", [("ls",), ("post", "cli-add", "-p", "a=1"), ("db", "check"), ("db", "upgrade")]
 )
