@@ -14,6 +14,8 @@ from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.outcome import Outcome
+from ebbtide.conductor.redaction import Redactor
+from ebbtide.conductor.secrets import Resolved, resolve
 from ebbtide.conductor.stored import StoredRun, load_run
 from ebbtide.errors import ClaimLost, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
@@ -62,6 +64,7 @@ class Execution:
         self._end_leftovers = end_leftovers
         self._engine: Engine | None = None
         self._suspended = False
+        self.redactor = Redactor()  # knows the job's secrets once the run has found them
         self.event = CancelEvent()
         if claim.cancel is not None:
             self.event.set(claim.cancel.reason, claim.cancel.source)
@@ -85,7 +88,10 @@ class Execution:
                 flow, values = definition.build(stored.parameters)
             except (UsageError, FlowNotFound) as error:
                 return self._park(str(error))
-            return self._run(stored, definition, flow, values)
+            secrets = resolve(values)
+            self.redactor = secrets.redactor
+            with self.redactor.active():
+                return self._run(stored, definition, flow, secrets)
         except (ClaimLost, StoreUnavailable) as error:
             LOG.warning("job.lost %s epoch=%d: %s", self._claim.job_id, self._claim.epoch, error)
             return LOST
@@ -100,7 +106,7 @@ class Execution:
         )
         return attempts(call, *args)
 
-    def _run(self, stored: StoredRun, definition: FlowDefinition, flow: Any, values: dict[str, Any]) -> str:
+    def _run(self, stored: StoredRun, definition: FlowDefinition, flow: Any, secrets: Resolved) -> str:
         claim = self._claim
         journal = Journal(
             self._store,
@@ -109,10 +115,16 @@ class Execution:
             stored,
             patience_seconds=self._options.patience_seconds,
             log_lines=self._options.log_lines,
+            redactor=self.redactor,
         )
         info = JobInfo(claim.job_id, claim.flow, claim.attempt, claim.epoch, stored.labels)
         run = JobRun(
-            info, self.event, journal, self._options.task_threads, max_bytes=self._options.max_result_bytes
+            info,
+            self.event,
+            journal,
+            self._options.task_threads,
+            max_bytes=self._options.max_result_bytes,
+            redactor=self.redactor,
         )
         engine = Engine(flow, stored.flow, run, self._options.task_threads)
         try:
@@ -120,7 +132,7 @@ class Execution:
             if stored.flow_stored and stored.atom_names != engine.atom_names():
                 return self._park(f"flow {claim.key} has another shape now than when this attempt began")
             # Transient: TaskFlow would store parameters once more, in clear, beside its results.
-            engine.storage.inject(values, transient=True)
+            engine.storage.inject(secrets.values, transient=True)
             engine.end_leftovers = self._end_leftovers
             self._engine = engine
             if self._suspended:
@@ -128,10 +140,17 @@ class Execution:
             # A flow that was reverted and not yet settled when its runner died: TaskFlow's prepare()
             # would reset it and run it all again.
             reverted = stored.flow_stored and engine.reverted
-            return self._settle(engine, run, definition, Rest.UNDONE if reverted else engine.drive())
+            rest = Rest.UNDONE if reverted else self._drive(engine, secrets.problem)
+            return self._settle(engine, run, definition, rest)
         finally:
             run.end()
             engine.close()
+
+    def _drive(self, engine: Engine, problem: str | None) -> Rest:
+        if problem is None or self.event.requested:
+            return engine.drive()
+        # Nothing more may begin without the secret. What began before is undone, as far as that needs none.
+        return engine.undo_all(engine.error or problem)
 
     def _settle(self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest) -> str:
         """Apply the edge by which the run ends; turn round when a cancel request came first."""

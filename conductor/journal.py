@@ -27,6 +27,7 @@ from taskflow.persistence import models
 from ebbtide.conductor.batch import Batch, atom_row, fence, write_rows
 from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
+from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.stored import StoredRun
 from ebbtide.errors import ClaimLost, EdgeRefused, StoreUnavailable
 from ebbtide.jobs import clock, tables
@@ -65,6 +66,7 @@ class Journal:
         *,
         patience_seconds: float,
         log_lines: int,
+        redactor: Redactor | None = None,
     ) -> None:
         self._store = store
         self._claim = claim
@@ -87,7 +89,7 @@ class Journal:
         self._undoing = run.undoing
         self._interruptions = run.interruptions
         self.tasks_total = run.tasks_total
-        self.logs = LogBuffer(claim.job_id, claim.attempt, run.logs, log_lines)
+        self.logs = LogBuffer(claim.job_id, claim.attempt, run.logs, log_lines, redactor or Redactor())
         self.commits = 0
         self.lost: Exception | None = None
 

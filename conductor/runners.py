@@ -24,6 +24,7 @@ from ebbtide.errors import ConfigError, EbbtideError
 from ebbtide.flows import Registry
 from ebbtide.jobs.claims import Claim, Request
 from ebbtide.jobs.store import Store
+from ebbtide.tasks.wrapping import describe
 
 __all__ = ["Ended", "ProcessRunners", "Runners", "ThreadRunners"]
 
@@ -363,4 +364,5 @@ class ThreadRunners(Runners):
         try:
             self._ended.put(Ended(claim, execution.run()))
         except BaseException as error:  # noqa: BLE001  # a fault of ours: taken up again, parks after three
-            self._ended.put(Ended(claim, None, f"its run failed: {type(error).__name__}: {error}"))
+            cause = describe(error, execution.redactor.redact)
+            self._ended.put(Ended(claim, None, f"its run failed: {cause}"))
