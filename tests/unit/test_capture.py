@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 
+from ebbtide.cli import conductor as cli_conductor
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
     from ebbtide.conductor import capture
@@ -144,6 +146,22 @@ def test_a_traceback_has_lost_the_secret_before_any_handler_sees_it(records):
     assert SECRET not in told
     assert told.startswith("ERROR refused\nTraceback") and "KeyError: '***'" in told
     assert told.endswith("ValueError: bad ***\n")
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "lines"])
+def test_the_conductor_s_own_log_shows_a_traceback_that_lost_the_secret(records, as_json):
+    logger, stream = records
+    formatter = cli_conductor._JsonLines() if as_json else cli_conductor._Lines("%(message)s")
+    logger.handlers[0].setFormatter(formatter)
+    with REDACTOR.active():
+        try:
+            raise ValueError(f"bad \x1b[31m {SECRET}")
+        except ValueError:
+            logger.exception("refused")
+
+    told = stream.getvalue()
+    assert SECRET not in told and "\x1b" not in told
+    assert "Traceback" in told and "***" in told
 
 
 def test_a_log_record_whose_arguments_do_not_fit_tells_of_them_without_the_secret(records, capsys):

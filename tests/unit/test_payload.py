@@ -209,6 +209,14 @@ def test_where_in_the_value_is_told_in_few_words_however_deep_it_is():
     assert len(told) < 200
 
 
+def test_what_a_refusal_says_of_keys_can_be_hidden_before_it_is_cut():
+    secret = "hunter2" * 20
+
+    told = refusal({secret: {"k": {2}}}, "it", hide=lambda text: text.replace(secret, "***"))
+
+    assert told == "it['***']['k'] is a set, which is not JSON"
+
+
 @pytest.mark.parametrize("digits", [4200, 4210])
 def test_an_integer_that_python_can_still_print_is_stored(digits):
     assert decode(encode(10**digits, "it")) == 10**digits

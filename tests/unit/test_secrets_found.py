@@ -1,4 +1,4 @@
-"""Where the runner finds a secret, and what it says when it finds none: never the secret, always the reference."""
+"""Where the runner finds a secret, and what it says when it finds none: the reference, never the secret."""
 
 import os
 import warnings
@@ -8,7 +8,7 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
-    from ebbtide.conductor.secrets import resolve
+    from ebbtide.conductor.secrets import Resolved, resolve
 from ebbtide.flows import Secret
 from ebbtide.tasks.run import Missing
 
@@ -21,12 +21,13 @@ ENVIRONMENT = {
 }
 
 
-def found(reference: str):
+def found(reference: str) -> Resolved:
     return resolve({"token": Secret(reference)}, ENVIRONMENT)
 
 
 def problem(reference: str) -> str:
     resolved = found(reference)
+    assert resolved.problem is not None
     assert resolved.values["token"] == Missing(resolved.problem)
     assert resolved.problem.startswith(f"the secret {reference} of parameter 'token' cannot be used: ")
     assert "hunter2" not in resolved.problem and "\n" not in resolved.problem
