@@ -13,9 +13,9 @@ _LONGEST = 4096
 FORMAT = "secret-reference"
 """The format by which a JSON schema tells such a parameter from other texts."""
 
+# Without what was given: that may be the secret itself.
 _WANTED = (
-    "should be a reference, env:NAME (no EBBTIDE_ name) or file:/ABSOLUTE/PATH; what was given is not shown, "
-    "since it may be the secret itself"
+    "should be a reference, env:NAME (no EBBTIDE_ name) or file:/ABSOLUTE/PATH; what was given is not shown"
 )
 
 
