@@ -76,6 +76,8 @@ class _Lines(logging.Formatter):
     """A line a record. Words of users in it can neither move a cursor nor begin a line of their own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.exc_text and not record.exc_info:
+            record.exc_text = plain(record.exc_text, keep="\n\t")  # formatted before it came here
         return plain(super().formatMessage(record))
 
     def formatException(self, raised: Any) -> str:
@@ -96,4 +98,6 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            entry["traceback"] = record.exc_text
         return json.dumps(entry)

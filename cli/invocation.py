@@ -52,7 +52,12 @@ class Invocation:
 
         silence_libraries()
         settings = self.settings()
-        with Poster(settings.database, flow_modules=settings.flow_modules, registry=registry) as poster:
+        with Poster(
+            settings.database,
+            flow_modules=settings.flow_modules,
+            registry=registry,
+            max_parameter_bytes=settings.max_parameter_bytes,
+        ) as poster:
             yield poster
 
 
@@ -160,7 +165,8 @@ def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name:
-            raise click.UsageError(f"{option} wants name=value, not '{text}'")
+            # Not shown: a parameter that lost its name may be a secret.
+            raise click.UsageError(f"{option} wants name=value: one has no name, or no =")
         if name in found:
             raise click.UsageError(f"{option} {name} is given twice")
         found[name] = value

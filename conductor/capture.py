@@ -7,10 +7,12 @@ import io
 import logging
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from ebbtide.conductor.redaction import Redactor, any_active, redact_active
 from ebbtide.jobs import clock
 from ebbtide.tasks.payload import storable
 
@@ -25,14 +27,19 @@ class LogBuffer:
     """The captured lines of one run that are not stored yet. Safe to use from any thread.
 
     Of a job, over all its attempts, the newest `limit` lines are kept. Lines are numbered without
-    gaps; the numbers of dropped ones are not used again.
+    gaps; the numbers of dropped ones are not used again. They are without the run's secrets.
     """
 
-    def __init__(self, job_id: str, attempt: int, stored: int, limit: int) -> None:
+    def __init__(
+        self, job_id: str, attempt: int, stored: int, limit: int, redactor: Redactor | None = None
+    ) -> None:
         self._job_id = job_id
         self._attempt = attempt
         self._lock = threading.Lock()
         self._lines: deque[dict[str, Any]] = deque(maxlen=limit)
+        self._redactor = redactor or Redactor()
+        # Of a line that has no end yet: what is shown of it, and a secret that begins there.
+        self.longest_part = MAX_LINE + self._redactor.longest
         self.limit = limit
         self.number = stored  # of the last line
         self.on_line: Callable[[], None] = lambda: None  # called after each line
@@ -40,6 +47,7 @@ class LogBuffer:
     def add(self, task: str | None, level: str, text: str) -> None:
         if self.limit == 0:
             return
+        shown = storable(self._redactor.redact(text, MAX_LINE)[:MAX_LINE])
         with self._lock:
             self.number += 1
             self._lines.append(
@@ -50,7 +58,7 @@ class LogBuffer:
                     "attempt": self._attempt,
                     "task": task,
                     "level": level,
-                    "text": storable(text[:MAX_LINE]),
+                    "text": shown,
                 }
             )
         self.on_line()
@@ -81,14 +89,46 @@ def install(*, outputs: bool) -> None:
     """Start capturing in this process: log records; and with `outputs` stdout and stderr of tasks, too.
 
     Outside `capturing` all goes where it went before. What threads of a task's own log and print
-    counts as outside.
+    counts as outside. Log records have lost their secrets before any handler sees them.
     """
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, _Records):
+        logging.setLogRecordFactory(_Records(make))
     root = logging.getLogger()
     if not any(isinstance(handler, _CaptureHandler) for handler in root.handlers):
         root.addHandler(_CaptureHandler())
     if outputs:
         sys.stdout = _CaptureStream(sys.stdout, "stdout")
         sys.stderr = _CaptureStream(sys.stderr, "stderr")
+
+
+class _Records:
+    """Makes log records without the secrets of the runs that go on in this process."""
+
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
+        if any_active():
+            _redact(record)
+        return record
+
+
+def _redact(record: logging.LogRecord) -> None:
+    try:
+        text = record.getMessage()
+    except Exception:  # noqa: BLE001  # its arguments do not fit: handlers would tell of it, and show them
+        text = f"a log message and arguments that do not fit it: {record.msg} {record.args}"
+    hidden = redact_active(text)
+    if hidden != text:
+        record.msg, record.args = hidden, ()
+    if record.exc_info:
+        text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+        hidden = redact_active(text)
+        if hidden != text:
+            # Where formatters look for a traceback that was formatted already.
+            record.exc_info, record.exc_text = None, hidden
 
 
 class _CaptureHandler(logging.Handler):
@@ -122,12 +162,13 @@ class _CaptureStream(io.TextIOBase):
     def write(self, text: str) -> int:
         target = getattr(_here, "target", None)
         if target is None:
-            return self._stream.write(text)
+            self._stream.write(redact_active(text))
+            return len(text)
         buffer, task = target
         lines = (_here.partial.pop(self._level, "") + text).split("\n")
         for line in lines[:-1]:
             buffer.add(task, self._level, line)
-        _here.partial[self._level] = lines[-1][:MAX_LINE]
+        _here.partial[self._level] = lines[-1][: buffer.longest_part]
         return len(text)
 
     @property
@@ -159,7 +200,9 @@ class _CaptureBytes(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         if getattr(_here, "target", None) is None:
-            return self._stream.buffer.write(data)
+            text = bytes(data).decode("utf-8", "surrogateescape")
+            self._stream.buffer.write(redact_active(text).encode("utf-8", "surrogateescape"))
+            return len(data)
         self._text.write(bytes(data).decode("utf-8", "backslashreplace"))
         return len(data)
 

@@ -96,7 +96,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
                 node.bind(self._run)
                 self._priorities[node] = node.priority
             elif data["kind"] == RETRY:
-                bind_retry(node, self._run.event, settled=lambda: self._backwards)
+                bind_retry(node, self._run, settled=lambda: self._backwards)
         self._journal.tasks_total = len(self.task_names())
 
     def task_names(self) -> list[str]:
@@ -154,7 +154,8 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
                 return Rest.STUCK if self._journal.not_undone() else Rest.UNDONE
             # The engine itself failed, say for a result that lacks a name it should provide: nobody
             # has reverted anything yet.
-            self._fail(describe(self.raised) if self.raised else "the engine stopped without a reason")
+            raised = self.raised
+            self._fail(describe(raised, self._run.hide) if raised else "the engine stopped without a reason")
             self._turn_round()
             backwards = True
 
@@ -359,7 +360,7 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                     result = cancelled.result
                 task.post_execute()
             except Exception as error:  # noqa: BLE001  # whatever a task raises is its failure
-                result = storable_failure(error)
+                result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.EXECUTED, result)
 
     def _revert(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
@@ -369,7 +370,7 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
                 result = task.revert(**arguments)
                 task.post_revert()
             except Exception as error:  # noqa: BLE001  # as above
-                result = storable_failure(error)
+                result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.REVERTED, result)
 
     @contextlib.contextmanager

@@ -14,6 +14,8 @@ from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.outcome import Outcome
+from ebbtide.conductor.redaction import Redactor
+from ebbtide.conductor.secrets import Resolved, resolve
 from ebbtide.conductor.stored import StoredRun, load_run
 from ebbtide.errors import ClaimLost, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
@@ -25,6 +27,7 @@ from ebbtide.jobs.store import Store
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
 from ebbtide.tasks.run import JobInfo
+from ebbtide.tasks.wrapping import describe
 
 __all__ = ["LOST", "Execution"]
 
@@ -63,6 +66,7 @@ class Execution:
         self._end_leftovers = end_leftovers
         self._engine: Engine | None = None
         self._suspended = False
+        self.redactor = Redactor()  # knows the job's secrets once the run has found them
         self.event = CancelEvent()
         if claim.cancel is not None:
             self.event.set(claim.cancel.reason, claim.cancel.source)
@@ -86,7 +90,10 @@ class Execution:
                 flow, values = definition.build(stored.parameters)
             except (UsageError, FlowNotFound) as error:
                 return self._park(str(error))
-            return self._run(stored, definition, flow, values)
+            secrets = resolve(values)
+            self.redactor = secrets.redactor
+            with self.redactor.active():
+                return self._run(stored, definition, flow, secrets)
         except (ClaimLost, StoreUnavailable) as error:
             LOG.warning("job.lost %s epoch=%d: %s", self._claim.job_id, self._claim.epoch, error)
             return LOST
@@ -101,7 +108,7 @@ class Execution:
         )
         return attempts(call, *args)
 
-    def _run(self, stored: StoredRun, definition: FlowDefinition, flow: Any, values: dict[str, Any]) -> str:
+    def _run(self, stored: StoredRun, definition: FlowDefinition, flow: Any, secrets: Resolved) -> str:
         claim = self._claim
         journal = Journal(
             self._store,
@@ -110,16 +117,24 @@ class Execution:
             stored,
             patience_seconds=self._options.patience_seconds,
             log_lines=self._options.log_lines,
+            redactor=self.redactor,
         )
         info = JobInfo(claim.job_id, claim.flow, claim.attempt, claim.epoch, stored.labels)
-        run = JobRun(info, self.event, journal, self._options.task_threads)
+        run = JobRun(
+            info,
+            self.event,
+            journal,
+            self._options.task_threads,
+            max_bytes=self._options.max_result_bytes,
+            redactor=self.redactor,
+        )
         engine = Engine(flow, stored.flow, run, self._options.task_threads)
         try:
             engine.compile()
             if stored.flow_stored and stored.atom_names != engine.atom_names():
                 return self._park(f"flow {claim.key} has another shape now than when this attempt began")
             # Transient: TaskFlow would store parameters once more, in clear, beside its results.
-            engine.storage.inject(values, transient=True)
+            engine.storage.inject(secrets.values, transient=True)
             engine.end_leftovers = self._end_leftovers
             self._engine = engine
             if self._suspended:
@@ -127,13 +142,20 @@ class Execution:
             # A flow that was reverted and not yet settled when its runner died: TaskFlow's prepare()
             # would reset it and run it all again.
             reverted = stored.flow_stored and engine.reverted
-            rest = Rest.UNDONE if reverted else engine.drive(backwards=stored.undo_failed)
-            return self._settle(engine, journal, definition, rest)
+            failed = stored.undo_failed
+            rest = Rest.UNDONE if reverted else self._drive(engine, secrets.problem, undo_failed=failed)
+            return self._settle(engine, run, definition, rest)
         finally:
             run.end()
             engine.close()
 
-    def _settle(self, engine: Engine, journal: Journal, definition: FlowDefinition, rest: Rest) -> str:
+    def _drive(self, engine: Engine, problem: str | None, *, undo_failed: bool) -> Rest:
+        if problem is None or undo_failed or self.event.requested:
+            return engine.drive(backwards=undo_failed)
+        # Nothing more may begin without the secret. What began before is undone, as far as that needs none.
+        return engine.undo_all(engine.error or problem)
+
+    def _settle(self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest) -> str:
         """Apply the edge by which the run ends; turn round when a cancel request came first."""
         result: str | None = None
         while True:
@@ -141,7 +163,7 @@ class Execution:
                 return LOST
             if rest is Rest.FINISHED and result is None and not self.event.requested:
                 try:
-                    result = _result(engine, definition)
+                    result = run.encode(_result(engine, definition), "the result of the job")
                 except payload.PayloadError as error:
                     rest = engine.undo_all(str(error))
                     continue
@@ -150,23 +172,23 @@ class Execution:
                 if rest is Rest.SUSPENDED
                 else settle(_ENDINGS[rest], cancel_requested=self.event.requested)
             )
-            if name is not None and self._leave(name, engine, journal, result):
+            if name is not None and self._leave(name, engine, run, result):
                 return name
             if rest is Rest.FINISHED:
                 rest = engine.drive()
 
-    def _leave(self, name: str, engine: Engine, journal: Journal, result: str | None) -> bool:
+    def _leave(self, name: str, engine: Engine, run: JobRun, result: str | None) -> bool:
         """Whether the job has left by that edge: False when a cancel request came first."""
         outcome = Outcome.of(
             name,
             self._claim,
             self._options.owner,
-            journal.summary(),
+            run.journal.summary(),
             error=engine.error,
-            stopped_by=engine.raised,
+            stopped_by=describe(engine.raised, run.hide) if engine.raised else None,
             result=result,
         )
-        return journal.finish(outcome.write)
+        return run.journal.finish(outcome.write)
 
     def _park(self, reason: str) -> str:
         """Park a job that cannot be run as it is stored."""
@@ -187,20 +209,19 @@ class Execution:
             )
 
 
-def _result(engine: Engine, definition: FlowDefinition) -> str:
-    """The JSON text of the job's result: what `returns` names, else the outputs that nobody consumed."""
+def _result(engine: Engine, definition: FlowDefinition) -> Any:
+    """The job's result: what `returns` names, else the outputs that nobody consumed."""
     if definition.returns is not None:
         try:
-            value = engine.storage.fetch(definition.returns)
+            return engine.storage.fetch(definition.returns)
         except taskflow_exceptions.NotFound as error:
             raise payload.PayloadError(
                 f"the result of the job is missing: {definition.returns} was not provided"
             ) from error
-    else:
-        value = {}
-        for name in engine.outputs():
-            try:
-                value[name] = engine.storage.fetch(name)
-            except taskflow_exceptions.NotFound:
-                continue  # its task was skipped by a decider
-    return payload.encode(value, "the result of the job")
+    value = {}
+    for name in engine.outputs():
+        try:
+            value[name] = engine.storage.fetch(name)
+        except taskflow_exceptions.NotFound:
+            continue  # its task was skipped by a decider
+    return value

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from ebbtide import faults
 from ebbtide.conductor.journal import Journal
+from ebbtide.conductor.redaction import Redactor
+from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
 from ebbtide.tasks.run import Begun, How, JobInfo, Run, Undo
 
@@ -19,12 +22,25 @@ class JobRun(Run):
 
     Args:
         workers: how many threads run the tasks.
+        max_bytes: of a result, and of the data of a checkpoint.
+        redactor: knows the secrets of this run.
     """
 
-    def __init__(self, job: JobInfo, event: CancelEvent, journal: Journal, workers: int) -> None:
+    def __init__(
+        self,
+        job: JobInfo,
+        event: CancelEvent,
+        journal: Journal,
+        workers: int,
+        *,
+        max_bytes: int = payload.MAX_BYTES,
+        redactor: Redactor | None = None,
+    ) -> None:
         self.job = job
         self.event = event
         self.journal = journal
+        self.max_bytes = max_bytes
+        self.redactor = redactor or Redactor()
         self._workers = workers
         self._lock = threading.Lock()
         self._approaching: set[str] = set()  # submitted, barrier not passed
@@ -74,6 +90,19 @@ class JobRun(Run):
 
     # Run.
 
+    def encode(self, value: Any, what: str) -> str:
+        text = payload.encode(value, what, max_bytes=self.max_bytes, hide=self.hide)
+        reference = self.redactor.found(text)
+        if reference is not None:
+            # Hidden in it, the undo and the next task would be given what nobody returned.
+            raise payload.PayloadError(
+                f"{what} holds the secret {reference}, which is not stored: leave it out"
+            )
+        return text
+
+    def hide(self, text: str) -> str:
+        return self.redactor.redact(text)
+
     def begin(self, task: str) -> Begun:
         self._passing(task)
         faults.point("task.beginning")
@@ -95,7 +124,7 @@ class JobRun(Run):
         self.journal.save(task, text)
 
     def report(self, task: str, fraction: float, message: str) -> None:
-        self.journal.report(task, fraction, message)
+        self.journal.report(task, fraction, self.hide(message))
         self.start_flushing()
 
     def delivered(self, task: str) -> None:

@@ -28,6 +28,7 @@ from ebbtide import faults
 from ebbtide.conductor.batch import Batch, atom_row, write_fenced, write_unfenced
 from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
+from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.stored import StoredRun
 from ebbtide.errors import ClaimLost, EdgeRefused, StoreUnavailable
 from ebbtide.jobs import clock, tables
@@ -66,6 +67,7 @@ class Journal:
         *,
         patience_seconds: float,
         log_lines: int,
+        redactor: Redactor | None = None,
     ) -> None:
         self._store = store
         self._claim = claim
@@ -88,7 +90,7 @@ class Journal:
         self._undoing = run.undoing
         self._interruptions = run.interruptions
         self.tasks_total = run.tasks_total
-        self.logs = LogBuffer(claim.job_id, claim.attempt, run.logs, log_lines)
+        self.logs = LogBuffer(claim.job_id, claim.attempt, run.logs, log_lines, redactor or Redactor())
         self.commits = 0
         self.lost: Exception | None = None
 

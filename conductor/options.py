@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ebbtide.tasks import payload
+
 __all__ = ["RunOptions"]
 
 
@@ -20,6 +22,7 @@ class RunOptions:
         patience_seconds: how long the store may stay away before a run gives its claim up.
         log_lines: how many captured lines are kept for a job.
         log_level: the least that is captured of what tasks log.
+        max_result_bytes: of a task's result, the data of a checkpoint, and the job's result.
     """
 
     database: str
@@ -29,6 +32,7 @@ class RunOptions:
     patience_seconds: float
     log_lines: int
     log_level: str = "info"
+    max_result_bytes: int = payload.MAX_BYTES
 
     @property
     def wait_seconds(self) -> float:

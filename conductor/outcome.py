@@ -14,7 +14,6 @@ from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import FINAL_STATES, edge
-from ebbtide.tasks.wrapping import describe
 
 __all__ = ["Outcome"]
 
@@ -54,7 +53,7 @@ class Outcome:
         begun: BegunTasks,
         *,
         error: str | None,
-        stopped_by: Exception | None,
+        stopped_by: str | None,
         result: str | None,
     ) -> Outcome:
         """The outcome that the begun tasks tell of.
@@ -173,6 +172,5 @@ def _incidents(stuck: Sequence[Row]) -> str:
     return "; ".join([*told, f"and {more} more"] if more > 0 else told)
 
 
-def _why_not_undone(stopped_by: Exception | None) -> str:
-    why = describe(stopped_by) if stopped_by else "it stopped without a reason"
-    return f"the engine could not undo all: {why}"
+def _why_not_undone(stopped_by: str | None) -> str:
+    return f"the engine could not undo all: {stopped_by or 'it stopped without a reason'}"

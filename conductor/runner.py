@@ -94,10 +94,11 @@ class _Runner:
         except BaseException as error:
             # A fault of ours or of the store: this process knows nothing for sure any more. Its end is
             # noticed, and the job taken up from what is stored; three times without progress park it.
-            LOG.exception("job %s: its run failed", claim.job_id)
+            with execution.redactor.active():
+                LOG.exception("job %s: its run failed", claim.job_id)
             logging.shutdown()
             with contextlib.suppress(ChannelClosed):
-                self._channel.send({"failing": describe(error)})
+                self._channel.send({"failing": describe(error, execution.redactor.redact)})
             os._exit(70)
 
 

@@ -25,6 +25,7 @@ from ebbtide.errors import ConfigError, EbbtideError
 from ebbtide.flows import Registry
 from ebbtide.jobs.claims import Claim, Request
 from ebbtide.jobs.store import Store
+from ebbtide.tasks.wrapping import describe
 
 __all__ = ["Ended", "ProcessRunners", "Runners", "ThreadRunners"]
 
@@ -403,7 +404,8 @@ class ThreadRunners(Runners):
         try:
             ended = Ended(claim, execution.run())
         except BaseException as error:  # noqa: BLE001  # a fault of ours: taken up again, parks after three
-            ended = Ended(claim, None, f"its run failed: {type(error).__name__}: {error}")
+            cause = describe(error, execution.redactor.redact)
+            ended = Ended(claim, None, f"its run failed: {cause}")
         self._ended.put(ended)
         with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
             os.write(self._wake_writer, b".")

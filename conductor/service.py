@@ -207,6 +207,7 @@ class Conductor:
             patience_seconds=settings.self_fence_seconds,
             log_lines=settings.log_lines,
             log_level=settings.log_level,
+            max_result_bytes=settings.max_result_bytes,
         )
         if settings.isolation == "thread":
             return ThreadRunners(settings.runners, options, store, registry)

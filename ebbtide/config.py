@@ -43,6 +43,8 @@ class Settings:
     task_threads: int = 4
     log_lines: int = 10000
     log_level: str = "info"
+    max_parameter_bytes: int = 1048576
+    max_result_bytes: int = 1048576
 
     def __post_init__(self) -> None:
         for option in OPTIONS:
@@ -99,6 +101,10 @@ class _Database(types.ConfigType):
 
     def _formatter(self, value: object) -> str:
         return str(value)
+
+
+def _bytes(name: str, default: int, sentence: str) -> cfg.Opt:
+    return cfg.IntOpt(name, default=default, min=1024, max=64 * 1024 * 1024, help=sentence)
 
 
 def _seconds(name: str, default: float, least: float, most: float, sentence: str) -> cfg.Opt:
@@ -202,6 +208,18 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         default=Settings.log_level,
         choices=("debug", "info", "warning", "error"),
         help="The least severe records that are logged. Lower it to debug while looking for a fault.",
+    ),
+    _bytes(
+        "max_parameter_bytes",
+        Settings.max_parameter_bytes,
+        "How many bytes the parameters of a job may take, as JSON. Raise it when callers cannot pass a "
+        "file's path instead; every reader of a job reads its parameters as well.",
+    ),
+    _bytes(
+        "max_result_bytes",
+        Settings.max_result_bytes,
+        "How many bytes of JSON a task may return, save at a checkpoint, or the job have as its result. "
+        "Raise it when tasks cannot return a file's path instead; each commit writes them.",
     ),
 )
 

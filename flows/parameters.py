@@ -10,8 +10,8 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
-from types import SimpleNamespace
-from typing import Any, get_type_hints
+from types import NoneType, SimpleNamespace
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -20,6 +20,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from ebbtide.errors import FlowRefused, ParameterError
 from ebbtide.flows.docstrings import meanings
 from ebbtide.flows.problems import tell
+from ebbtide.flows.secret import FORMAT, Secret
 from ebbtide.tasks import payload
 from ebbtide.wording import one_line
 
@@ -55,7 +56,16 @@ class Parameter:
                 f"{_shown_type(annotation)} cannot be kept as JSON: {_first_sentence(exc)}"
             ) from exc
         if _hides_secrets(schema):
-            raise TypeError(f"{_shown_type(annotation)} would be stored as asterisks: pass where it is kept")
+            raise TypeError(
+                f"{_shown_type(annotation)} would be stored as asterisks: annotate it with Secret "
+                "(of ebbtide.flows), which says where it is kept"
+            )
+        self._secret = _is_secret(annotation)
+        if not self._secret and _has(schema, lambda part: part.get("format") == FORMAT):
+            raise TypeError(
+                f"{_shown_type(annotation)} has a Secret inside: make it a parameter of its own, "
+                "Secret or Secret | None"
+            )
         definitions = schema.get("$defs", {})
         self._types = _json_types(schema, definitions)
         self._items_are_texts = _items_are_texts(schema, definitions)
@@ -65,6 +75,9 @@ class Parameter:
 
     def canonical(self, value: Any) -> Any:
         """The JSON form of `value`, as stored: `typed` is sure to read it."""
+        if self._secret and value is not None:
+            # First of all: nothing below may meet what could be the secret itself, and tell of it.
+            value = _reference(value)
         typed = self._read(self._encode(value))
         try:
             dumped = self.adapter.dump_python(
@@ -289,13 +302,30 @@ def _items_are_texts(schema: dict[str, Any], definitions: Mapping[str, Any]) -> 
     return False
 
 
+def _is_secret(annotation: Any) -> bool:
+    """Whether it is Secret, or Secret and None."""
+    if get_origin(annotation) is Annotated:
+        return _is_secret(get_args(annotation)[0])
+    return annotation is Secret or set(get_args(annotation)) == {Secret, NoneType}
+
+
+def _reference(value: Any) -> str:
+    try:
+        return (value if isinstance(value, Secret) else Secret(value)).reference
+    except ValueError as exc:
+        raise _Unfit(str(exc)) from None
+
+
 def _hides_secrets(schema: Any) -> bool:
     # pydantic's SecretStr and SecretBytes are dumped as asterisks: the job would run with those.
+    return _has(schema, lambda part: part.get("format") == "password" and bool(part.get("writeOnly")))
+
+
+def _has(schema: Any, wanted: Callable[[dict[str, Any]], bool]) -> bool:
+    """Whether any part of a JSON schema is `wanted`."""
     if isinstance(schema, dict):
-        if schema.get("format") == "password" and schema.get("writeOnly"):
-            return True
-        return any(_hides_secrets(each) for each in schema.values())
-    return isinstance(schema, list) and any(_hides_secrets(each) for each in schema)
+        return wanted(schema) or any(_has(each, wanted) for each in schema.values())
+    return isinstance(schema, list) and any(_has(each, wanted) for each in schema)
 
 
 def _shown_type(annotation: Any) -> str:

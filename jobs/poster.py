@@ -50,6 +50,7 @@ class Poster:
             An empty database is given its tables.
         flow_modules: modules that register flows, besides installed ones; needed to post only.
         registry: the flows to post from, instead of looking for modules.
+        max_parameter_bytes: how many bytes the parameters of a job may take, as JSON.
 
     Every method raises `StoreUnavailable` when the store cannot be reached; then nothing was
     stored, unless it is an `AnswerLost`, which says so. Job ids may be shortened to a unique prefix
@@ -62,7 +63,11 @@ class Poster:
         *,
         flow_modules: Iterable[str] = (),
         registry: Registry | None = None,
+        max_parameter_bytes: int = payload.MAX_BYTES,
     ) -> None:
+        if not _is_number(max_parameter_bytes, int) or max_parameter_bytes < 1:
+            raise UsageError("max_parameter_bytes should be a whole number from 1")
+        self._max_parameter_bytes = max_parameter_bytes
         self._flow_modules = tuple(flow_modules)
         self._registry = registry
         self._store = Store(database or load_settings().database)
@@ -109,7 +114,7 @@ class Poster:
         if not isinstance(params or {}, Mapping):
             raise UsageError(f"parameters are given by name, in a mapping, not as a {type(params).__name__}")
         canonical = definition.validate(params or {})
-        text = _encoded(canonical, "the parameters")
+        text = _encoded(canonical, "the parameters", self._max_parameter_bytes)
         definition.build(canonical)
         wanted = _checked_labels(labels or {})
         if not _is_number(priority, int) or abs(priority) > MAX_PRIORITY:
@@ -120,7 +125,7 @@ class Poster:
             flow=definition.name,
             version=definition.version,
             parameters=text,
-            labels_text=_encoded(wanted, "the labels"),
+            labels_text=_encoded(wanted, "the labels", payload.MAX_BYTES),
             labels=wanted,
             priority=priority,
             delay_seconds=delay_seconds,
@@ -291,10 +296,10 @@ def _rests(job: Job) -> bool:
     return JobState(job.state) in FINAL_STATES or job.state == JobState.PARKED
 
 
-def _encoded(value: Any, what: str) -> str:
+def _encoded(value: Any, what: str, max_bytes: int) -> str:
     text = payload.encode(value, what, max_bytes=1 << 62)
-    if len(text) > payload.MAX_BYTES:
-        raise PayloadTooLarge(what, len(text), payload.MAX_BYTES)
+    if len(text) > max_bytes:
+        raise PayloadTooLarge(what, len(text), max_bytes)
     return text
 
 

@@ -12,7 +12,7 @@ from taskflow import task as taskflow_task
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.run import DetachedRun, JobInfo, Run
-from ebbtide.tasks.wrapping import is_wrapped, wrap_class
+from ebbtide.tasks.wrapping import is_wrapped, undoes_nothing, wrap_class
 
 __all__ = ["CancelableTask"]
 
@@ -87,6 +87,7 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             revert_requires,
         )
 
+    @undoes_nothing
     def revert(self, *args: Any, **kwargs: Any) -> Any:
         """Nothing to undo, unless a subclass says what."""
 
@@ -144,10 +145,10 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
         Raises:
             Cancelled: the job is being cancelled, and this thread is not shielded.
-            PayloadError: `data` is not JSON.
+            PayloadError: `data` is not JSON, or too large.
         """
         if data is not None:
-            text = payload.encode(data, f"the checkpoint data of {self.name}")
+            text = self.run.encode(data, f"the checkpoint data of {self.name}")
             self.run.save(self.name, text)
             self.saved = payload.decode(text)
         event = self.run.event

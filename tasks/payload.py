@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "PayloadError", "decode", "encode", "storable"]
@@ -26,22 +27,27 @@ class _Refused(Exception):
         super().__init__(problem)
         self.problem = problem
         self.placed = placed
-        self.steps: list[str] = []
+        self.steps: list[str | int] = []
 
-    def told(self, what: str) -> str:
-        place = "".join(reversed(self.steps)) if self.placed else ""
+    def told(self, what: str, hide: Callable[[str], str]) -> str:
+        # Hidden before anything is cut: of a secret that is a key not even a part is told.
+        steps = (f"[{hide(s)[:40]!r}]" if isinstance(s, str) else f"[{s}]" for s in reversed(self.steps))
+        place = "".join(steps) if self.placed else ""
         if len(place) > _LONGEST_PLACE:
             place = place[: _LONGEST_PLACE - 3] + "..."
         return f"{what}{place} {self.problem}"
 
 
-def encode(value: Any, what: str, *, max_bytes: int = MAX_BYTES) -> str:
+def encode(
+    value: Any, what: str, *, max_bytes: int = MAX_BYTES, hide: Callable[[str], str] = lambda text: text
+) -> str:
     """The JSON text of `value`; tuples become lists.
 
     Args:
         value: str-keyed dicts, lists, tuples, str, int, float, bool and None.
         what: how an error names it, such as "the result of copy".
         max_bytes: size limit of the text.
+        hide: what makes a text one that an error may show.
 
     Raises:
         PayloadError: not JSON, not finite, more than 100 lists and dicts inside one another, or
@@ -50,7 +56,7 @@ def encode(value: Any, what: str, *, max_bytes: int = MAX_BYTES) -> str:
     try:
         _refuse_unstorable(value, 0)
     except _Refused as refused:
-        raise PayloadError(refused.told(what)) from None
+        raise PayloadError(refused.told(what, hide)) from None
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     if len(text) > max_bytes:
         raise PayloadError(f"{what} takes {len(text)} bytes of JSON, more than the {max_bytes} allowed")
@@ -93,7 +99,7 @@ def _refuse_unstorable_items(container: Any, depth: int) -> None:
         try:
             _refuse_unstorable(item, depth)
         except _Refused as refused:
-            refused.steps.append(f"[{key[:40]!r}]" if keyed else f"[{key}]")
+            refused.steps.append(key)
             raise
 
 

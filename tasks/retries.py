@@ -8,20 +8,21 @@ from typing import Any
 
 from taskflow import retry as taskflow_retry
 
-from ebbtide.tasks.event import CancelEvent
-from ebbtide.tasks.wrapping import TaskExited, describe
+from ebbtide.tasks.run import Run
+from ebbtide.tasks.wrapping import TaskExited, describe, refuse_missing
 
 __all__ = ["bind_retry"]
 
 
 def bind_retry(
-    controller: taskflow_retry.Retry, event: CancelEvent, *, settled: Callable[[], bool] = lambda: False
+    controller: taskflow_retry.Retry, run: Run, *, settled: Callable[[], bool] = lambda: False
 ) -> None:
     """Let `controller` answer REVERT_ALL once a cancel is requested, or `settled`, whatever it would say.
 
     To a stock controller `Cancelled` is one more failure: ``Times(200)`` ran 199 more rounds.
     Every controller, of whatever class, is asked through `on_failure` alone, in the engine's
-    process, so replacing that on the instance covers all of them.
+    process, so replacing that on the instance covers all of them. What it provides is checked like
+    the result of a task, and what it raises told like an error of one.
 
     Args:
         settled: whether it is settled already that all is undone; a controller is not asked then, which
@@ -38,13 +39,34 @@ def bind_retry(
 
     @functools.wraps(answer)
     def on_failure(*args: Any, **kwargs: Any) -> Any:
-        if event.requested or settled():
+        if run.event.requested or settled():
             return taskflow_retry.REVERT_ALL
         try:
             return answer(*args, **kwargs)
         except Exception:
             raise
         except BaseException as error:  # noqa: BLE001  # sys.exit() of a controller's ends its flow alone
-            raise TaskExited(f"retry {controller.name} left with {describe(error)}") from None
+            told = describe(error, run.hide)
+            raise TaskExited(f"retry {controller.name} left with {told}") from None
 
     controller.on_failure = on_failure
+    for verb in ("execute", "revert"):
+        setattr(controller, verb, _storable(controller, verb, run))
+
+
+def _storable(controller: taskflow_retry.Retry, verb: str, run: Run) -> Callable[..., Any]:
+    """The method `verb` of `controller`, of which TaskFlow stores what it returns or raises."""
+    method = getattr(controller, verb)
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            refuse_missing(kwargs)
+            value = method(*args, **kwargs)
+            run.encode(value, f"what the {verb} of retry {controller.name} returned")
+        except BaseException as error:  # noqa: BLE001  # whatever it is, no more than its text is kept
+            told = describe(error, run.hide)
+            raise TaskExited(f"retry {controller.name} left with {told}") from None
+        return value
+
+    return call

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
 
-__all__ = ["INTERRUPTED", "Begun", "DetachedRun", "How", "Interrupted", "JobInfo", "Run", "Undo"]
+__all__ = ["INTERRUPTED", "Begun", "DetachedRun", "How", "Interrupted", "JobInfo", "Missing", "Run", "Undo"]
 
 
 class Interrupted:
@@ -41,6 +41,13 @@ class How(enum.StrEnum):
     RAISED = "raised"
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"  # its runner died; nothing was heard of it again
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Stands for an argument that cannot be given any more. Only an undo meets it; who needs it fails."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,19 @@ class Run(abc.ABC):
 
     event: CancelEvent
     job: JobInfo
+    max_bytes: int = payload.MAX_BYTES  # of a result, and of the data of a checkpoint
+
+    def encode(self, value: Any, what: str) -> str:
+        """The JSON text of `value` as this run may store it; `what` is how an error names it.
+
+        Raises:
+            PayloadError: it may not be stored.
+        """
+        return payload.encode(value, what, max_bytes=self.max_bytes)
+
+    def hide(self, text: str) -> str:
+        """`text` as it may be stored and shown: without the secrets of this run."""
+        return text
 
     @abc.abstractmethod
     def begin(self, task: str) -> Begun:

@@ -4,36 +4,61 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import Cancelled
-from ebbtide.tasks.run import How
+from ebbtide.tasks.run import How, Missing
 
 if TYPE_CHECKING:
     from ebbtide.tasks.base import CancelableTask
 
-__all__ = ["TaskExited", "describe", "is_wrapped", "wrap", "wrap_class"]
+__all__ = ["SecretMissing", "TaskExited", "describe", "is_wrapped", "undoes_nothing", "wrap", "wrap_class"]
 
 _MARK = "__ebbtide_wrapped__"
+_UNDOES_NOTHING = "__ebbtide_undoes_nothing__"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class TaskExited(RuntimeError):
-    """A task raised something that is no Exception, such as SystemExit.
+    """A task raised something that is no Exception, such as SystemExit; or a retry controller anything.
 
     TaskFlow reverts only from an Exception; so the exit of one task becomes that task's failure. What was
     raised is not its cause: TaskFlow stores causes with a failure, and cannot store that one.
     """
 
 
-def describe(error: BaseException) -> str:
-    """One line for an error, as people read it in `show`: its type and its text."""
+class SecretMissing(RuntimeError):
+    """An undo needs a secret that cannot be had any more."""
+
+
+def describe(error: BaseException, hide: Callable[[str], str] = lambda text: text) -> str:
+    """One line for an error, as people read it in `show`: its type and its text.
+
+    Args:
+        hide: takes out what may not be shown. It is asked before anything is cut, and once more after white
+            space was folded, since either may hide or make what it looks for.
+    """
     try:
-        text = " ".join(str(error).split())[:1000]
+        text = hide(" ".join(hide(str(error)).split()))[:1000]
     except Exception:  # noqa: BLE001  # of a user's __str__; the end of the task is still to be recorded
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def undoes_nothing(revert: _Function) -> _Function:
+    """Decorator for a revert that does nothing, whatever it is given."""
+    setattr(revert, _UNDOES_NOTHING, True)
+    return revert
+
+
+def refuse_missing(arguments: Mapping[str, Any]) -> None:
+    """SecretMissing when one of the arguments cannot be given: a body must not take it for the secret."""
+    for value in arguments.values():
+        if isinstance(value, Missing):
+            raise SecretMissing(value.why)
 
 
 def is_wrapped(function: object) -> bool:
@@ -103,21 +128,22 @@ def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: 
     begun = run.begin(task.name)
     task.interrupted, task.saved = begun.interrupted, begun.saved
     try:
-        text = payload.encode(body(task, *args, **kwargs), f"the result of {task.name}")
+        text = run.encode(body(task, *args, **kwargs), f"the result of {task.name}")
     except Cancelled as error:
         if error.returned:
             # Of some other body: only this one's own result may go with its end.
             error.args = error.args[:2]
         # Raised by hand, with nobody asking for a cancel, it is a failure as any other.
         how = How.CANCELLED if run.event.requested else How.RAISED
-        run.stopped(task.name, how, describe(error))
+        run.stopped(task.name, how, describe(error, run.hide))
         raise
     except Exception as error:
-        run.stopped(task.name, How.RAISED, describe(error))
+        run.stopped(task.name, How.RAISED, describe(error, run.hide))
         raise
     except BaseException as error:  # noqa: BLE001  # it goes on as a TaskExited
-        run.stopped(task.name, How.RAISED, describe(error))
-        raise TaskExited(f"{task.name} left with {describe(error)}") from None
+        told = describe(error, run.hide)
+        run.stopped(task.name, How.RAISED, told)
+        raise TaskExited(f"{task.name} left with {told}") from None
     run.returned(task.name, text)
     result = payload.decode(text)
     if run.event.requested:
@@ -161,12 +187,15 @@ def _revert(
     if wants_result:
         kwargs["result"] = undo.result
     try:
+        if not hasattr(body, _UNDOES_NOTHING):
+            refuse_missing(kwargs)
         with run.event.shield():
             body(task, **kwargs)
     except Exception as error:
-        run.end_undo(task.name, describe(error))
+        run.end_undo(task.name, describe(error, run.hide))
         raise
     except BaseException as error:  # noqa: BLE001  # it goes on as a TaskExited
-        run.end_undo(task.name, describe(error))
-        raise TaskExited(f"the undo of {task.name} left with {describe(error)}") from None
+        told = describe(error, run.hide)
+        run.end_undo(task.name, told)
+        raise TaskExited(f"the undo of {task.name} left with {told}") from None
     run.end_undo(task.name, None)

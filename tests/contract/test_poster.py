@@ -160,6 +160,38 @@ def test_parameters_just_below_the_limit_are_stored_whole(poster):
     assert poster.post("copy", {"source": text}, version=1).params["source"] == text
 
 
+@pytest.mark.parametrize("limit", [2_000, 2**22])
+def test_the_limit_of_parameters_is_an_argument(made, registry, limit):
+    room = limit - len('{"source":"","count":3,"names":null}')
+    with Poster(made, registry=registry, max_parameter_bytes=limit) as poster:
+        assert poster.post("copy", {"source": "x" * room}, version=1).params["source"] == "x" * room
+        with pytest.raises(PayloadTooLarge) as caught:
+            poster.post("copy", {"source": "x" * (room + 1)}, version=1)
+
+    assert (caught.value.size, caught.value.limit) == (limit + 1, limit)
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, 1.5, "1024", None], ids=repr)
+def test_the_limit_of_parameters_is_a_whole_number(made, registry, limit):
+    with pytest.raises(UsageError, match="max_parameter_bytes should be a whole number"):
+        Poster(made, registry=registry, max_parameter_bytes=limit)
+
+
+@pytest.mark.parametrize("text", ["nul \0", "esc \x1b"], ids=ascii)
+def test_a_text_with_control_characters_comes_back_as_it_was(poster, text):
+    job = poster.post("copy", {"source": text}, version=1)
+
+    assert poster.show(job.id).params["source"] == text
+
+
+def test_a_text_that_is_half_a_surrogate_pair_is_refused(poster):
+    with pytest.raises(ParameterError) as caught:
+        poster.post("copy", {"source": "half \ud800"}, version=1)
+
+    assert dict(caught.value.problems) == {"source": "holds text that is not valid Unicode"}
+    assert nothing_is_stored(poster)
+
+
 @pytest.mark.parametrize("priority", [-1001, 1001, 10**30, 0.5, math.nan, True, "high", None], ids=repr)
 def test_a_priority_is_a_whole_number_within_limits(poster, post, priority):
     assert "-1000 to 1000" in refused(lambda: post(priority=priority))

@@ -5,7 +5,9 @@ holds the effect log and the gates. What waits goes on once the file of its gate
 """
 
 import ctypes
+import io
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,7 +21,7 @@ from typing import Any, Literal
 from taskflow.flow import Flow
 from taskflow.patterns import linear_flow, unordered_flow
 
-from ebbtide.flows import flow
+from ebbtide.flows import Secret, flow
 from ebbtide.tasks import INTERRUPTED, CancelableTask
 
 STATUS = 7  # of a runner that a task lets exit
@@ -165,6 +167,55 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
 def steps(folder: str, steps: list[str], order: Literal["linear", "unordered"] = "linear") -> Flow:
     pattern = {"linear": linear_flow.Flow, "unordered": unordered_flow.Flow}[order]
     return pattern("steps").add(*[Step(text) for text in steps])
+
+
+class Indiscreet(CancelableTask):
+    """Does with its secret what it should not."""
+
+    def execute(self, token: str, actions: list[str]) -> Any:
+        for action in actions:
+            returned = getattr(self, f"_{action}")(token)
+        return returned
+
+    def _log(self, token: str) -> None:
+        logging.getLogger("indiscreet").warning("logged %s", token)
+
+    def _print(self, token: str) -> None:
+        print("printed", token)
+        for part in ("in parts ", token[:5], token[5:], "\n"):
+            print(part, end="", file=sys.stderr)
+        sys.stdout.buffer.write(f"as bytes {token}\n".encode())
+        sys.stdout.flush()
+
+    def _thread(self, token: str) -> None:
+        """Nothing of this is captured: the conductor's own output is where it goes."""
+        if not isinstance(sys.stdout, io.TextIOWrapper):  # as in a runner
+            self._run(lambda: print("passed on", token, file=sys.stderr))
+            self._run(lambda: dict[str, str]()[token])
+        self._run(lambda: logging.getLogger("indiscreet").warning("in a thread: %s", token))
+
+    def _run(self, target: Callable[[], object]) -> None:
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+
+    def _report(self, token: str) -> None:
+        self.report(0.5, f"reported {token}")
+        self.checkpoint({"nothing": "of it"})
+
+    def _raise(self, token: str) -> None:
+        raise ValueError(f"{token} is refused")
+
+    def _return(self, token: str) -> Any:
+        return {"token": token}
+
+    def _save(self, token: str) -> None:
+        self.checkpoint([token])
+
+
+@flow("secretive")
+def secretive(folder: str, actions: list[str], token: Secret) -> Flow:
+    return linear_flow.Flow("secretive").add(Indiscreet("indiscreet"))
 
 
 def effects(folder: str) -> list[dict[str, Any]]:

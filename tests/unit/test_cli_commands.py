@@ -14,7 +14,7 @@ from ebbtide.jobs import Poster
 
 FLOWS = '''
 from taskflow.patterns import linear_flow
-from ebbtide.flows import flow
+from ebbtide.flows import Secret, flow
 from ebbtide.tasks import task
 
 @task(provides="total")
@@ -25,6 +25,14 @@ def add(a, b):
 def add_two(a: int, b: int = 2, note: str = ""):
     """Add two numbers."""
     return linear_flow.Flow("cli-add").add(add())
+
+@task
+def publish(token): ...
+
+@flow("cli-publish")
+def publish_it(token: Secret, proof: Secret | None = None):
+    """Publish something."""
+    return linear_flow.Flow("cli-publish").add(publish())
 '''
 MODULE = "flows_of_the_command_line_tests"
 
@@ -118,6 +126,57 @@ def test_a_parameter_file_that_is_no_object_is_refused(refused, tmp_path, text, 
     code, line = refused("post", "cli-add", "--params-file", str(file))
 
     assert code == Exit.USAGE and said in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-p", "token=hunter2"],
+        ["-p", "token=env:TOKEN", "-p", "proof=hunter2"],
+        ["-p", "token=env:hun-ter2"],
+        ["-p", "token=\"hunter2\""],
+        ["-p", "token={\"hunter2\": [NaN, \"hunter2\"]}"],
+        ["-p", "hunter2"],
+        ["-p", "=hunter2"],
+        ["-p", "token:hunter2"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("shape", [[], ["--json"]], ids=["words", "json"])
+def test_a_secret_that_is_given_itself_is_refused_and_not_shown(refused, run, words, shape):
+    code, line = refused("post", "cli-publish", *words, *shape)
+
+    assert code == Exit.USAGE and "ter2" not in line
+    assert "should be a reference, env:NAME" in line or "-p wants name=value" in line
+    assert json.loads(run("ls", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("value", ["hunter2", 7, ["hunter2"], {"hunter2": 1}, 1e999], ids=repr)
+def test_a_secret_in_a_parameter_file_is_refused_and_not_shown(refused, tmp_path, value):
+    file = tmp_path / "params.json"
+    file.write_text(json.dumps({"token": value}))
+
+    code, line = refused("post", "cli-publish", "--params-file", str(file))
+
+    assert code == Exit.USAGE and "hunter2" not in line and "should be a reference" in line
+
+
+def test_a_reference_to_a_secret_is_posted_and_shown_and_not_looked_up(run, monkeypatch):
+    monkeypatch.setenv("TOKEN", "hunter2-hunter3")
+
+    posted = run("post", "cli-publish", "-p", "token=env:TOKEN", "-p", "proof=file:/no/such/file")
+
+    assert posted.exit_code == Exit.DONE
+    shown = run("show", posted.stdout.strip())
+    assert 'token = "env:TOKEN"' in shown.stdout and 'proof = "file:/no/such/file"' in shown.stdout
+    assert "hunter2" not in shown.stdout
+
+
+def test_flows_tells_which_parameters_are_secrets(run):
+    told = run("flows", "cli-publish").stdout
+
+    assert ["token", "secret-reference", "(required)"] in [line.split() for line in told.splitlines()]
+    assert "secret-reference or null" in told
 
 
 @pytest.mark.parametrize(
@@ -284,6 +343,15 @@ def test_two_megabytes_of_parameter_are_too_much(refused, tmp_path):
     code, line = refused("post", "cli-add", "--params-file", str(file))
 
     assert code == Exit.USAGE and "above the limit" in line and len(line) < 500
+
+
+def test_the_option_sets_the_limit_of_parameters(run, refused, monkeypatch):
+    monkeypatch.setenv("EBBTIDE_MAX_PARAMETER_BYTES", "1024")
+
+    code, line = refused("post", "cli-add", "-p", "a=1", "-p", f"note={'x' * 1024}")
+
+    assert code == Exit.USAGE and "bytes are above the limit of 1024" in line
+    assert run("post", "cli-add", "-p", "a=1").exit_code == Exit.DONE
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def test_the_environment_names_the_file_unless_the_call_does(write, tmp_path):
 def test_every_option_can_be_given_in_the_environment(option):
     given = {"database": "sqlite:///x.db", "flow_modules": "one, two.three", "isolation": "thread"}
     given |= {"log_level": "debug", "lease_seconds": "31", "renew_seconds": "9", "self_fence_seconds": "21"}
+    given |= {"max_parameter_bytes": "2048", "max_result_bytes": "4096"}
     text = given.get(option.name, "2")
 
     settings = load_settings(environ={**HOME, variable(option.name): text})

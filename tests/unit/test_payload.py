@@ -21,6 +21,28 @@ VALUES = st.recursive(
 )
 
 
+# Half surrogate pairs and NUL as well, and whatever else a task may return.
+TEXTS = st.text(st.characters(codec=None))
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers().map(lambda power: 10 ** (power % 6000))
+    | st.floats()
+    | TEXTS
+    | st.binary()
+    | st.complex_numbers()
+    | st.sets(st.integers()),
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(TEXTS | st.integers() | st.none(), inner)
+        | inner.map(lambda leaf: nested(MAX_DEPTH, leaf))
+    ),
+    max_leaves=20,
+)
+
+
 class Point(NamedTuple):
     x: int
     y: int
@@ -75,6 +97,31 @@ def test_decoding_gives_a_fresh_copy_each_time(value):
 
     assert first is not second
     assert first == second
+
+
+def with_lists(value: Any) -> Any:
+    """`value` with each tuple as the list that it becomes."""
+    if isinstance(value, (list, tuple)):
+        return [with_lists(item) for item in value]
+    if isinstance(value, dict):
+        return {key: with_lists(item) for key, item in value.items()}
+    return value
+
+
+@given(ANYTHING)
+def test_whatever_it_is_given_it_refuses_in_one_line_or_stores_so_that_it_comes_back(value):
+    def refuse(constant: str) -> Any:
+        raise AssertionError(f"{constant} is not JSON")
+
+    try:
+        text = encode(value, "it", max_bytes=2000)
+    except PayloadError as refused:
+        assert str(refused).startswith("it") and str(refused).isprintable()
+        assert len(str(refused)) < 250
+    else:
+        assert text.isascii() and len(text) <= 2000
+        json.loads(text, parse_constant=refuse)
+        assert repr(decode(text)) == repr(with_lists(value))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +207,14 @@ def test_where_in_the_value_is_told_in_few_words_however_deep_it_is():
     assert told.startswith("it['a']['a']")
     assert told.endswith("... is a set, which is not JSON")
     assert len(told) < 200
+
+
+def test_what_a_refusal_says_of_keys_can_be_hidden_before_it_is_cut():
+    secret = "hunter2" * 20
+
+    told = refusal({secret: {"k": {2}}}, "it", hide=lambda text: text.replace(secret, "***"))
+
+    assert told == "it['***']['k'] is a set, which is not JSON"
 
 
 @pytest.mark.parametrize("digits", [4200, 4210])

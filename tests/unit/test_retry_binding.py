@@ -129,7 +129,7 @@ class Scene:
         flow = linear_flow.Flow("steps").add(*steps)
         for number, controller in enumerate(reversed(self.controllers)):
             flow = linear_flow.Flow(f"retried-{number}", retry=controller).add(flow)
-            bind_retry(controller, self.event)
+            bind_retry(controller, DetachedRun(self.event))
         for step in (before, *steps):
             step.bind(DetachedRun(self.event))
         whole = linear_flow.Flow("whole").add(before, flow)
@@ -141,7 +141,7 @@ class Scene:
 
 def ask(controller: retry.Retry, event: CancelEvent) -> Any:
     """Ask the controller, bound to the event, as TaskFlow asks it after a failure in the first round."""
-    bind_retry(controller, event)
+    bind_retry(controller, DetachedRun(event))
     given: dict[str, Any] = {"history": retry.History([("a", {})])}
     if isinstance(controller, retry.ParameterizedForEach):
         given["values"] = VALUES
@@ -228,12 +228,12 @@ def test_a_cancel_between_two_rounds_begins_nothing_more():
 
 def test_a_controller_is_bound_to_one_run():
     controller = retry.Times(2, "twice")
-    bind_retry(controller, CancelEvent())
+    bind_retry(controller, DetachedRun(CancelEvent()))
 
     with pytest.raises(
         RuntimeError, match="retry twice belongs to another run: build the flow anew for each job"
     ):
-        bind_retry(controller, CancelEvent())
+        bind_retry(controller, DetachedRun(CancelEvent()))
 
 
 def test_two_controllers_of_one_class_heed_their_own_event():
@@ -246,7 +246,7 @@ def test_two_controllers_of_one_class_heed_their_own_event():
 
 def test_binding_changes_nothing_that_taskflow_reads():
     plain, bound = CONTROLLERS["parameterized"](), CONTROLLERS["parameterized"]()
-    bind_retry(bound, CancelEvent())
+    bind_retry(bound, DetachedRun(CancelEvent()))
 
     for name in ("name", "requires", "optional", "rebind", "revert_rebind", "save_as", "provides"):
         assert getattr(bound, name) == getattr(plain, name)

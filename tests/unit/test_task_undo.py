@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from ebbtide.tasks import INTERRUPTED, CancelableTask, Cancelled, PayloadError
-from ebbtide.tasks.run import DetachedRun, Interrupted
-from ebbtide.tasks.wrapping import TaskExited
+from ebbtide.tasks.run import DetachedRun, Interrupted, Missing
+from ebbtide.tasks.wrapping import SecretMissing, TaskExited
 
 
 class SeenRun(DetachedRun):
@@ -180,3 +180,44 @@ def test_checkpoint_data_that_is_not_json_is_refused_and_the_last_one_stays():
     undo(task)
 
     assert task.undone == [(INTERRUPTED, True, 0)]
+
+
+class NeedsIt(Body):
+    def revert(self, result, token):
+        self.undone.append(token)
+
+
+class HasNoUndo(CancelableTask):
+    def execute(self, token): ...
+
+
+def test_an_undo_that_needs_what_is_missing_fails_and_is_recorded_so():
+    task, run = NeedsIt(lambda task: None, None), SeenRun()
+    task.bind(run)
+    task.execute()
+
+    with pytest.raises(SecretMissing, match="env:TOKEN is gone"):
+        task.revert(result=None, flow_failures={}, token=Missing("env:TOKEN is gone"))
+
+    assert task.undone == []
+    assert run.undo_ends == ["SecretMissing: env:TOKEN is gone"]
+
+
+def test_an_undo_that_may_need_anything_needs_what_is_missing():
+    task, _ = bound()
+    task.execute()
+
+    with pytest.raises(SecretMissing):
+        task.revert(result=None, flow_failures={}, token=Missing("env:TOKEN is gone"))
+
+    assert task.undone == []
+
+
+def test_an_undo_that_needs_nothing_of_what_is_missing_goes_on():
+    task, run = HasNoUndo("free"), SeenRun()
+    task.bind(run)
+    task.execute(token="hunter2")
+
+    task.revert(result=None, flow_failures={}, token=Missing("env:TOKEN is gone"))
+
+    assert run.undo_ends == [None]
