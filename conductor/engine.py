@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from taskflow import retry as taskflow_retry
@@ -26,10 +27,10 @@ from taskflow.flow import Flow
 from taskflow.persistence import models
 from taskflow.types import failure, notifier
 
+from ebbtide.conductor.backend import Backend
 from ebbtide.conductor.capture import capturing
 from ebbtide.conductor.failures import storable_failure
 from ebbtide.conductor.jobrun import JobRun
-from ebbtide.conductor.journal import Journal
 from ebbtide.errors import ClaimLost
 from ebbtide.tasks import CancelableTask, Cancelled
 from ebbtide.tasks.retries import bind_retry
@@ -76,7 +77,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             "pool": self._pool,
             "suspend_requested": self.suspend_requested,
         }
-        super().__init__(flow, detail, _Backend(run.journal), options)
+        super().__init__(flow, detail, Backend(run.journal), options)
 
     @classmethod
     def _fetch_task_executor(cls, options: dict[str, Any]) -> _TaskExecutor:
@@ -95,7 +96,12 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
                 node.bind(self._run)
                 self._priorities[node] = node.priority
             elif data["kind"] == RETRY:
-                bind_retry(node, self._run.event, settled=lambda: self._backwards)
+                bind_retry(
+                    node,
+                    self._run.event,
+                    settled=lambda: self._backwards,
+                    at_work=partial(self._run.bodies.executing, node.name),
+                )
         self._journal.tasks_total = len(self.task_names())
 
     def task_names(self) -> list[str]:
@@ -334,15 +340,9 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
     def _execute(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
         with self._at_work(task):
             try:
-                task.pre_execute()
-                try:
-                    result = task.execute(**arguments)
-                except Cancelled as cancelled:
-                    if not cancelled.returned:
-                        raise
-                    # It had returned: for TaskFlow it succeeded, and keeps its result for the undo.
-                    result = cancelled.result
-                task.post_execute()
+                with self._run.bodies.executing(task.name, task.grace_seconds):
+                    self._run.event.check()
+                    result = _executed(task, arguments)
             except Exception as error:  # noqa: BLE001  # whatever a task raises is its failure
                 result = storable_failure(error)
         return (taskflow_executor.EXECUTED, result)
@@ -350,9 +350,10 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
     def _revert(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
         with self._at_work(task):
             try:
-                task.pre_revert()
-                result = task.revert(**arguments)
-                task.post_revert()
+                with self._run.bodies.undoing():
+                    task.pre_revert()
+                    result = task.revert(**arguments)
+                    task.post_revert()
             except Exception as error:  # noqa: BLE001  # as above
                 result = storable_failure(error)
         return (taskflow_executor.REVERTED, result)
@@ -377,22 +378,14 @@ class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # ta
             self._run.left(task.name)
 
 
-class _Backend:
-    """TaskFlow's storage writes through this into the journal's memory; nothing is stored here."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def get_connection(self) -> _Backend:
-        return self
-
-    def close(self) -> None:
-        pass
-
-    def update_flow_details(self, flow: models.FlowDetail) -> models.FlowDetail:
-        self._journal.change_flow(flow)
-        return flow
-
-    def update_atom_details(self, atom: models.AtomDetail) -> models.AtomDetail:
-        self._journal.change_atom(atom)
-        return atom
+def _executed(task: CancelableTask, arguments: dict[str, Any]) -> Any:
+    task.pre_execute()
+    try:
+        result = task.execute(**arguments)
+    except Cancelled as cancelled:
+        if not cancelled.returned:
+            raise
+        # It had returned: for TaskFlow it succeeded, and keeps its result for the undo.
+        result = cancelled.result
+    task.post_execute()
+    return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from ebbtide.conductor.bodies import Bodies
 from ebbtide.conductor.journal import Journal
 from ebbtide.tasks.event import CancelEvent
 from ebbtide.tasks.run import Begun, How, JobInfo, Run, Undo
@@ -17,13 +18,17 @@ class JobRun(Run):
     """Ties tasks to the journal, knows which of them are on their way to a barrier, and flushes progress.
 
     Args:
+        bodies: told of each body that begins and ends.
         workers: how many threads run the tasks.
     """
 
-    def __init__(self, job: JobInfo, event: CancelEvent, journal: Journal, workers: int) -> None:
+    def __init__(
+        self, job: JobInfo, event: CancelEvent, journal: Journal, bodies: Bodies, workers: int
+    ) -> None:
         self.job = job
         self.event = event
         self.journal = journal
+        self.bodies = bodies
         self._workers = workers
         self._lock = threading.Lock()
         self._approaching: set[str] = set()  # submitted, barrier not passed

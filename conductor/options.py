@@ -20,6 +20,9 @@ class RunOptions:
         patience_seconds: how long the store may stay away before a run gives its claim up.
         log_lines: how many captured lines are kept for a job.
         log_level: the least that is captured of what tasks log.
+        grace_seconds: how long bodies without a grace of their own may take to a checkpoint.
+        kill_after_seconds: how long what does not stop may take to end after SIGTERM.
+        memory_limit_mib: what a runner may use; 0: no limit.
     """
 
     database: str
@@ -29,6 +32,9 @@ class RunOptions:
     patience_seconds: float
     log_lines: int
     log_level: str = "info"
+    grace_seconds: float = 10.0
+    kill_after_seconds: float = 5.0
+    memory_limit_mib: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -35,8 +36,9 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
     tasks provide and with the job's parameters.
 
     Attributes:
-        grace_seconds: how long the body may take to reach a checkpoint once a cancel is
-            requested. Kept for what ends deaf tasks; nothing in this version acts on it.
+        grace_seconds: how long the body may take to reach a checkpoint once a cancel is requested;
+            None: as the option of that name says. Of tasks that run side by side the largest counts.
+            After that its runner is ended with all that it has started, and the task undone.
         interrupted: in execute, whether it began before and never returned (the runner died);
             in revert, whether execute did not return.
         saved: the last data given to `checkpoint`, as decoded from JSON, or None.
@@ -57,6 +59,7 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
                     f"{cls.__module__}.{cls.__qualname__}.{name} hides CancelableTask.{name}, "
                     "which running and undoing rely on: give it another name"
                 )
+        _check_grace(cls, cls.grace_seconds)
         wrap_class(cls)
 
     def __init__(
@@ -97,7 +100,8 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             RuntimeError: it is bound already: a flow is built anew for each run, since a shared
                 one would share its cancel event with another job. Or its job or event was asked for
                 before there was one.
-            TypeError: execute or revert was replaced after the class was created.
+            TypeError: execute or revert was replaced after the class was created, or `grace_seconds` is
+                no number of seconds.
         """
         if isinstance(self.__run, _OwnRun):
             raise RuntimeError(
@@ -109,6 +113,7 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
         for verb in ("execute", "revert"):
             if verb in vars(self) or not is_wrapped(getattr(type(self), verb)):
                 raise TypeError(f"{type(self).__qualname__}.{verb} was replaced after its class was created")
+        _check_grace(type(self), self.grace_seconds)
         self.__run = run
 
     @property
@@ -182,6 +187,13 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
 _RUN = "_CancelableTask__run"
 _RELIED_ON = ("bind", "bound", "cancel", "checkpoint", "job", "report", "run", "shield", "sleep")
+
+
+def _check_grace(cls: type, grace: object) -> None:
+    number = isinstance(grace, (int, float)) and not isinstance(grace, bool)
+    if grace is not None and not (number and 0 <= grace < math.inf):  # type: ignore[operator]
+        where = f"{cls.__module__}.{cls.__qualname__}.grace_seconds"
+        raise TypeError(f"{where} is {grace!r:.40}: give a number of seconds, 0 or more, or None")
 
 
 def _by_name(execute: Any, rebind: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
     from ebbtide.conductor.options import RunOptions
-    from ebbtide.conductor.runners import ProcessRunners
+    from ebbtide.conductor.processes import ProcessRunners
 from ebbtide.jobs.claims import Claim, Request
 
 
