@@ -40,9 +40,7 @@ class ProcessRunners(Runners):
         EbbtideError: they did not come up, or `stopped`.
     """
 
-    def __init__(
-        self, count: int, options: RunOptions, stopped: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, count: int, options: RunOptions, stopped: Callable[[], bool] = lambda: False) -> None:
         self._options = options
         self._selector = selectors.DefaultSelector()
         self._lock = threading.RLock()  # guards the fields that follow, and what the selector watches
