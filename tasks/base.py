@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from taskflow import task as taskflow_task
 
@@ -15,7 +15,7 @@ from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.run import DetachedRun, JobInfo, Run
 from ebbtide.tasks.wrapping import is_wrapped, wrap_class
 
-__all__ = ["CancelableTask"]
+__all__ = ["CancelableTask", "is_grace"]
 
 
 class _OwnRun(DetachedRun):
@@ -38,13 +38,14 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
     Attributes:
         grace_seconds: how long the body may take to reach a checkpoint once a cancel is requested;
             None: as the option of that name says. Of tasks that run side by side the largest counts.
+            Set it in the class or, in the constructor, on a task.
             After that its runner is ended with all that it has started, and the task undone.
         interrupted: in execute, whether it began before and never returned (the runner died);
             in revert, whether execute did not return.
         saved: the last data given to `checkpoint`, as decoded from JSON, or None.
     """
 
-    grace_seconds: ClassVar[float | None] = None
+    grace_seconds: float | None = None
 
     interrupted: bool = False
     saved: Any = None
@@ -59,7 +60,11 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
                     f"{cls.__module__}.{cls.__qualname__}.{name} hides CancelableTask.{name}, "
                     "which running and undoing rely on: give it another name"
                 )
-        _check_grace(cls, cls.grace_seconds)
+        if not is_grace(cls.grace_seconds):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__}.grace_seconds is {cls.grace_seconds!r:.40}: "
+                "give a number of seconds, 0 or more, or None"
+            )
         wrap_class(cls)
 
     def __init__(
@@ -100,8 +105,7 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             RuntimeError: it is bound already: a flow is built anew for each run, since a shared
                 one would share its cancel event with another job. Or its job or event was asked for
                 before there was one.
-            TypeError: execute or revert was replaced after the class was created, or `grace_seconds` is
-                no number of seconds.
+            TypeError: execute or revert was replaced after the class was created.
         """
         if isinstance(self.__run, _OwnRun):
             raise RuntimeError(
@@ -113,7 +117,6 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
         for verb in ("execute", "revert"):
             if verb in vars(self) or not is_wrapped(getattr(type(self), verb)):
                 raise TypeError(f"{type(self).__qualname__}.{verb} was replaced after its class was created")
-        _check_grace(type(self), self.grace_seconds)
         self.__run = run
 
     @property
@@ -189,11 +192,11 @@ _RUN = "_CancelableTask__run"
 _RELIED_ON = ("bind", "bound", "cancel", "checkpoint", "job", "report", "run", "shield", "sleep")
 
 
-def _check_grace(cls: type, grace: object) -> None:
-    number = isinstance(grace, (int, float)) and not isinstance(grace, bool)
-    if grace is not None and not (number and 0 <= grace < math.inf):  # type: ignore[operator]
-        where = f"{cls.__module__}.{cls.__qualname__}.grace_seconds"
-        raise TypeError(f"{where} is {grace!r:.40}: give a number of seconds, 0 or more, or None")
+def is_grace(value: object) -> bool:
+    """Whether a task may have that as its `grace_seconds`."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return 0 <= value < math.inf
+    return value is None
 
 
 def _by_name(execute: Any, rebind: Sequence[str]) -> dict[str, str]:

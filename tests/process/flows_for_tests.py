@@ -7,6 +7,7 @@ exists.
 
 import ctypes
 import json
+import mmap
 import multiprocessing
 import os
 import re
@@ -211,6 +212,11 @@ def _gorge(step: Step, folder: str) -> None:
     bytearray(1 << 34)
 
 
+def _crave(step: Step, folder: str) -> None:
+    """Ask for more memory than a test that limits it allows, and use none of it."""
+    mmap.mmap(-1, 1 << 31, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+
+
 def _burst(step: Step, folder: str) -> None:
     """What a library does that gets no memory."""
     try:
@@ -275,6 +281,7 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
     "mute": _mute,
     "exit-twice": _exit_twice,
     "gorge": _gorge,
+    "crave": _crave,
     "burst": _burst,
     "cancel-exit": _on_cancel(_exit),
     "cancel-kill": _on_cancel(_kill),
