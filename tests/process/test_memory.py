@@ -16,7 +16,7 @@ from ebbtide.conductor.memory import limit_memory
 limit_memory({mib})
 try:
     bytearray(1 << 30)
-    print("had it")
+    print("given")
 except MemoryError:
     print("refused")
 print(subprocess.run(["sh", "-c", "ulimit -d"], capture_output=True, text=True, check=True).stdout)
@@ -37,7 +37,7 @@ def test_no_limit_changes_nothing():
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
 
     assert said(_LIMITED.format(mib=0)) == [
-        "had it",
+        "given",
         "unlimited" if most == resource.RLIM_INFINITY else str(most // 1024),
     ]
 
