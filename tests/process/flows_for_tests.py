@@ -159,7 +159,9 @@ def _polite(step: Step, folder: str) -> None:
 
 
 def _twin(step: Step, folder: str) -> None:
-    """Fork by hand; the child leaves the body as well, the parent goes on and hears no cancel."""
+    """Fork by hand once cancelled; the child leaves the body, the parent goes on and hears no cancel."""
+    step.tell(folder, "waiting")
+    step.cancel.wait(3600)
     if os.fork() == 0:
         raise ValueError("of the child")
     _deaf(step, folder)
