@@ -22,7 +22,7 @@ from ebbtide.jobs.claims import Claim, Request
 __all__ = ["ProcessRunners"]
 
 _START_SECONDS = 60.0
-_CLIMB_SECONDS = 0.02
+_CLIMB_SECONDS = 0.02  # between two looks at the ladders, while there is one
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 

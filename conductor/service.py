@@ -219,6 +219,8 @@ class Conductor:
             if self._stops:
                 self._drain(desk)
                 if not held or self._hurried:
+                    with self._store_may_be_away():
+                        self._tell(desk)
                     return True
             if desk.lease.over:
                 LOG.error("conductor.lease_over %s: its runs are ended", desk.claims.owner)
