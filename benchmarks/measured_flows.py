@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import threading
 import time
 
 from taskflow.flow import Flow
@@ -38,6 +41,19 @@ class WaitsForCancel(CancelableTask):
         self.checkpoint()
 
 
+class Deaf(CancelableTask):
+    """Hears neither a cancel nor SIGTERM, nor does the program that it starts in a session of its own."""
+
+    def execute(self, listener: str) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        script = "trap '' TERM; echo; while :; do sleep 60; done"
+        program = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+        assert program.stdout is not None
+        program.stdout.readline()
+        _tell(listener, "began")
+        threading.Event().wait()
+
+
 @flow("measured.linear")
 def linear(tasks: int = 1) -> Flow:
     """Tasks that do nothing, one after the other."""
@@ -60,6 +76,12 @@ def start(listener: str) -> Flow:
 def wait(listener: str) -> Flow:
     """One task that waits for its cancel event."""
     return linear_flow.Flow("wait").add(WaitsForCancel())
+
+
+@flow("measured.deaf")
+def deaf(listener: str) -> Flow:
+    """One task that does not stop."""
+    return linear_flow.Flow("deaf").add(Deaf())
 
 
 def _tell(listener: str, moment: str) -> None:

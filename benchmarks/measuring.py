@@ -16,6 +16,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from ebbtide.config import variable
 
 __all__ = [
     "FLOWS",
@@ -80,8 +83,9 @@ def scratch(folder: str | None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def conductor(database: str, runners: int) -> Iterator[None]:
+def conductor(database: str, runners: int, **options: Any) -> Iterator[None]:
     """A conductor in a process of its own, with its keeper and runners, ready when the block begins."""
+    told = {variable(name): str(value) for name, value in options.items()}
     paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
         [
@@ -90,7 +94,7 @@ def conductor(database: str, runners: int) -> Iterator[None]:
         ],
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=os.environ | told | {"PYTHONPATH": os.pathsep.join(paths)},
     )
     assert process.stdout is not None
     try:

@@ -42,7 +42,7 @@ def cancel(invocation: Invocation, jobs: tuple[str, ...], reason: str, wait: boo
 
 def _told(answer: CancelAnswer) -> Answer:
     job = answer.job
-    words = "being undone" if job.phase == "cancelling" else ending(job)
+    words = {"cancelling": "being undone", "overdue": "overdue: it does not stop"}.get(job.phase, ending(job))
     if answer.answer == "already requested" and job.cancel is not None:
         request = job.cancel
         words += f"; first asked by {request.who}" + (f" ({request.reason})" if request.reason else "")

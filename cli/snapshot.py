@@ -17,6 +17,7 @@ PATIENCE_SECONDS: Final = 3.0
 RESTING: Final = frozenset({"completed", "failed", "cancelled", "parked"})
 
 ENTRY_STYLES: Final = {
+    "overdue": "bold red",
     "completed": "bold green",
     "failed": "bold red",
     "cancelled": "bold yellow",
@@ -113,7 +114,11 @@ def edge_words(entry: Entry) -> str:
 
 
 def entry_reason(entry: Entry) -> str:
-    reason = str(entry.detail.get("reason") or entry.detail.get("error") or "")
+    if entry.name == "overdue":
+        tasks = ", ".join(map(str, entry.detail.get("tasks", ()))) or "it"
+        return f"{tasks} did not stop within {entry.detail.get('grace_seconds', 0):g} s"
+    found = (entry.detail.get(name) for name in ("reason", "error", "cause"))
+    reason = str(next(filter(None, found), ""))
     return "; ".join(filter(None, (reason, standing(entry.detail.get("not_undone", ())))))
 
 

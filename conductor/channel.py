@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["Channel", "ChannelClosed"]
@@ -60,6 +62,18 @@ class Channel:
         if not data:
             raise ChannelClosed
         return json.loads(data), Channel(socket.socket(fileno=fds[0])) if fds else None
+
+    def arrived(self) -> Iterator[tuple[dict[str, Any], Channel | None]]:
+        """All messages that are there by now, as `receive` returns them.
+
+        Raises:
+            ChannelClosed: after the last one.
+        """
+        # Not by MSG_DONTWAIT: the recv_fds of this Python takes flags and does not pass them on.
+        ready = select.poll()
+        ready.register(self._socket, select.POLLIN)
+        while ready.poll(0):
+            yield self.receive()
 
     def close(self) -> None:
         self._socket.close()

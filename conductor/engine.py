@@ -1,4 +1,4 @@
-"""The only module that touches a TaskFlow engine.
+"""The only module that touches a TaskFlow engine, beside those that it is given: `executor` and `backend`.
 
 Private in TaskFlow 6.5 are the runtime's completer with its `_determine_resolution`, and the engine's
 `_change_state` and `_fetch_task_executor`. A guard test fails when they move.
@@ -7,30 +7,28 @@ Private in TaskFlow 6.5 are the runtime's completer with its `_determine_resolut
 from __future__ import annotations
 
 import contextlib
-import copy
 import enum
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from taskflow import retry as taskflow_retry
 from taskflow import states
-from taskflow import task as taskflow_task
 from taskflow.engines.action_engine import completer as taskflow_completer
 from taskflow.engines.action_engine import engine as taskflow_engine
 from taskflow.engines.action_engine import executor as taskflow_executor
 from taskflow.engines.action_engine.compiler import RETRY, TASK
 from taskflow.flow import Flow
 from taskflow.persistence import models
-from taskflow.types import failure, notifier
+from taskflow.types import failure
 
-from ebbtide.conductor.capture import capturing
-from ebbtide.conductor.failures import storable_failure
+from ebbtide.conductor.backend import Backend
+from ebbtide.conductor.executor import TaskExecutor
 from ebbtide.conductor.jobrun import JobRun
-from ebbtide.conductor.journal import Journal
 from ebbtide.errors import ClaimLost
-from ebbtide.tasks import CancelableTask, Cancelled
+from ebbtide.tasks import CancelableTask
 from ebbtide.tasks.retries import bind_retry
 from ebbtide.tasks.wrapping import describe
 
@@ -75,11 +73,11 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             "suspend_requested": self.suspend_requested,
             "end_leftovers": lambda: self.end_leftovers(),
         }
-        super().__init__(flow, detail, _Backend(run.journal), options)
+        super().__init__(flow, detail, Backend(run.journal), options)
 
     @classmethod
-    def _fetch_task_executor(cls, options: dict[str, Any]) -> _TaskExecutor:
-        return _TaskExecutor(
+    def _fetch_task_executor(cls, options: dict[str, Any]) -> TaskExecutor:
+        return TaskExecutor(
             options["pool"], options["run"], options["suspend_requested"], options["end_leftovers"]
         )
 
@@ -96,7 +94,12 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
                 node.bind(self._run)
                 self._priorities[node] = node.priority
             elif data["kind"] == RETRY:
-                bind_retry(node, self._run, settled=lambda: self._backwards)
+                bind_retry(
+                    node,
+                    self._run,
+                    settled=lambda: self._backwards,
+                    at_work=partial(self._run.bodies.executing, node.name),
+                )
         self._journal.tasks_total = len(self.task_names())
 
     def task_names(self) -> list[str]:
@@ -289,126 +292,3 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         else:
             self._newest_first()
         return resolver
-
-
-class _TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # taskflow is untyped
-    """Runs bodies in the pool, each with a copy of its arguments: what one task does to a list of
-    another's making changes neither what its siblings see nor the result of the job.
-    """
-
-    def __init__(
-        self,
-        pool: ThreadPoolExecutor,
-        run: JobRun,
-        suspend_requested: threading.Event,
-        end_leftovers: Callable[[], None],
-    ) -> None:
-        self._pool = pool
-        self._run = run
-        self._suspend_requested = suspend_requested
-        self._end_leftovers = end_leftovers
-
-    def execute_task(
-        self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
-    ) -> Future[Any]:
-        return self._submit(task, self._execute, task, copy.deepcopy(arguments))
-
-    def revert_task(
-        self,
-        task: CancelableTask,
-        task_uuid: str,
-        arguments: dict[str, Any],
-        result: Any,
-        failures: dict[str, failure.Failure],
-        progress_callback: Any = None,
-    ) -> Future[Any]:
-        if not self._run.at_work:
-            # What a task has started and left could write again what is about to be undone.
-            self._end_leftovers()
-        passed = copy.deepcopy(arguments) | {
-            taskflow_task.REVERT_RESULT: result,
-            taskflow_task.REVERT_FLOW_FAILURES: failures,
-        }
-        return self._submit(task, self._revert, task, passed)
-
-    def _submit(self, task: CancelableTask, call: Any, *args: Any) -> Future[Any]:
-        self._run.submitted(task.name)
-        future = self._pool.submit(self._unless_suspended, task, call, *args)
-        future.atom = task  # type: ignore[attr-defined]  # where TaskFlow looks for it
-        # A suspended engine cancels what no worker has taken: that one comes to no barrier.
-        future.add_done_callback(lambda done: self._run.left(task.name) if done.cancelled() else None)
-        return future
-
-    def _unless_suspended(self, task: CancelableTask, call: Any, *args: Any) -> tuple[str, Any]:
-        """A worker that is free after the drain has begun takes nothing new; whoever goes on begins it."""
-        if self._suspend_requested.is_set():
-            self._run.left(task.name)
-            raise CancelledError
-        result: tuple[str, Any] = call(*args)
-        return result
-
-    def _execute(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
-        with self._at_work(task):
-            try:
-                task.pre_execute()
-                try:
-                    result = task.execute(**arguments)
-                except Cancelled as cancelled:
-                    if not cancelled.returned:
-                        raise
-                    # It had returned: for TaskFlow it succeeded, and keeps its result for the undo.
-                    result = cancelled.result
-                task.post_execute()
-            except Exception as error:  # noqa: BLE001  # whatever a task raises is its failure
-                result = storable_failure(error, self._run.redactor)
-        return (taskflow_executor.EXECUTED, result)
-
-    def _revert(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
-        with self._at_work(task):
-            try:
-                task.pre_revert()
-                result = task.revert(**arguments)
-                task.post_revert()
-            except Exception as error:  # noqa: BLE001  # as above
-                result = storable_failure(error, self._run.redactor)
-        return (taskflow_executor.REVERTED, result)
-
-    @contextlib.contextmanager
-    def _at_work(self, task: CancelableTask) -> Iterator[None]:
-        self._run.taken(task.name)
-
-        def on_progress(event: str, details: dict[str, Any]) -> None:
-            self._run.report(task.name, float(details.get("progress", 0.0)), "")
-
-        try:
-            # TaskFlow's own update_progress() of a task is heard as well.
-            with (
-                notifier.register_deregister(
-                    task.notifier, taskflow_task.EVENT_UPDATE_PROGRESS, callback=on_progress
-                ),
-                capturing(self._run.journal.logs, task.name),
-            ):
-                yield
-        finally:
-            self._run.left(task.name)
-
-
-class _Backend:
-    """TaskFlow's storage writes through this into the journal's memory; nothing is stored here."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def get_connection(self) -> _Backend:
-        return self
-
-    def close(self) -> None:
-        pass
-
-    def update_flow_details(self, flow: models.FlowDetail) -> models.FlowDetail:
-        self._journal.change_flow(flow)
-        return flow
-
-    def update_atom_details(self, atom: models.AtomDetail) -> models.AtomDetail:
-        self._journal.change_atom(atom)
-        return atom

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import tenacity
 from taskflow import exceptions as taskflow_exceptions
 
+from ebbtide.conductor.bodies import Bodies
 from ebbtide.conductor.engine import Engine, Rest
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
@@ -43,11 +44,12 @@ _ENDINGS = {Rest.FINISHED: Ending.FINISHED, Rest.UNDONE: Ending.UNDONE, Rest.STU
 class Execution:
     """Runs a claimed job to the next edge: its outcome, its release, or its parking.
 
-    `run` blocks in one thread; `event` and `suspend` may be used from others.
+    `run` blocks in one thread; `event`, `bodies` and `suspend` may be used from others.
 
     Args:
         end_leftovers: ends whatever the tasks have started and left; called with all tasks at rest,
             before a cancel's undo begins.
+        tell: see `Bodies`.
     """
 
     def __init__(
@@ -58,10 +60,11 @@ class Execution:
         options: RunOptions,
         *,
         end_leftovers: Callable[[], None] = lambda: None,
+        tell: Callable[[float | None], None] = lambda grace: None,
     ) -> None:
         self._store = store
         self._registry = registry
-        self._claim = claim
+        self.claim = claim
         self._options = options
         self._end_leftovers = end_leftovers
         self._engine: Engine | None = None
@@ -70,6 +73,7 @@ class Execution:
         self.event = CancelEvent()
         if claim.cancel is not None:
             self.event.set(claim.cancel.reason, claim.cancel.source)
+        self.bodies = Bodies(self.event, options.grace_seconds, tell)
 
     def suspend(self) -> None:
         """Stop between tasks, or between undos, and hand the job back; from any thread."""
@@ -84,9 +88,9 @@ class Execution:
         goes on then, and what is stored tells the next one where to go on.
         """
         try:
-            stored = self._patiently(load_run, self._store, self._claim)
+            stored = self._patiently(load_run, self._store, self.claim)
             try:
-                definition = self._registry.get(self._claim.flow, self._claim.version)
+                definition = self._registry.get(self.claim.flow, self.claim.version)
                 flow, values = definition.build(stored.parameters)
             except (UsageError, FlowNotFound) as error:
                 return self._park(str(error))
@@ -95,7 +99,7 @@ class Execution:
             with self.redactor.active():
                 return self._run(stored, definition, flow, secrets)
         except (ClaimLost, StoreUnavailable) as error:
-            LOG.warning("job.lost %s epoch=%d: %s", self._claim.job_id, self._claim.epoch, error)
+            LOG.warning("job.lost %s epoch=%d: %s", self.claim.job_id, self.claim.epoch, error)
             return LOST
 
     def _patiently(self, call: Callable[..., _T], *args: Any) -> _T:
@@ -109,7 +113,7 @@ class Execution:
         return attempts(call, *args)
 
     def _run(self, stored: StoredRun, definition: FlowDefinition, flow: Any, secrets: Resolved) -> str:
-        claim = self._claim
+        claim = self.claim
         journal = Journal(
             self._store,
             claim,
@@ -124,6 +128,7 @@ class Execution:
             info,
             self.event,
             journal,
+            self.bodies,
             self._options.task_threads,
             max_bytes=self._options.max_result_bytes,
             redactor=self.redactor,
@@ -181,7 +186,7 @@ class Execution:
         """Whether the job has left by that edge: False when a cancel request came first."""
         outcome = Outcome.of(
             name,
-            self._claim,
+            self.claim,
             self._options.owner,
             run.journal.summary(),
             error=engine.error,
@@ -196,7 +201,7 @@ class Execution:
         return "parked"
 
     def _write_unreadable(self, reason: str) -> None:
-        claim = self._claim
+        claim = self.claim
         with self._store.write() as connection:
             park(
                 connection,

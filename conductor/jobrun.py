@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from ebbtide import faults
+from ebbtide.conductor.bodies import Bodies
 from ebbtide.conductor.journal import Journal
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.tasks import payload
@@ -21,6 +22,7 @@ class JobRun(Run):
     """Ties tasks to the journal, knows which of them are on their way to a barrier, and flushes progress.
 
     Args:
+        bodies: told of each body that begins and ends.
         workers: how many threads run the tasks.
         max_bytes: of a result, and of the data of a checkpoint.
         redactor: knows the secrets of this run.
@@ -31,6 +33,7 @@ class JobRun(Run):
         job: JobInfo,
         event: CancelEvent,
         journal: Journal,
+        bodies: Bodies,
         workers: int,
         *,
         max_bytes: int = payload.MAX_BYTES,
@@ -41,6 +44,7 @@ class JobRun(Run):
         self.journal = journal
         self.max_bytes = max_bytes
         self.redactor = redactor or Redactor()
+        self.bodies = bodies
         self._workers = workers
         self._lock = threading.Lock()
         self._approaching: set[str] = set()  # submitted, barrier not passed

@@ -15,12 +15,14 @@ import os
 import selectors
 import signal
 import sys
+import time
 import traceback
 
 from ebbtide import faults
 from ebbtide.conductor.channel import Channel, ChannelClosed
+from ebbtide.conductor.memory import limit_memory, too_little
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.trees import become_subreaper, children, die_with_parent, end_tree
+from ebbtide.conductor.trees import become_subreaper, children, die_with_parent, end_tree, term_tree
 from ebbtide.errors import EbbtideError
 from ebbtide.jobs import clock
 
@@ -34,9 +36,11 @@ _LONGEST_PAUSE_SECONDS = 1.0
 class Keeper:
     """Serves one parent over `control` until that closes, then ends every runner and returns.
 
-    Messages from the parent: ``{"fork": true}``, ``{"end": pid}`` and ``{"hold_until": seconds since
-    boot}``. To it: ``{"forked": pid}`` with the runner's channel, or ``{"not_forked": why}``; and
-    ``{"dead": pid, "cause": ...}``, sent once the runner is reaped and none of its descendants is left.
+    Messages from the parent: ``{"fork": true}``, ``{"term": pid}``, ``{"end": pid}`` and ``{"hold_until":
+    seconds since boot}``. To it: ``{"forked": pid}`` with the runner's channel, or ``{"not_forked": why}``;
+    and ``{"dead": pid, "cause": ..., "ended_in": seconds}``, sent once the runner is reaped and none of its
+    descendants is left; `ended_in` is how long that took since it was told to end the runner, null when it
+    was not.
 
     A parent that is stopped or hangs renews no lease, and others may take its jobs once that is over.
     So the parent tells until when it holds them, and when it falls silent the runners are ended in time.
@@ -46,6 +50,7 @@ class Keeper:
         self._control = control
         self._options = options
         self._runners: set[int] = set()
+        self._ended_at: dict[int, float] = {}  # when the end of a runner's tree was begun
         self._beyond_reach: set[int] = set()  # orphans that we may not kill
         self._hold_until = math.inf
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -84,8 +89,14 @@ class Keeper:
             self._fork()
         elif "hold_until" in message:
             self._hold_until = message["hold_until"]
-        elif message["end"] in self._runners:
-            end_tree(message["end"])
+        elif message.get("term") in self._runners:
+            term_tree(message["term"])
+        elif message.get("end") in self._runners:
+            self._end(message["end"])
+
+    def _end(self, pid: int) -> None:
+        self._ended_at.setdefault(pid, time.monotonic())
+        end_tree(pid)
 
     def _seconds_left(self) -> float | None:
         """How long the runners may go on without another word of the parent; None: for ever."""
@@ -102,7 +113,7 @@ class Keeper:
         LOG.error("keeper: the lease of %s was not renewed: its runs are ended", self._options.owner)
         self._hold_until = math.inf
         for pid in self._runners:
-            end_tree(pid)
+            self._end(pid)
 
     def _fork(self) -> None:
         ours, theirs = Channel.pair()
@@ -137,6 +148,7 @@ class Keeper:
             self._control.close()
             os.close(self._wake_reader)
             os.close(self._wake_writer)
+            limit_memory(self._options.memory_limit_mib)
             from ebbtide.conductor.runner import serve
 
             serve(theirs, self._options)
@@ -162,7 +174,9 @@ class Keeper:
             if pid in self._runners:
                 self._runners.discard(pid)
                 self._end_orphans()
-                self._control.send({"dead": pid, "cause": _cause(status)})
+                began = self._ended_at.pop(pid, None)
+                ended_in = None if began is None else time.monotonic() - began
+                self._control.send({"dead": pid, "cause": _cause(status), "ended_in": ended_in})
 
     def _end_orphans(self) -> None:
         """End what a dead runner left: it has become our child, and nothing else of ours but runners is."""
@@ -229,7 +243,7 @@ def main() -> None:
 
 
 def _prepare(control: Channel, options: RunOptions) -> bool:
-    """Import once, for all runners, what they need; False when that fails, which the parent is told."""
+    """Import once, for all runners, what they need. False: they could not run; the parent is told why."""
     from ebbtide.conductor import runner  # noqa: F401
     from ebbtide.flows import load_flows
 
@@ -237,6 +251,9 @@ def _prepare(control: Channel, options: RunOptions) -> bool:
         load_flows(options.flow_modules)
     except EbbtideError as error:
         control.send({"failed": str(error)})
+        return False
+    if refusal := too_little(options.memory_limit_mib, options.task_threads):
+        control.send({"failed": refusal})
         return False
     gc.collect()
     gc.freeze()  # the collector does not touch what the runners share with us

@@ -23,6 +23,9 @@ class RunOptions:
         log_lines: how many captured lines are kept for a job.
         log_level: the least that is captured of what tasks log.
         max_result_bytes: of a task's result, the data of a checkpoint, and the job's result.
+        grace_seconds: how long bodies without a grace of their own may take to a checkpoint.
+        kill_after_seconds: how long what does not stop may take to end after SIGTERM.
+        memory_limit_mib: what a runner may use; 0: no limit.
     """
 
     database: str
@@ -33,6 +36,9 @@ class RunOptions:
     log_lines: int
     log_level: str = "info"
     max_result_bytes: int = payload.MAX_BYTES
+    grace_seconds: float = 10.0
+    kill_after_seconds: float = 5.0
+    memory_limit_mib: int = 0
 
     @property
     def wait_seconds(self) -> float:

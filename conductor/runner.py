@@ -28,8 +28,9 @@ def serve(channel: Channel, options: RunOptions) -> None:
     """Obey the parent until it closes the channel.
 
     Messages from it: ``{"run": claim}``, ``{"cancel": {"job_id", "reason", "source"}}``,
-    ``{"suspend": true}``. To it: ``{"ended": job id, "epoch": n, "edge": name, "leaving": bool}``, or, as its
-    last words, ``{"failing": why}``.
+    ``{"suspend": true}``. To it: ``{"grace": seconds, "epoch": n}``, null once at rest (see `Bodies`), then
+    ``{"ended": job id, "epoch": n, "edge": name, "leaving": bool}``; or, as its last words,
+    ``{"failing": why}``.
 
     The main thread listens, so that a cancel is heard whatever the tasks do; another drives the engine.
     """
@@ -46,6 +47,7 @@ class _Runner:
         self._store = store
         self._registry = registry
         self._options = options
+        self._pid = os.getpid()
         self._lock = threading.Lock()  # guards the two fields below
         self._execution: Execution | None = None
         self._claim: Claim | None = None
@@ -70,12 +72,25 @@ class _Runner:
                 execution.event.set(message["cancel"]["reason"], message["cancel"]["source"])
 
     def _start(self, claim: Claim) -> None:
-        execution = Execution(self._store, self._registry, claim, self._options, end_leftovers=end_below)
+        execution = Execution(
+            self._store,
+            self._registry,
+            claim,
+            self._options,
+            end_leftovers=end_below,
+            tell=lambda grace: self._tell(grace, claim.epoch),
+        )
         with self._lock:
             self._execution, self._claim = execution, claim
         threading.Thread(
             target=self._drive, args=(execution, claim), name="ebbtide-driver", daemon=True
         ).start()
+
+    def _tell(self, grace: float | None, epoch: int) -> None:
+        # A task that forks by hand has a child which may return from its body as well: it speaks for nobody.
+        if os.getpid() == self._pid:
+            with contextlib.suppress(ChannelClosed):  # the main thread sees that, too, and ends this process
+                self._channel.send({"grace": grace, "epoch": epoch})
 
     def _drive(self, execution: Execution, claim: Claim) -> None:
         try:

@@ -16,12 +16,15 @@ from types import FrameType
 from ebbtide import faults
 from ebbtide.conductor.lease import Lease
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.runners import Ended, ProcessRunners, Runners, ThreadRunners
+from ebbtide.conductor.processes import ProcessRunners
+from ebbtide.conductor.runners import AtRest, Ended, News, Overdue, Runners
+from ebbtide.conductor.threads import ThreadRunners
 from ebbtide.config import Settings
 from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Claims, new_owner_id
+from ebbtide.jobs.overdue import clear_overdue, mark_overdue
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import Signal, open_signal
 from ebbtide.jobs.store import Store
@@ -38,6 +41,7 @@ _LISTEN_SECONDS = 0.1
 class _Desk:
     """What the loop works with."""
 
+    store: Store
     claims: Claims
     runners: Runners
     keys: list[str]
@@ -80,7 +84,8 @@ class Conductor:
         self._hurried = False
         self._waiting: list[Claim] = []  # claimed again after a runner's death, no idle runner yet
         # How the runner of a job died, by job and epoch, until the job is taken up again.
-        self._causes: dict[tuple[str, int], str] = {}
+        self._deaths: dict[tuple[str, int], Ended] = {}
+        self._untold: list[Overdue | AtRest] = []  # what is not in the store yet
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None
 
@@ -101,7 +106,8 @@ class Conductor:
             registry = self._registry or load_flows(self._settings.flow_modules)
             while not self._serve(store, registry):
                 self._waiting.clear()
-                self._causes.clear()
+                self._deaths.clear()
+                self._untold.clear()
 
     def start(self) -> None:
         """`run` in a thread of its own."""
@@ -151,7 +157,9 @@ class Conductor:
                 )
                 self._on_ready()
                 with contextlib.closing(open_signal(store)) as hint:
-                    return self._loop(_Desk(claims, runners, keys, lease, hint, settings.sweep_seconds))
+                    return self._loop(
+                        _Desk(store, claims, runners, keys, lease, hint, settings.sweep_seconds)
+                    )
             finally:
                 lease.stop()
         finally:
@@ -208,6 +216,9 @@ class Conductor:
             log_lines=settings.log_lines,
             log_level=settings.log_level,
             max_result_bytes=settings.max_result_bytes,
+            grace_seconds=settings.grace_seconds,
+            kill_after_seconds=settings.kill_after_seconds,
+            memory_limit_mib=settings.memory_limit_mib,
         )
         if settings.isolation == "thread":
             return ThreadRunners(settings.runners, options, store, registry)
@@ -220,12 +231,14 @@ class Conductor:
         while True:
             bell = desk.signal.descriptor
             seconds = self._settings.poll_seconds if bell is None else _LISTEN_SECONDS
-            ended = list(desk.runners.poll(seconds, bell))
-            for end in ended:
-                self._settle(desk, held, end)
+            news = list(desk.runners.poll(seconds, bell))
+            for each in news:
+                self._hear(held, each)
             if self._stops:
                 self._drain(desk)
                 if not held or self._hurried:
+                    with self._store_may_be_away():
+                        self._tell(desk)
                     return True
             if desk.lease.over:
                 LOG.error("conductor.lease_over %s: its runs are ended", desk.claims.owner)
@@ -234,10 +247,11 @@ class Conductor:
             # The signal is a hint. Once a second the rows are read whatever it says.
             now = time.monotonic()
             may_run = self._waiting and desk.runners.idle
-            if desk.signal.changed() or ended or may_run or now >= next_sweep:
+            if desk.signal.changed() or news or may_run or now >= next_sweep:
                 next_sweep = now + desk.sweep_seconds
                 with self._store_may_be_away():
                     self._forward(desk)
+                    self._tell(desk)
                     if not self._stops:
                         self._adopt(desk, held)
                         self._claim(desk, held)
@@ -250,11 +264,13 @@ class Conductor:
         """
         running = held.keys() | {claim.job_id for claim in self._waiting}
         ours = desk.claims.held()
-        self._causes = {key: cause for key, cause in self._causes.items() if key in ours.items()}
+        self._deaths = {key: death for key, death in self._deaths.items() if key in ours.items()}
         for job_id, epoch in ours.items():
             if job_id not in running:
-                cause = self._causes.get((job_id, epoch), "its run was not heard of again")
-                claim = desk.claims.reclaim(job_id, epoch, cause)
+                death = self._deaths.get((job_id, epoch))
+                cause = death.cause if death else "its run was not heard of again"
+                ended_in = death.ended_in if death else None
+                claim = desk.claims.reclaim(job_id, epoch, cause, ended_in=ended_in)
                 if claim is not None:
                     self._waiting.append(claim)
 
@@ -277,7 +293,34 @@ class Conductor:
                 desk.claims.forwarded(request, at)
                 LOG.info("job.cancel_forwarded %s", request.job_id)
 
-    def _settle(self, desk: _Desk, held: dict[str, Claim], end: Ended) -> None:
+    def _tell(self, desk: _Desk) -> None:
+        """Store which runs are overdue; what a store that is away does not take is kept for later."""
+        while self._untold:
+            news = self._untold[0]
+            if isinstance(news, Overdue):
+                mark_overdue(
+                    desk.store,
+                    news.claim,
+                    at=news.at,
+                    grace_seconds=news.grace_seconds,
+                    actor=desk.claims.owner,
+                )
+            else:
+                clear_overdue(desk.store, news.claim)
+            self._untold.pop(0)
+
+    def _hear(self, held: dict[str, Claim], news: News) -> None:
+        job_id = news.claim.job_id
+        if isinstance(news, Ended):
+            self._settle(held, news)
+            return
+        self._untold.append(news)
+        if isinstance(news, Overdue):
+            LOG.warning("job.overdue %s: it did not stop within %g s", job_id, news.grace_seconds)
+        else:
+            LOG.info("job.at_rest %s", job_id)
+
+    def _settle(self, held: dict[str, Claim], end: Ended) -> None:
         """A run is over. Where its runner died, `_adopt` takes the job up again."""
         job_id = end.claim.job_id
         # A job that was retried at once may run in another runner already: that run is not over.
@@ -287,9 +330,10 @@ class Conductor:
         if end.edge is not None:
             LOG.info("job.%s %s attempt=%d", end.edge, job_id, end.claim.attempt)
             return
-        LOG.warning("job.interrupted %s: %s", job_id, end.cause)
+        took = "" if end.ended_in is None else f" within {1000 * end.ended_in:.0f} ms"
+        LOG.warning("job.interrupted %s: %s%s", job_id, end.cause, took)
         if mine:
-            self._causes[job_id, end.claim.epoch] = end.cause
+            self._deaths[job_id, end.claim.epoch] = end
 
     def _drain(self, desk: _Desk) -> None:
         if not self._suspended:

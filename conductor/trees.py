@@ -14,7 +14,15 @@ import signal
 import threading
 import time
 
-__all__ = ["become_subreaper", "children", "die_with_parent", "end_below", "end_marked", "end_tree"]
+__all__ = [
+    "become_subreaper",
+    "children",
+    "die_with_parent",
+    "end_below",
+    "end_marked",
+    "end_tree",
+    "term_tree",
+]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -56,6 +64,12 @@ def children(pid: int) -> list[int]:
         with gone, open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as listing:
             found.update(int(child) for child in listing.read().split())
     return [child for child in found if _alive(child)]
+
+
+def term_tree(pid: int) -> None:
+    """SIGTERM a process and all its descendants, once: they may end in order, and need not."""
+    for each in (*_descendants(pid), pid):
+        _signal(each, signal.SIGTERM)
 
 
 def end_tree(pid: int) -> bool:

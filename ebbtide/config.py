@@ -38,6 +38,9 @@ class Settings:
     lease_seconds: float = 30.0
     renew_seconds: float = 10.0
     self_fence_seconds: float = 20.0
+    grace_seconds: float = 10.0
+    kill_after_seconds: float = 5.0
+    memory_limit_mib: int = 0
     sweep_seconds: float = 1.0
     poll_seconds: float = 0.015
     task_threads: int = 4
@@ -168,6 +171,33 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "After how long without a renewal a conductor stops its own runners; below lease_seconds, "
         "so that they are dead before another one takes over. Change it along with lease_seconds, "
         "of which it should be two thirds.",
+    ),
+    _seconds(
+        "grace_seconds",
+        Settings.grace_seconds,
+        0,
+        86400,
+        "How long the tasks of a cancelled job may take to come to a checkpoint. After that the job is "
+        "overdue and its runner is told to end. Raise it for tasks whose steps take longer; a task class "
+        "may have a grace_seconds of its own.",
+    ),
+    _seconds(
+        "kill_after_seconds",
+        Settings.kill_after_seconds,
+        0,
+        86400,
+        "How long what an overdue job has started may take to end after SIGTERM; then its runner is killed "
+        "with everything below it, and another one undoes the job. Raise it for programs that need "
+        "longer to leave their work in order.",
+    ),
+    cfg.IntOpt(
+        "memory_limit_mib",
+        default=Settings.memory_limit_mib,
+        min=0,
+        max=1 << 30,
+        help="How much memory a runner may use, in MiB, and each program that a task starts for itself: a "
+        "task that asks for more fails with MemoryError. 0 sets no limit. Set it where one job may not "
+        "take the memory of its neighbours.",
     ),
     _seconds(
         "sweep_seconds",

@@ -15,6 +15,7 @@ from taskflow import task as taskflow_task
 
 from ebbtide.errors import FlowRefused
 from ebbtide.tasks import CancelableTask
+from ebbtide.tasks.base import is_grace
 from ebbtide.wording import one_line
 
 __all__ = ["check_flow"]
@@ -124,6 +125,11 @@ class _Walk:
             )
         if item.bound:
             raise self._refusal(f"{_called(item)} belongs to a run already: make it anew in each call")
+        if not is_grace(item.grace_seconds):
+            raise self._refusal(
+                f"{_called(item)} has grace_seconds {one_line(repr(item.grace_seconds), 40)}: "
+                "give a number of seconds, 0 or more, or None"
+            )
         return self._supply(item, visible)
 
     def _retry(self, flow: Any, visible: int) -> int:

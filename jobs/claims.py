@@ -157,8 +157,12 @@ class Claims:
             due = next_due(connection, keys, lock=False)
             return due is not None or next_orphan(connection, keys, lock=False) is not None
 
-    def reclaim(self, job_id: str, epoch: int, cause: str) -> Claim | None:
+    def reclaim(
+        self, job_id: str, epoch: int, cause: str, *, ended_in: float | None = None
+    ) -> Claim | None:
         """Take up again a job of ours that nothing here runs any more.
+
+        With `ended_in` the stop ladder had its runner ended, in so many seconds: no interruption.
 
         None: it ended, was lost, or is parked; or our own lease is over, and somebody else will.
         """
@@ -173,7 +177,7 @@ class Claims:
                     _jobs.c.epoch == epoch,
                 )
             ).first()
-            return None if row is None else self._take_over(connection, row, cause)
+            return None if row is None else self._take_over(connection, row, cause, ended_in)
 
     def _has_lease(self, connection: sa.Connection) -> bool:
         query = sa.select(_conductors.c.id).where(_conductors.c.id == self.owner, is_live())
@@ -247,9 +251,13 @@ class Claims:
             if changed is not None and running is not None:
                 record(connection, "cancel_forwarded", request.job_id, at=at, actor=self.owner)
 
-    def _take_over(self, connection: sa.Connection, row: sa.Row[Any], cause: str) -> Claim | None:
-        interruptions = row.interruptions + 1
-        if interruptions >= MAX_INTERRUPTIONS:
+    def _take_over(
+        self, connection: sa.Connection, row: sa.Row[Any], cause: str, ended_in: float | None = None
+    ) -> Claim | None:
+        # What is overdue is ended on purpose, whoever comes to do it: it is undone now, and executes nothing.
+        ordered = ended_in is not None or row.overdue_at is not None
+        interruptions = row.interruptions + (not ordered)
+        if interruptions >= MAX_INTERRUPTIONS and not ordered:
             begun = _unended(connection, row.id, row.attempt)
             _mark_interrupted(connection, row.id, row.attempt)
             named = f" in {', '.join(begun)}" if begun else ""
@@ -265,9 +273,8 @@ class Claims:
             )
             return None
         values = {"interruptions": interruptions}
-        return self._enter(
-            connection, "reclaimed", row.id, epoch=row.epoch, values=values, detail={"cause": cause}
-        )
+        detail = {"cause": cause} | ({} if ended_in is None else {"ended_in_seconds": round(ended_in, 6)})
+        return self._enter(connection, "reclaimed", row.id, epoch=row.epoch, values=values, detail=detail)
 
     def _enter(
         self,

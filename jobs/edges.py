@@ -34,7 +34,7 @@ def apply_edge(
 
     One conditional UPDATE decides: the job is in `source` (default: the edge's only source), under
     `epoch` when the holder writes, and fulfils `conditions`. `values` are further columns of the
-    row, as constants or expressions.
+    row, as constants or expressions. Whatever the edge, the run that was overdue is over.
 
     Returns:
         The row as it is afterwards.
@@ -53,7 +53,7 @@ def apply_edge(
     row = connection.execute(
         sa.update(_jobs)
         .where(*where)
-        .values(state=way.target.value, entries=_jobs.c.entries + 1, **(values or {}))
+        .values(state=way.target.value, entries=_jobs.c.entries + 1, overdue_at=None, **(values or {}))
         .returning(_jobs)
     ).first()
     if row is None:

@@ -123,12 +123,14 @@ SCHEDULED, CANCELLING, REVERTING, OVERDUE = "scheduled", "cancelling", "revertin
 PHASES = (*JobState, SCHEDULED, CANCELLING, REVERTING, OVERDUE)
 
 
-def phase_of(state: JobState, *, cancel_requested: bool, due: bool, undoing: bool) -> str:
+def phase_of(
+    state: JobState, *, cancel_requested: bool, due: bool, undoing: bool, overdue: bool = False
+) -> str:
     """The word people see: the state, or what a bare state would hide."""
     if state in FINAL_STATES or state is JobState.PARKED:
         return state
     if cancel_requested:
-        return CANCELLING
+        return OVERDUE if overdue and state is JobState.RUNNING else CANCELLING
     if state is JobState.PENDING and not due:
         return SCHEDULED
     if state is JobState.RUNNING and undoing:

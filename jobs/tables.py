@@ -81,6 +81,7 @@ jobs = Table(
     Column("cancel_requested_at", Float),
     Column("pause_requested_at", Float),
     Column("delete_requested_at", Float),
+    Column("overdue_at", Float),  # since when the run does not stop although its cancel was forwarded
     _long_count("entries"),  # number of the last row in job_entries: its rows are gapless
     _long_count("write"),  # raised by each commit of the holder, read back after a connection was lost
     _count("tasks_total"),

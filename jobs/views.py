@@ -14,7 +14,7 @@ from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.queue import live_conductors, waits_for
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
-from ebbtide.jobs.states import CANCELLING, FINAL_STATES, REVERTING, SCHEDULED, JobState, phase_of
+from ebbtide.jobs.states import CANCELLING, FINAL_STATES, OVERDUE, REVERTING, SCHEDULED, JobState, phase_of
 from ebbtide.jobs.store import Store
 
 __all__ = ["Views"]
@@ -184,6 +184,7 @@ def _job(
         cancel_requested=row.cancel_requested_at is not None,
         due=bool(row.is_due),
         undoing=bool(row.undoing),
+        overdue=row.overdue_at is not None,
     )
     return Job(
         id=row.id,
@@ -254,8 +255,11 @@ def _in_phase(word: str) -> sa.ColumnElement[bool]:
     """The condition for a word that is a state or a phase; the mirror of `phase_of`."""
     state, requested = _jobs.c.state, _jobs.c.cancel_requested_at.is_not(None)
     active = state.in_([s for s in _UNENDED if s != JobState.PARKED.value])
+    overdue = sa.and_(state == JobState.RUNNING.value, requested, _jobs.c.overdue_at.is_not(None))
+    if word == OVERDUE:
+        return overdue
     if word == CANCELLING:
-        return sa.and_(active, requested)
+        return sa.and_(active, requested, ~overdue)
     if word == SCHEDULED:
         return sa.and_(state == JobState.PENDING.value, ~requested, ~_due)
     if word == REVERTING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from taskflow import task as taskflow_task
 
@@ -14,7 +15,7 @@ from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.run import DetachedRun, JobInfo, Run
 from ebbtide.tasks.wrapping import is_wrapped, undoes_nothing, wrap_class
 
-__all__ = ["CancelableTask"]
+__all__ = ["CancelableTask", "is_grace"]
 
 
 class _OwnRun(DetachedRun):
@@ -35,14 +36,16 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
     tasks provide and with the job's parameters.
 
     Attributes:
-        grace_seconds: how long the body may take to reach a checkpoint once a cancel is
-            requested. Kept for what ends deaf tasks; nothing in this version acts on it.
+        grace_seconds: how long the body may take to reach a checkpoint once a cancel is requested;
+            None: as the option of that name says. Of tasks that run side by side the largest counts.
+            Set it in the class or, in the constructor, on a task.
+            After that its runner is ended with all that it has started, and the task undone.
         interrupted: in execute, whether it began before and never returned (the runner died);
             in revert, whether execute did not return.
         saved: the last data given to `checkpoint`, as decoded from JSON, or None.
     """
 
-    grace_seconds: ClassVar[float | None] = None
+    grace_seconds: float | None = None
 
     interrupted: bool = False
     saved: Any = None
@@ -57,6 +60,11 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
                     f"{cls.__module__}.{cls.__qualname__}.{name} hides CancelableTask.{name}, "
                     "which running and undoing rely on: give it another name"
                 )
+        if not is_grace(cls.grace_seconds):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__}.grace_seconds is {cls.grace_seconds!r:.40}: "
+                "give a number of seconds, 0 or more, or None"
+            )
         wrap_class(cls)
 
     def __init__(
@@ -183,6 +191,13 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
 _RUN = "_CancelableTask__run"
 _RELIED_ON = ("bind", "bound", "cancel", "checkpoint", "job", "report", "run", "shield", "sleep")
+
+
+def is_grace(value: object) -> bool:
+    """Whether a task may have that as its `grace_seconds`."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return 0 <= value < math.inf
+    return value is None
 
 
 def _by_name(execute: Any, rebind: Sequence[str]) -> dict[str, str]:

@@ -61,12 +61,17 @@ def _as_method(function: Callable[..., Any]) -> Callable[..., Any]:
 def task(function: Callable[..., Any], /) -> type[FunctionTask]: ...
 @overload
 def task(
-    *, provides: Any = None, name: str | None = None
+    *, provides: Any = None, name: str | None = None, grace_seconds: float | None = None
 ) -> Callable[[Callable[..., Any]], type[FunctionTask]]: ...
 
 
 def task(
-    function: Callable[..., Any] | None = None, /, *, provides: Any = None, name: str | None = None
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    provides: Any = None,
+    name: str | None = None,
+    grace_seconds: float | None = None,
 ) -> type[FunctionTask] | Callable[[Callable[..., Any]], type[FunctionTask]]:
     """Make a task of a plain function; its undo is added by ``@that_task.undo``.
 
@@ -79,6 +84,8 @@ def task(
     Args:
         provides: the name, or names, under which other tasks find the result.
         name: the atom's name; default: the function's.
+        grace_seconds: how long it may take to a checkpoint once a cancel is requested; default: as the
+            option says.
 
     Raises:
         TypeError: the function cannot be run as a task.
@@ -89,6 +96,7 @@ def task(
             "execute": _as_method(body),
             "default_name": name or body.__name__,
             "default_provides": provides,
+            "grace_seconds": grace_seconds,
             "__doc__": body.__doc__,
             "__module__": body.__module__,
             "__qualname__": body.__qualname__,

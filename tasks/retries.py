@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from taskflow import retry as taskflow_retry
@@ -15,7 +16,11 @@ __all__ = ["bind_retry"]
 
 
 def bind_retry(
-    controller: taskflow_retry.Retry, run: Run, *, settled: Callable[[], bool] = lambda: False
+    controller: taskflow_retry.Retry,
+    run: Run,
+    *,
+    settled: Callable[[], bool] = lambda: False,
+    at_work: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Let `controller` answer REVERT_ALL once a cancel is requested, or `settled`, whatever it would say.
 
@@ -27,6 +32,7 @@ def bind_retry(
     Args:
         settled: whether it is settled already that all is undone; a controller is not asked then, which
             may be the one whose own failure settled it.
+        at_work: surrounds each stretch of the controller's own code: it may hold the engine up.
 
     Raises:
         RuntimeError: bound already.
@@ -39,34 +45,41 @@ def bind_retry(
 
     @functools.wraps(answer)
     def on_failure(*args: Any, **kwargs: Any) -> Any:
-        if run.event.requested or settled():
-            return taskflow_retry.REVERT_ALL
-        try:
-            return answer(*args, **kwargs)
-        except Exception:
-            raise
-        except BaseException as error:  # noqa: BLE001  # sys.exit() of a controller's ends its flow alone
-            told = describe(error, run.hide)
-            raise TaskExited(f"retry {controller.name} left with {told}") from None
+        with at_work():
+            if run.event.requested or settled():
+                return taskflow_retry.REVERT_ALL
+            try:
+                return answer(*args, **kwargs)
+            except Exception:
+                raise
+            except BaseException as error:  # noqa: BLE001  # sys.exit() of a controller's ends its flow alone
+                told = describe(error, run.hide)
+                raise TaskExited(f"retry {controller.name} left with {told}") from None
 
     controller.on_failure = on_failure
-    for verb in ("execute", "revert"):
-        setattr(controller, verb, _storable(controller, verb, run))
+    controller.execute = _storable(controller, "execute", run, at_work)
+    controller.revert = _storable(controller, "revert", run, nullcontext)
 
 
-def _storable(controller: taskflow_retry.Retry, verb: str, run: Run) -> Callable[..., Any]:
+def _storable(
+    controller: taskflow_retry.Retry,
+    verb: str,
+    run: Run,
+    at_work: Callable[[], AbstractContextManager[None]],
+) -> Callable[..., Any]:
     """The method `verb` of `controller`, of which TaskFlow stores what it returns or raises."""
     method = getattr(controller, verb)
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            refuse_missing(kwargs)
-            value = method(*args, **kwargs)
-            run.encode(value, f"what the {verb} of retry {controller.name} returned")
-        except BaseException as error:  # noqa: BLE001  # whatever it is, no more than its text is kept
-            told = describe(error, run.hide)
-            raise TaskExited(f"retry {controller.name} left with {told}") from None
-        return value
+        with at_work():
+            try:
+                refuse_missing(kwargs)
+                value = method(*args, **kwargs)
+                run.encode(value, f"what the {verb} of retry {controller.name} returned")
+            except BaseException as error:  # noqa: BLE001  # whatever it is, no more than its text is kept
+                told = describe(error, run.hide)
+                raise TaskExited(f"retry {controller.name} left with {told}") from None
+            return value
 
     return call

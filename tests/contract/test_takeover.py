@@ -183,6 +183,36 @@ def test_what_is_held_is_what_the_ledger_says(board, two):
     assert two.held() == {mine[0]: 3, mine[1]: 8}
 
 
+# -- what the stop ladder has ended
+
+
+@pytest.mark.parametrize("interruptions", [0, 1, 2])
+def test_a_run_that_was_ended_on_purpose_is_taken_up_again_and_not_counted(board, two, interruptions):
+    job = board.put(JobState.RUNNING, owner="two", epoch=4, interruptions=interruptions)
+    board.add_task(job, "copying")
+    board.ledger.cancel(job, reason="x", who="bob")
+
+    claim = two.reclaim(job, 4, "it did not stop", ended_in=0.0123456789)
+
+    assert claim is not None
+    assert claim.cancel == Request(job, "x", "user", 1)
+    assert (board.row(job).state, board.row(job).interruptions) == ("running", interruptions)
+    assert how(board, job) == {"copying": "interrupted"}
+    assert json.loads(board.last(job)["detail"]) == {"cause": "it did not stop", "ended_in_seconds": 0.012346}
+
+
+def test_an_overdue_run_whose_conductor_is_gone_is_not_counted_either(board, two):
+    """P11: whoever was about to end it did not come to tell."""
+    job = board.put(JobState.RUNNING, owner="gone", interruptions=2, overdue_at=1.0)
+    board.ledger.cancel(job, reason="x", who="bob")
+
+    claim = two.claim(KEYS)
+
+    assert claim is not None
+    assert (board.row(job).interruptions, board.row(job).overdue_at) == (2, None)
+    assert json.loads(board.last(job)["detail"]) == {"cause": CAUSE}
+
+
 # -- parking
 
 

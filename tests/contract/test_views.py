@@ -33,11 +33,13 @@ def every_kind_of_job(board) -> list[str]:
             cancel_requested_at=board.clock.now if requested else None,
             due_at=board.clock.now + (60 if later else 0),
             undoing=undoing,
+            overdue_at=board.clock.now if overdue else None,
         )
         for state in JobState
         for requested in (False, True)
         for later in (False, True)
         for undoing in (0, 1)
+        for overdue in (False, True)
     ]
 
 
@@ -50,10 +52,10 @@ def test_each_word_filters_exactly_the_jobs_that_are_called_so(board, shown):
         assert found == {job.id for job in seen if word in (job.state, job.phase)}, word
 
 
-def test_every_phase_but_overdue_is_seen_and_every_state(board, shown):
+def test_every_phase_is_seen_and_every_state(board, shown):
     seen = [shown.job(job) for job in every_kind_of_job(board)]
 
-    assert {job.phase for job in seen} == set(PHASES) - {"overdue"}
+    assert {job.phase for job in seen} == set(PHASES)
     assert {job.state for job in seen} == set(JobState)
 
 

@@ -1,37 +1,44 @@
 """Flows whose tasks tell what they do in a file outside the database, and wait where a test wants them to.
 
-A flow is posted with a list of steps, each a name or ``name:action``, and with a folder of its own that
-holds the effect log and the gates. What waits goes on once the file of its gate exists.
+A flow is posted with a list of steps, each a name or ``name:action``, maybe with ``@patient`` behind it, and
+with a folder of its own that holds the effect log and the gates. What waits goes on once the file of its gate
+exists.
 """
 
 import ctypes
 import io
 import json
 import logging
+import mmap
 import multiprocessing
 import os
+import re
 import signal
+import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from taskflow import retry
 from taskflow.flow import Flow
 from taskflow.patterns import linear_flow, unordered_flow
 
 from ebbtide.flows import Secret, flow
-from ebbtide.tasks import INTERRUPTED, CancelableTask
+from ebbtide.tasks import INTERRUPTED, CancelableTask, Cancelled
 
 STATUS = 7  # of a runner that a task lets exit
+PATIENT = "@patient"  # ends the text of a step that has a long grace of its own
 
 
 class Step(CancelableTask):
     """Tells that it begins, does its action, tells that it ended. The undo tells what it was given."""
 
     def __init__(self, text: str) -> None:
-        name, _, self.action = text.partition(":")
+        name, _, self.action = text.removesuffix(PATIENT).partition(":")
         super().__init__(name=name, provides=name)
 
     def execute(self, folder: str) -> dict[str, Any]:
@@ -45,7 +52,8 @@ class Step(CancelableTask):
 
     def revert(self, result: Any, folder: str) -> None:
         given = "INTERRUPTED" if result is INTERRUPTED else result
-        self.tell(folder, "undo", result=given, saved=self.saved)
+        living = [pid for pid in spawned(folder, self.job.id) if alive(pid)]
+        self.tell(folder, "undo", result=given, saved=self.saved, living=living)
         if "broken" in self.action and not self.is_open(folder, "repaired"):
             raise OSError("no such luck")
         if "deadly" in self.action and not self.is_open(folder, "repaired"):
@@ -69,6 +77,12 @@ class Step(CancelableTask):
         """Whether a test lets this task go on: everywhere, or under this epoch."""
         gate = os.path.join(folder, f"{verb}-{self.name}")
         return os.path.exists(gate) or os.path.exists(f"{gate}-{self.job.epoch}")
+
+
+class PatientStep(Step):
+    """Has a grace that no test outlasts."""
+
+    grace_seconds = 3600.0
 
 
 def _wait(step: Step, folder: str) -> None:
@@ -95,6 +109,88 @@ def _spawn(step: Step, folder: str) -> None:
     _deaf(step, folder)
 
 
+def _spin(step: Step, folder: str) -> None:
+    step.tell(folder, "waiting")
+    while True:
+        pass
+
+
+def _sleep(step: Step, folder: str) -> None:
+    step.tell(folder, "waiting")
+    time.sleep(1e6)  # noqa: TID251  # the very thing that nobody should do
+
+
+def _hold(step: Step, folder: str) -> None:
+    """Wait for the gate, then keep the interpreter to itself in a C call."""
+    _deaf(step, folder)
+    step.tell(folder, "holding")
+    ctypes.PyDLL(None).sleep(10**6)
+
+
+def _match(step: Step, folder: str) -> None:
+    """A regular expression that takes for ever, and the interpreter with it."""
+    step.tell(folder, "waiting")
+    re.match("(a+)+$", "a" * 64 + "b")
+
+
+def _swallow(step: Step, folder: str) -> None:
+    step.tell(folder, "waiting")
+    while True:
+        try:
+            step.sleep(0.01)
+        except Cancelled:
+            threading.Event().wait(0.01)
+
+
+def _stubborn(step: Step, folder: str) -> None:
+    """Hear neither a cancel nor SIGTERM, and start what does not either: in another session, an orphan."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    deaf = ["sh", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"]
+    child = subprocess.Popen(deaf, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    parent = subprocess.Popen(["setsid", "--fork", *deaf], stdout=subprocess.PIPE, text=True)
+    pids = [int(each.stdout.readline()) for each in (child, parent) if each.stdout is not None]
+    parent.wait()
+    step.tell(folder, "spawned", pids=pids)
+    _deaf(step, folder)
+
+
+def _polite(step: Step, folder: str) -> None:
+    """Wait, without a checkpoint, for a program that ends in order when it is told to."""
+    script = f"trap 'touch {folder}/farewell; exit' TERM; echo; while :; do sleep 0.1; done"
+    program = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+    assert program.stdout is not None
+    program.stdout.readline()
+    step.tell(folder, "waiting")
+    program.wait()
+
+
+def _twin(step: Step, folder: str) -> None:
+    """Fork by hand once cancelled; the child leaves the body, the parent goes on and hears no cancel."""
+    step.tell(folder, "waiting")
+    step.cancel.wait(3600)
+    if os.fork() == 0:
+        raise ValueError("of the child")
+    _deaf(step, folder)
+
+
+def _mute(step: Step, folder: str) -> None:
+    """Close the runner's channel under it, in a way that gives its other threads no time to notice."""
+    sys.setswitchinterval(3600)
+    libc = ctypes.PyDLL(None)
+    sockets = [number for number in map(int, os.listdir("/proc/self/fd")) if _is_socket(number)]
+    step.tell(folder, "waiting")
+    for number in sockets:
+        libc.shutdown(number, 2)
+    libc.sleep(10**6)
+
+
+def _is_socket(number: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(number).st_mode)
+    except OSError:  # it was the listing's own
+        return False
+
+
 def _litter(step: Step, folder: str) -> None:
     """Leave an orphan behind that ends by itself."""
     subprocess.run(["sh", "-c", "true &"], check=True)
@@ -110,6 +206,42 @@ def _fork(step: Step, folder: str) -> None:
 
 def _exit(step: Step, folder: str) -> None:
     os._exit(STATUS)
+
+
+def _exit_twice(step: Step, folder: str) -> None:
+    """Take the runner along twice; then hear no cancel."""
+    if begins(folder, step.job.id, step.name) <= 2:
+        os._exit(STATUS)
+    _deaf(step, folder)
+
+
+def _gorge(step: Step, folder: str) -> None:
+    """Ask for more memory than any test allows."""
+    bytearray(1 << 34)
+
+
+def _crave(step: Step, folder: str) -> None:
+    """Ask for more memory than a test that limits it allows, and use none of it."""
+    mmap.mmap(-1, 1 << 31, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+
+
+def _burst(step: Step, folder: str) -> None:
+    """What a library does that gets no memory."""
+    try:
+        bytearray(1 << 34)
+    except MemoryError:
+        os.abort()
+
+
+def _on_cancel(die: Callable[[Step, str], None]) -> Callable[[Step, str], None]:
+    """Wait for a cancel, and then, instead of heeding it, do that."""
+
+    def wait(step: Step, folder: str) -> None:
+        step.tell(folder, "waiting")
+        step.cancel.wait(3600)
+        die(step, folder)
+
+    return wait
 
 
 def _kill(step: Step, folder: str) -> None:
@@ -146,6 +278,23 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
     "wait": _wait,
     "deaf": _deaf,
     "spawn": _spawn,
+    "spin": _spin,
+    "sleep": _sleep,
+    "hold": _hold,
+    "match": _match,
+    "swallow": _swallow,
+    "stubborn": _stubborn,
+    "polite": _polite,
+    "twin": _twin,
+    "mute": _mute,
+    "exit-twice": _exit_twice,
+    "gorge": _gorge,
+    "crave": _crave,
+    "burst": _burst,
+    "cancel-exit": _on_cancel(_exit),
+    "cancel-kill": _on_cancel(_kill),
+    "cancel-segfault": _on_cancel(_segfault),
+    "cancel-burst": _on_cancel(_burst),
     "litter": _litter,
     "fork": _fork,
     "exit": _exit,
@@ -166,7 +315,25 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
 @flow("steps")
 def steps(folder: str, steps: list[str], order: Literal["linear", "unordered"] = "linear") -> Flow:
     pattern = {"linear": linear_flow.Flow, "unordered": unordered_flow.Flow}[order]
-    return pattern("steps").add(*[Step(text) for text in steps])
+    return pattern("steps").add(
+        *[PatientStep(text) if text.endswith(PATIENT) else Step(text) for text in steps]
+    )
+
+
+class DeafRetry(retry.Retry):
+    """Waits, before its answer, for what never comes."""
+
+    def execute(self, history: Any, folder: str) -> None: ...
+
+    def on_failure(self, history: Any, folder: str) -> str:
+        Path(folder, "asked").touch()
+        threading.Event().wait()
+        return str(retry.RETRY)
+
+
+@flow("deaf-retry")
+def deaf_retry(folder: str) -> Flow:
+    return linear_flow.Flow("retried", retry=DeafRetry("retry")).add(Step("a"), Step("b:fail"))
 
 
 class Indiscreet(CancelableTask):

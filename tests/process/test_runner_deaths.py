@@ -4,9 +4,12 @@ Promises: P6 (begins once in an epoch), P7 (what began is undone), P10 (it ends)
 """
 
 import os
+import re
 import signal
 
 import pytest
+
+LIMIT = 1024  # MiB for a runner: what a task here asks for is far beyond, what the rest takes far below
 
 
 def _kill(pid: int) -> None:
@@ -132,16 +135,47 @@ def test_what_a_killed_runners_task_had_started_is_gone_before_the_task_begins_a
     assert stage.alive(spawned) == []
 
 
-@pytest.mark.parametrize(
-    "action, cause",
-    [
-        ("exit", "its runner exited with status 7"),
-        ("segfault", "its runner was ended by SIGSEGV"),
-        ("kill", "its runner was ended by SIGKILL"),
-    ],
-)
+# How a task may take its runner along, and what is told of it. The last one has asked for too much memory.
+DEATHS = [
+    ("exit", "its runner exited with status 7"),
+    ("segfault", "its runner was ended by SIGSEGV"),
+    ("kill", "its runner was ended by SIGKILL"),
+    ("burst", "its runner was ended by SIGABRT"),
+]
+
+
+@pytest.mark.parametrize(("action", "cause"), DEATHS)
+def test_a_job_whose_task_takes_its_runner_along_goes_on_and_tells_the_task(stage, action, cause):
+    stage.conductor(runners=1, memory_limit_mib=LIMIT)
+
+    job = stage.post("a", f"b:{action}*1", "c")
+    ended = stage.ended(job)
+
+    assert (ended.state, ended.attempt) == ("completed", 1)
+    assert stage.told(job, "begin") == ["begin a", "begin b", "begin b", "begin c"]
+    assert [line["interrupted"] for line in stage.effects(job, "begin", task="b")] == [False, True]
+    assert [entry.detail for entry in stage.entries(job, "reclaimed")] == [{"cause": cause}]
+
+
+@pytest.mark.parametrize(("action", "cause"), DEATHS)
+def test_a_cancelled_job_whose_task_takes_its_runner_along_goes_backwards(stage, action, cause):
+    stage.conductor(runners=1, memory_limit_mib=LIMIT)
+    job = stage.post("a", f"b:cancel-{action}", "c")
+    stage.await_effect(job, "waiting", "b")
+
+    stage.poster.cancel(job.id)
+    ended = stage.ended(job)
+
+    assert (ended.state, ended.undo) == ("cancelled", "complete")
+    assert stage.told(job, "begin", "undo") == ["begin a", "begin b", "undo b", "undo a"]
+    assert stage.effects(job, "undo", task="b")[0]["result"] == "INTERRUPTED"
+    assert {record.task: record.how for record in stage.poster.tasks(job.id)}["b"] == "interrupted"
+    assert [entry.detail for entry in stage.entries(job, "reclaimed")] == [{"cause": cause}]
+
+
+@pytest.mark.parametrize(("action", "cause"), DEATHS)
 def test_a_job_that_kills_its_runner_three_times_is_parked_and_its_neighbour_goes_on(stage, action, cause):
-    stage.conductor(runners=2)
+    stage.conductor(runners=2, memory_limit_mib=LIMIT)
     neighbour = stage.post("n1", "n2:wait", "n3")
     stage.await_effect(neighbour, "waiting", "n2")
 
@@ -180,3 +214,40 @@ def test_sys_exit_in_a_task_fails_its_job_and_leaves_the_runner_alive(stage):
     assert ended.error == "SystemExit: 7"
     assert stage.told(job, "undo") == ["undo b", "undo a"]
     assert conductor.runners == before
+
+
+def test_a_task_that_asks_for_too_much_memory_fails_as_any_other_and_is_undone(stage):
+    conductor = stage.conductor(runners=2, memory_limit_mib=LIMIT)
+    before = conductor.runners
+    neighbour = stage.post("n1", "n2:wait", "n3")
+    stage.await_effect(neighbour, "waiting", "n2")
+
+    job = stage.post("a", "b:gorge", "c")
+    ended = stage.ended(job)
+    stage.open("n2")
+
+    assert (ended.state, ended.undo, ended.error_task, ended.error) == (
+        "failed",
+        "complete",
+        "b",
+        "MemoryError",
+    )
+    assert stage.told(job, "undo") == ["undo b", "undo a"]
+    assert stage.ended(neighbour).state == "completed"
+    assert conductor.runners == before
+
+
+def test_without_a_limit_the_same_task_has_what_it_wants(stage):
+    stage.conductor(runners=1)
+
+    assert stage.ended(stage.post("a:crave")).state == "completed"
+
+
+def test_a_limit_that_leaves_no_room_for_a_runner_is_refused_in_a_line(stage):
+    conductor = stage.conductor(runners=1, memory_limit_mib=2, wait=False)
+
+    assert conductor.wait() == 2
+    (line,) = conductor.log.splitlines()
+    assert re.fullmatch(
+        r"ebbtide: memory_limit_mib \(2\) is too little: runners need \d+ before a task has any", line
+    )

@@ -9,7 +9,8 @@ import pytest
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
     from ebbtide.conductor.options import RunOptions
-    from ebbtide.conductor.runners import ProcessRunners
+    from ebbtide.conductor.processes import ProcessRunners
+    from ebbtide.conductor.seat import Seat
 from ebbtide.jobs.claims import Claim, Request
 
 
@@ -104,3 +105,29 @@ def test_what_a_runner_said_before_it_died_counts(stage, runners, claim):
     ended = _poll_until(stage, runners, lambda: runners.pids and runners.idle)
 
     assert [(end.claim, end.edge) for end in ended] == [(claim, "lost")]
+
+
+def test_a_request_of_another_attempt_is_not_forwarded(stage, runners, claim):
+    (pid,) = runners.pids
+    os.kill(pid, signal.SIGSTOP)
+    runners.run(claim)
+
+    assert not runners.cancel(Request(claim.job_id, "", "user", claim.attempt + 1))
+    assert runners.cancel(Request(claim.job_id, "", "user", claim.attempt))
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_fault_of_whoever_climbs_the_ladders_is_not_kept_from_the_conductor(
+    stage, runners, claim, monkeypatch
+):
+    def climb(seat):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Seat, "climb", climb)
+    (pid,) = runners.pids
+    os.kill(pid, signal.SIGSTOP)
+    runners.run(claim)
+    runners.cancel(Request(claim.job_id, "", "user", claim.attempt))
+
+    with pytest.raises(ZeroDivisionError):
+        _poll_until(stage, runners, lambda: False)

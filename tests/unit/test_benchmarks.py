@@ -14,6 +14,10 @@ RUNS = {
         ["--rounds", "3"],
         ["cancelled from another process, 3 times", "committed -> event set in the task"],
     ),
+    "stop_ladder.py": (
+        ["--rounds", "2"],
+        ["ended with its tree, 2 times", "SIGKILL -> tree proven dead", "claimed again -> job cancelled"],
+    ),
     "per_task.py": (
         ["--rounds", "1", "--tasks", "2"],
         ["linear 2", "unordered 2", "stock", "commits/task"],

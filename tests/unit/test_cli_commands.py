@@ -6,11 +6,14 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from ebbtide.cli import command
 from ebbtide.cli.exits import Exit
 from ebbtide.jobs import Poster
+from ebbtide.jobs.store import Store
+from ebbtide.jobs.tables import jobs
 
 FLOWS = '''
 from taskflow.patterns import linear_flow
@@ -271,6 +274,20 @@ def test_ids_may_come_from_stdin(run, posted):
     result = run("cancel", "-", "--json", stdin=f"{posted}\n\n  {other}\n")
 
     assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [posted, other]
+
+
+def test_a_repeated_cancel_says_that_the_job_does_not_stop(run, posted, database):
+    with Store(database) as store, store.write() as connection:
+        connection.execute(sa.update(jobs).values(state="running", begun=1))
+    assert "being undone" in run("cancel", posted).stdout
+    with Store(database) as store, store.write() as connection:
+        connection.execute(sa.update(jobs).values(overdue_at=1.0))
+
+    repeated = run("cancel", posted)
+
+    assert (repeated.exit_code, "overdue: it does not stop" in repeated.stdout) == (0, True)
+    assert json.loads(run("show", posted, "--json").stdout)["phase"] == "overdue"
+    assert posted in run("ls", "--state", "overdue").stdout
 
 
 def test_cancel_with_wait_is_done_when_it_ended_cancelled(run, posted):

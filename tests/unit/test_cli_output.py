@@ -12,7 +12,7 @@ from ebbtide.cli import command, output
 from ebbtide.cli.flows import type_words
 from ebbtide.cli.invocation import Invocation
 from ebbtide.cli.listing import STATE_WORDS, short_ids
-from ebbtide.cli.snapshot import Snapshot, ending, happenings
+from ebbtide.cli.snapshot import Snapshot, ending, entry_text, happenings
 from ebbtide.cli.view import cancel_words, job_view, ordinal
 from ebbtide.cli.waiting import Teller
 from ebbtide.jobs import CancelRequest, Entry, Job, LogLine, TaskRecord
@@ -363,6 +363,26 @@ def test_what_happened_between_two_looks_is_told_once_and_in_order():
         "scan is being undone",
         "scan undone",
     ]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "told"),
+    [
+        (["scan"], "overdue: scan did not stop within 10 s"),
+        (["scan", "copy"], "overdue: scan, copy did not stop within 10 s"),
+        ([], "overdue: it did not stop within 10 s"),
+    ],
+)
+def test_the_history_names_what_does_not_stop(tasks, told):
+    overdue = entry(2, "overdue", to_state=None, detail={"tasks": tasks, "grace_seconds": 10.0})
+
+    assert entry_text(overdue) == told
+
+
+def test_the_history_tells_why_a_job_was_taken_up_again():
+    again = entry(2, "reclaimed", to_state="running", detail={"cause": "its runner was ended by SIGSEGV"})
+
+    assert entry_text(again) == "reclaimed: its runner was ended by SIGSEGV"
 
 
 def test_a_teller_holds_back_what_may_have_a_predecessor_that_is_not_read_yet():

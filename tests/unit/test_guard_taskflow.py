@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     from taskflow.engines.action_engine import engine as action_engine
 
     from ebbtide.conductor import engine as ours
+    from ebbtide.conductor import executor as our_executor
 
 
 class _Here(executor.TaskExecutor):
@@ -265,4 +266,4 @@ def test_our_engine_overrides_exactly_what_taskflow_still_has():
     assert parameters == ["self", "node", "outcome", "failure"]
     for name in ("execute_task", "revert_task"):
         theirs = inspect.signature(getattr(executor.TaskExecutor, name)).parameters
-        assert list(inspect.signature(getattr(ours._TaskExecutor, name)).parameters) == list(theirs)
+        assert list(inspect.signature(getattr(our_executor.TaskExecutor, name)).parameters) == list(theirs)

@@ -131,10 +131,11 @@ def test_phases_are_the_states_and_what_a_bare_state_would_hide() -> None:
     assert len(set(PHASES)) == len(PHASES)
 
 
-def words(state: JobState, requested: bool, due: bool, undoing: bool) -> str:
+def words(state: JobState, requested: bool, due: bool, undoing: bool, overdue: bool) -> str:
     """The phase once more, as a list of rules; the first that fits holds."""
     rules = [
         (state in ("completed", "failed", "cancelled", "parked"), state.value),
+        (requested and overdue and state == "running", "overdue"),
         (requested, "cancelling"),
         (state == "pending" and not due, "scheduled"),
         (state == "running" and undoing, "reverting"),
@@ -143,11 +144,15 @@ def words(state: JobState, requested: bool, due: bool, undoing: bool) -> str:
 
 
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize(("requested", "due", "undoing"), list(itertools.product([False, True], repeat=3)))
-def test_the_phase_of_every_combination(state: JobState, requested: bool, due: bool, undoing: bool) -> None:
-    phase = phase_of(state, cancel_requested=requested, due=due, undoing=undoing)
+@pytest.mark.parametrize(
+    ("requested", "due", "undoing", "overdue"), list(itertools.product([False, True], repeat=4))
+)
+def test_the_phase_of_every_combination(
+    state: JobState, requested: bool, due: bool, undoing: bool, overdue: bool
+) -> None:
+    phase = phase_of(state, cancel_requested=requested, due=due, undoing=undoing, overdue=overdue)
 
-    assert phase == words(state, requested, due, undoing)
+    assert phase == words(state, requested, due, undoing, overdue)
     assert phase in PHASES
 
 

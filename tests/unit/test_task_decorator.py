@@ -73,6 +73,18 @@ def test_the_decorator_may_have_options(options):
     assert set(made.provides) == ({provides} if isinstance(provides, str) else set(provides))
 
 
+def test_the_decorator_may_give_it_a_grace():
+    @task(grace_seconds=60)
+    def slow(): ...
+
+    @task
+    def ordinary(): ...
+
+    assert (slow().grace_seconds, ordinary().grace_seconds) == (60, None)
+    with pytest.raises(TypeError, match=r"grace_seconds is -1: give a number of seconds"):
+        task(grace_seconds=-1)(lambda: None)
+
+
 def test_what_is_given_when_it_is_called_goes_before_the_decorators_options():
     @task(provides="total", name="sum-up")
     def add(a): ...

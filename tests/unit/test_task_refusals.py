@@ -123,3 +123,18 @@ def test_any_other_name_may_be_used():
 
     assert result == ["mine", "mine as well", 1, 2, 3, 4, 5]
     assert free.seen == ["mine", 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("grace", [-1, -0.1, float("nan"), float("inf"), "10", True, [1]], ids=repr)
+def test_a_grace_that_is_no_number_of_seconds_is_refused(grace):
+    with pytest.raises(
+        TypeError, match=r"\.Odd\.grace_seconds is .*: give a number of seconds, 0"
+    ):
+        type("Odd", (CancelableTask,), {"execute": plain, "grace_seconds": grace})
+
+
+@pytest.mark.parametrize("grace", [None, 0, 2, 0.5, 86400.0])
+def test_any_other_grace_is_that_of_the_task(grace):
+    Fine = type("Fine", (CancelableTask,), {"execute": plain, "grace_seconds": grace})
+
+    assert Fine().grace_seconds == grace

@@ -70,6 +70,7 @@ def _create_jobs() -> None:
         _time("cancel_requested_at", nullable=True),
         _time("pause_requested_at", nullable=True),
         _time("delete_requested_at", nullable=True),
+        _time("overdue_at", nullable=True),
         _long_count("entries"),
         _long_count("write"),
         _count("tasks_total"),

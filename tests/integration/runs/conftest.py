@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
     from ebbtide.conductor import Conductor
     from ebbtide.conductor.execution import LOST, Execution
-    from ebbtide.conductor.runners import ThreadRunners
+    from ebbtide.conductor.threads import ThreadRunners
 from ebbtide.config import Settings
 from ebbtide.flows import Registry
 from ebbtide.jobs import CancelAnswer, Job, Poster

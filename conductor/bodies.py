@@ -1,0 +1,87 @@
+"""The bodies of one run that are at work, and what is told of them before it matters."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Iterator
+
+from ebbtide.tasks.event import CancelEvent
+
+__all__ = ["Bodies"]
+
+
+class Bodies:
+    """Counts bodies from before their barrier to their end, and tells the largest grace among them.
+
+    Told beforehand: a body that keeps the interpreter to itself lets nobody say anything any more. So
+    the word is out before the body begins, and whoever ends the run never has to ask.
+
+    An undo is shielded. While one runs beside an execute the grace is infinite, so that the run is not
+    ended under it.
+
+    Args:
+        grace_seconds: of a body that has none of its own, and what counts as told at first.
+        tell: called with each new value, under a lock; None, the last one: the run is at rest.
+    """
+
+    def __init__(
+        self, event: CancelEvent, grace_seconds: float, tell: Callable[[float | None], None]
+    ) -> None:
+        self._event = event
+        self._grace_seconds = grace_seconds
+        self._tell = tell
+        self._lock = threading.Lock()  # guards what follows, and keeps what is told in order
+        self._executing: dict[str, float] = {}
+        self._undoing = 0
+        self._told: float | None = grace_seconds
+        event.add_callback(lambda _: self._changed())
+
+    @property
+    def told(self) -> float | None:
+        """What was told last. None: a cancel is requested, no body executes, and none ever will."""
+        return self._told
+
+    @contextlib.contextmanager
+    def executing(self, name: str, grace_seconds: float | None = None) -> Iterator[None]:
+        """Surrounds a body, its barrier included. Inside, look at the event before anything else."""
+        grace = self._grace_seconds if grace_seconds is None else grace_seconds
+        with self._lock:
+            self._executing[name] = grace
+            self._tell_changes()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._executing[name]
+                self._tell_changes()
+
+    @contextlib.contextmanager
+    def undoing(self) -> Iterator[None]:
+        """Surrounds the body of an undo."""
+        with self._lock:
+            self._undoing += 1
+            self._tell_changes()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._undoing -= 1
+                self._tell_changes()
+
+    def _changed(self) -> None:
+        with self._lock:
+            self._tell_changes()
+
+    def _tell_changes(self) -> None:
+        if self._told is None:
+            return  # at rest: who enters now meets the event and turns back
+        now: float | None = self._told
+        if self._executing:
+            now = math.inf if self._undoing else max(self._executing.values())
+        elif self._event.requested:
+            now = None
+        if now != self._told:
+            self._told = now
+            self._tell(now)

@@ -1,0 +1,142 @@
+"""A seat: one runner process as its parent sees it, and how a run in it is made to stop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ebbtide.conductor.channel import Channel, ChannelClosed
+from ebbtide.conductor.ladder import Ladder, Rung
+from ebbtide.conductor.options import RunOptions
+from ebbtide.conductor.runners import AtRest, Ended, News, Overdue
+from ebbtide.jobs import clock
+from ebbtide.jobs.claims import Claim, Request
+
+__all__ = ["Seat"]
+
+
+class Seat:
+    """Not locked: its pool does that.
+
+    Args:
+        control: the channel to the keeper, which signals the runner's processes.
+        channel: the one to the runner itself.
+    """
+
+    def __init__(self, pid: int, channel: Channel, control: Channel, options: RunOptions) -> None:
+        self.pid = pid
+        self.channel = channel
+        self.claim: Claim | None = None
+        self.served = False  # it has been given a job
+        # Nothing is to be done here any more but to wait for the keeper to tell of the death: a message
+        # could not be sent, or the end was ordered.
+        self.broken = False
+        self._control = control
+        self._options = options
+        self._failing = ""  # its last words
+        self._grace: float | None = None  # of the bodies at work, as the runner told; None: at rest
+        self._ladder: Ladder | None = None
+        self._forwarded = False
+        self._termed = False
+
+    @property
+    def idle(self) -> bool:
+        return self.claim is None and not self.broken
+
+    @property
+    def climbing(self) -> bool:
+        """Whether `climb` is to be called now and then."""
+        return self._ladder is not None and self._ladder.rung is not Rung.ENDED
+
+    def run(self, claim: Claim) -> None:
+        self.claim = claim
+        self.served = True
+        self._grace = self._options.grace_seconds
+        self._ladder = None
+        self._forwarded = False
+        self._send({"run": claim.as_dict()})
+
+    def cancel(self, request: Request) -> bool:
+        """Forward the request, once, and begin the ladder; see `Runners.cancel`."""
+        assert self.claim is not None
+        if self.claim.cancel is None and self._grace is not None and self._ladder is None:
+            self._ladder = Ladder(kill_after_seconds=self._options.kill_after_seconds)
+        if not self._forwarded:
+            # Once: a runner that cannot listen would let the messages pile up until we have to wait.
+            values = {"job_id": request.job_id, "reason": request.reason, "source": request.source}
+            self._forwarded = self._send({"cancel": values})
+        return self._forwarded
+
+    def suspend(self) -> None:
+        self._send({"suspend": True})
+
+    def hear(self) -> Iterator[News]:
+        """All that the runner has said since the last time.
+
+        Raises:
+            ChannelClosed: after its last word.
+        """
+        for message, _ in self.channel.arrived():
+            if "failing" in message:
+                self._failing = message["failing"]
+            elif self.claim is None or message["epoch"] != self.claim.epoch:
+                continue
+            elif "grace" in message:
+                self._grace = message["grace"]
+            else:
+                claim, self.claim, self._ladder = self.claim, None, None
+                self.broken = self.broken or message["leaving"]  # it ends by itself, and is replaced then
+                if self._termed and not self.broken:
+                    # The SIGTERM may still be on its way: it is not to meet the programs of another job.
+                    self.end()
+                yield Ended(claim, message["edge"])
+
+    def climb(self) -> News | None:
+        """Take the step of the stop ladder that is due, if one is."""
+        ladder = self._ladder
+        if ladder is None or ladder.rung is Rung.ENDED:
+            return None
+        assert self.claim is not None
+        if self._grace is None:
+            self._ladder = None
+            return AtRest(self.claim) if ladder.rung is Rung.OVERDUE else None
+        match ladder.climb(self._grace):
+            case Rung.OVERDUE:
+                self._termed = True
+                self._tell_keeper({"term": self.pid})
+                return Overdue(self.claim, clock.wall(), ladder.grace_seconds)
+            case Rung.ENDED:
+                self.end()
+        return None
+
+    def end(self) -> None:
+        """Have the runner killed with everything below it; the keeper tells when nothing lives."""
+        self.broken = True
+        self._tell_keeper({"end": self.pid})
+
+    def died(self, cause: str, ended_in: float | None) -> Iterator[News]:
+        """The keeper says so. What the runner had said before counts: its end may have been told already."""
+        self.broken = True
+        with contextlib.suppress(ChannelClosed):
+            yield from self.hear()
+        self.channel.close()
+        if self.claim is None:
+            return
+        ladder = self._ladder
+        if ladder is not None and ladder.rung is Rung.ENDED and ended_in is not None:
+            yield Ended(self.claim, None, ladder.cause, ended_in)
+        else:
+            yield Ended(self.claim, None, f"{self._failing}; {cause}" if self._failing else cause)
+
+    def _send(self, message: dict[str, Any]) -> bool:
+        try:
+            self.channel.send(message)
+        except ChannelClosed:
+            self.broken = True
+            return False
+        return True
+
+    def _tell_keeper(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(ChannelClosed):  # `poll` tells of it
+            self._control.send(message)

@@ -1,0 +1,211 @@
+"""A seat and the two channels of it, with nobody at the other ends but the test."""
+
+import warnings
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+    from ebbtide.conductor.channel import Channel, ChannelClosed
+    from ebbtide.conductor.options import RunOptions
+    from ebbtide.conductor.runners import AtRest, Ended, Overdue
+    from ebbtide.conductor.seat import Seat
+from ebbtide.jobs.claims import Claim, Request
+
+JOB = "00000000-0000-4000-8000-000000000000"
+PID = 17
+CLAIM = Claim(JOB, "copy", 1, attempt=1, epoch=5, write=1)
+REQUEST = Request(JOB, "enough", "user", 1)
+TERM, END = {"term": PID}, {"end": PID}
+
+
+class Ends:
+    """The other ends of a seat's channels."""
+
+    def __init__(self, grace_seconds: float, kill_after_seconds: float) -> None:
+        self.channel, self.runner = Channel.pair()
+        self.control, self.keeper = Channel.pair()
+        options = RunOptions("sqlite:///x", (), "one", 1, 1.0, 0)
+        options = RunOptions(
+            **(vars(options) | {"grace_seconds": grace_seconds, "kill_after_seconds": kill_after_seconds})
+        )
+        self.seat = Seat(PID, self.channel, self.control, options)
+
+    def to_runner(self) -> list[str]:
+        return [word for message, _ in self.runner.arrived() for word in message]
+
+    def to_keeper(self) -> list[dict]:
+        return [message for message, _ in self.keeper.arrived()]
+
+    def close(self) -> None:
+        for end in (self.channel, self.runner, self.control, self.keeper):
+            end.close()
+
+
+@pytest.fixture
+def ends(request):
+    ends = Ends(*getattr(request, "param", (0.0, 0.0)))
+    yield ends
+    ends.close()
+
+
+in_no_hurry = pytest.mark.parametrize("ends", [(3600.0, 3600.0)], indirect=True)
+killing_late = pytest.mark.parametrize("ends", [(0.0, 3600.0)], indirect=True)
+
+
+def test_step_by_step_the_keeper_is_told_and_the_death_is_told_as_ordered(ends):
+    seat = ends.seat
+    seat.run(CLAIM)
+    assert seat.cancel(REQUEST)
+    assert (ends.to_runner(), seat.climbing) == (["run", "cancel"], True)
+
+    overdue = seat.climb()
+    assert isinstance(overdue, Overdue)
+    assert (overdue.claim, overdue.grace_seconds, ends.to_keeper()) == (CLAIM, 0.0, [TERM])
+    assert seat.climb() is None
+    assert (ends.to_keeper(), seat.climbing, seat.broken) == ([END], False, True)
+    assert seat.climb() is None
+    assert ends.to_keeper() == []
+
+    cause = "it did not stop within 0 s of the cancel and was ended"
+    assert list(seat.died("its runner was ended by SIGKILL", 0.25)) == [Ended(CLAIM, None, cause, 0.25)]
+
+
+def test_a_runner_that_died_by_itself_before_the_keeper_came_to_it_tells_of_what(ends):
+    ends.seat.run(CLAIM)
+    ends.seat.cancel(REQUEST)
+    ends.seat.climb(), ends.seat.climb()
+
+    assert list(ends.seat.died("its runner was ended by SIGSEGV", None)) == [
+        Ended(CLAIM, None, "its runner was ended by SIGSEGV")
+    ]
+
+
+def test_a_runner_that_is_ended_for_another_reason_was_not_ended_by_the_ladder(ends):
+    ends.seat.run(CLAIM)
+    ends.seat.end()
+
+    assert [end.ended_in for end in ends.seat.died("its runner was ended by SIGKILL", 0.25)] == [None]
+
+
+def test_a_run_at_rest_has_no_ladder(ends):
+    ends.seat.run(CLAIM)
+    ends.runner.send({"grace": None, "epoch": 5})
+    assert list(ends.seat.hear()) == []
+
+    assert ends.seat.cancel(REQUEST)
+
+    assert (ends.seat.climbing, ends.seat.climb()) == (False, None)
+
+
+def test_rest_ends_the_ladder_and_tells_so_if_it_was_overdue(ends):
+    ends.seat.run(CLAIM)
+    ends.seat.cancel(REQUEST)
+    ends.runner.send({"grace": None, "epoch": 5})
+    list(ends.seat.hear())
+    assert (ends.seat.climb(), ends.seat.climbing, ends.to_keeper()) == (None, False, [])
+
+
+@killing_late
+def test_rest_after_the_term_is_told(ends):
+    ends.seat.run(CLAIM)
+    ends.seat.cancel(REQUEST)
+    ends.seat.climb()
+    ends.runner.send({"grace": None, "epoch": 5})
+    list(ends.seat.hear())
+
+    assert ends.seat.climb() == AtRest(CLAIM)
+    assert (ends.seat.climbing, ends.seat.climb()) == (False, None)
+
+
+def test_rest_that_is_heard_after_the_kill_was_ordered_comes_too_late(ends):
+    ends.seat.run(CLAIM)
+    ends.seat.cancel(REQUEST)
+    ends.seat.climb(), ends.seat.climb()
+    ends.runner.send({"grace": None, "epoch": 5})
+    list(ends.seat.hear())
+
+    (end,) = ends.seat.died("its runner was ended by SIGKILL", 0.1)
+    assert end.ended_in == 0.1
+
+
+def test_a_longer_grace_is_waited_for_and_a_word_of_another_epoch_is_none(ends):
+    ends.seat.run(CLAIM)
+    ends.runner.send({"grace": 3600.0, "epoch": 5})
+    ends.runner.send({"grace": None, "epoch": 4})
+    ends.runner.send({"grace": 0.0, "epoch": 6})
+    ends.runner.send({"ended": JOB, "edge": "completed", "epoch": 4})
+    assert list(ends.seat.hear()) == []
+    ends.seat.cancel(REQUEST)
+
+    assert (ends.seat.climb(), ends.seat.climbing) == (None, True)
+
+
+def test_the_next_job_has_the_grace_of_the_options_again(ends):
+    ends.seat.run(CLAIM)
+    ends.runner.send({"grace": 3600.0, "epoch": 5})
+    ends.runner.send({"ended": JOB, "edge": "completed", "epoch": 5})
+    assert list(ends.seat.hear()) == [Ended(CLAIM, "completed")]
+
+    later = Claim(JOB, "copy", 1, attempt=2, epoch=6, write=1)
+    ends.seat.run(later)
+    ends.seat.cancel(Request(JOB, "", "user", 2))
+
+    assert isinstance(ends.seat.climb(), Overdue)
+
+
+@in_no_hurry
+def test_a_run_that_was_claimed_with_its_cancel_has_no_ladder(ends):
+    claim = Claim(JOB, "copy", 1, attempt=1, epoch=5, write=1, cancel=REQUEST)
+    ends.seat.run(claim)
+
+    assert ends.seat.cancel(REQUEST)
+
+    assert not ends.seat.climbing
+    assert ends.to_runner() == ["run", "cancel"]
+
+
+@in_no_hurry
+def test_a_request_is_sent_once_however_often_it_is_forwarded(ends):
+    """A runner that cannot listen would let the messages pile up until its parent has to wait."""
+    ends.seat.run(CLAIM)
+
+    assert all(ends.seat.cancel(REQUEST) for _ in range(1000))
+
+    assert ends.to_runner() == ["run", "cancel"]
+
+
+def test_the_ladder_begins_although_the_request_cannot_be_sent(ends):
+    ends.seat.run(CLAIM)
+    ends.runner.close()
+
+    assert not ends.seat.cancel(REQUEST)
+
+    assert isinstance(ends.seat.climb(), Overdue)
+    with pytest.raises(ChannelClosed):
+        list(ends.seat.hear())
+
+
+def test_a_runner_that_ended_its_job_while_it_was_to_be_ended_gets_no_other(ends):
+    ends.seat.run(CLAIM)
+    ends.seat.cancel(REQUEST)
+    ends.seat.climb(), ends.seat.climb()
+    ends.runner.send({"ended": JOB, "edge": "cancelled", "epoch": 5})
+
+    assert list(ends.seat.hear()) == [Ended(CLAIM, "cancelled")]
+
+    assert (ends.seat.claim, ends.seat.idle, ends.to_keeper()) == (None, False, [TERM, END])
+    assert list(ends.seat.died("its runner was ended by SIGKILL", 0.1)) == []
+
+
+@killing_late
+def test_a_runner_that_has_had_its_term_is_replaced_before_another_job(ends):
+    """The signal may be on its way still: it is not to meet the programs of another job."""
+    ends.seat.run(CLAIM)
+    ends.seat.cancel(REQUEST)
+    ends.seat.climb()
+    ends.runner.send({"ended": JOB, "edge": "cancelled", "epoch": 5})
+
+    assert list(ends.seat.hear()) == [Ended(CLAIM, "cancelled")]
+
+    assert (ends.seat.idle, ends.to_keeper()) == (False, [TERM, END])
