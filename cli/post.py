@@ -50,7 +50,7 @@ def post(
     registry = invocation.registry()
     definition = registry.get(flow)
     # What the file holds is JSON as it stands; only the texts of -p are to be read as what the flow wants.
-    values = given | definition.parse(told)
+    values = definition.parse(told, given)
     with invocation.poster(registry) as poster:
         job = poster.post(
             definition.name,

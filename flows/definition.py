@@ -77,14 +77,14 @@ class FlowDefinition:
         """
         return self.parameters.canonical(params)
 
-    def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:
-        """`validate()` for what was typed on a command line.
+    def parse(self, texts: Mapping[str, str], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """`validate()` for what was typed on a command line, beside values that are `given` as they are.
 
         A parameter that takes texts (str, Path, a date, an enum of texts) keeps its text. Any other
         is read as JSON, else taken as it is. A list is JSON, or a single text for its one element;
         an empty text is the empty list.
         """
-        return self.validate(self.parameters.from_texts(texts))
+        return self.validate({**(given or {}), **self.parameters.from_texts(texts)})
 
     def build(self, params: Mapping[str, Any]) -> tuple[taskflow_flow.Flow, dict[str, Any]]:
         """A new flow, and the values of the parameters by name for its store.

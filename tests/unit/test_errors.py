@@ -25,6 +25,8 @@ SAMPLES = [
     errors.TooLate(JOB, "completed"),
     errors.EdgeRefused(JOB, "running", "retried"),
     errors.StoreUnavailable("disk I/O error"),
+    errors.StoreBusy("deadlock detected"),
+    errors.CommitUnknown("server closed the connection unexpectedly"),
     errors.AnswerLost("7f3a", "disk I/O error"),
     errors.SchemaMismatch("sqlite:///jobs.db", "0001", "0002"),
     errors.NotADatabase("notes.txt", "file is not a database"),

@@ -1,5 +1,6 @@
 """The guard in conftest.py: a test that leaves something running fails, and says what it was."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ def test_it():
     threading.Thread(target=forever.wait, args=(0.5,), name="left behind").start()
 """
 LEAVES_A_PROCESS = """
+import shutil
 import subprocess
 children = []
 def test_it():
@@ -35,6 +37,7 @@ def run(tmp_path):
     guard = CONFTEST.read_text().replace("ENDING_SECONDS = 10.0", "ENDING_SECONDS = 0.1")
     assert guard != CONFTEST.read_text()
     (tmp_path / "conftest.py").write_text(guard)
+    shutil.copytree(CONFTEST.parent / "services", tmp_path / "services")
 
     def runner(text: str) -> str:
         (tmp_path / "test_sample.py").write_text(text)
@@ -47,7 +50,7 @@ def run(tmp_path):
             "no:cacheprovider",
             "--rootdir",
             tmp_path,
-            tmp_path,
+            tmp_path / "test_sample.py",
         ]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
 

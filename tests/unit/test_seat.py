@@ -134,7 +134,7 @@ def test_a_longer_grace_is_waited_for_and_a_word_of_another_epoch_is_none(ends):
     ends.runner.send({"grace": 3600.0, "epoch": 5})
     ends.runner.send({"grace": None, "epoch": 4})
     ends.runner.send({"grace": 0.0, "epoch": 6})
-    ends.runner.send({"ended": JOB, "edge": "completed", "epoch": 4})
+    ends.runner.send({"ended": JOB, "edge": "completed", "epoch": 4, "leaving": False})
     assert list(ends.seat.hear()) == []
     ends.seat.cancel(REQUEST)
 
@@ -144,7 +144,7 @@ def test_a_longer_grace_is_waited_for_and_a_word_of_another_epoch_is_none(ends):
 def test_the_next_job_has_the_grace_of_the_options_again(ends):
     ends.seat.run(CLAIM)
     ends.runner.send({"grace": 3600.0, "epoch": 5})
-    ends.runner.send({"ended": JOB, "edge": "completed", "epoch": 5})
+    ends.runner.send({"ended": JOB, "edge": "completed", "epoch": 5, "leaving": False})
     assert list(ends.seat.hear()) == [Ended(CLAIM, "completed")]
 
     later = Claim(JOB, "copy", 1, attempt=2, epoch=6, write=1)
@@ -190,7 +190,7 @@ def test_a_runner_that_ended_its_job_while_it_was_to_be_ended_gets_no_other(ends
     ends.seat.run(CLAIM)
     ends.seat.cancel(REQUEST)
     ends.seat.climb(), ends.seat.climb()
-    ends.runner.send({"ended": JOB, "edge": "cancelled", "epoch": 5})
+    ends.runner.send({"ended": JOB, "edge": "cancelled", "epoch": 5, "leaving": False})
 
     assert list(ends.seat.hear()) == [Ended(CLAIM, "cancelled")]
 
@@ -204,7 +204,7 @@ def test_a_runner_that_has_had_its_term_is_replaced_before_another_job(ends):
     ends.seat.run(CLAIM)
     ends.seat.cancel(REQUEST)
     ends.seat.climb()
-    ends.runner.send({"ended": JOB, "edge": "cancelled", "epoch": 5})
+    ends.runner.send({"ended": JOB, "edge": "cancelled", "epoch": 5, "leaving": False})
 
     assert list(ends.seat.hear()) == [Ended(CLAIM, "cancelled")]
 

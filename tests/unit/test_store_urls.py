@@ -107,9 +107,9 @@ def test_a_wrong_port_is_refused_without_showing_the_password() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_postgresql_is_refused_in_one_line_for_as_long_as_it_is_not_supported() -> None:
-    with pytest.raises(ConfigError, match="this version keeps its jobs in SQLite only"):
-        Store("postgresql://host/jobs")
+def test_a_store_on_a_server_is_opened_without_connecting() -> None:
+    with Store("postgresql://nobody@no-such-host.invalid/jobs") as store:
+        assert store.url == "postgresql+psycopg2://nobody@no-such-host.invalid/jobs"
 
 
 def test_making_a_store_touches_no_file(tmp_path: Path) -> None:
