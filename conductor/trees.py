@@ -18,6 +18,7 @@ __all__ = [
     "die_with_parent",
     "end_below",
     "end_marked",
+    "end_step",
     "end_tree",
     "term_tree",
 ]
@@ -66,14 +67,31 @@ def term_tree(pid: int) -> None:
 
 
 def end_tree(pid: int) -> bool:
-    """SIGKILL a process and all its descendants; the caller reaps `pid`. False: `pid` may not be killed.
+    """SIGKILL a process and all its descendants; the caller reaps `pid`. False: `pid` may not be killed."""
+    try:
+        while not end_step(pid):
+            _pause.wait(0.001)  # for the kernel, which may have to wake a process before it ends
+    except PermissionError:
+        return False
+    return True
 
-    The process is stopped first, so that it starts nothing more; then its descendants are killed
-    from the leaves' side until a walk finds none: each that dies hands its children up to `pid`.
+
+def end_step(pid: int) -> bool:
+    """One step of `end_tree`, which does not wait; True: it was the last.
+
+    The process is stopped, so that it starts nothing more. Then its descendants are killed, in each
+    step anew until a walk finds none: each that dies hands its children up to `pid`. It goes last.
+
+    Raises:
+        PermissionError: `pid` may not be killed.
     """
     _signal(pid, signal.SIGSTOP)
-    _end_descendants(pid)
-    return _signal(pid, signal.SIGKILL)
+    killed = [_signal(each, signal.SIGKILL) for each in _descendants(pid)]
+    if any(killed):  # those that may not be killed are out of reach, and not waited for
+        return False
+    if not _signal(pid, signal.SIGKILL):
+        raise PermissionError(f"process {pid} has another user")
+    return True
 
 
 def end_below() -> None:
