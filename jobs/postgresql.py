@@ -23,8 +23,8 @@ _STALE_SECONDS = 1.0
 # Whoever migrates holds it; the number is ours alone, derived from nothing.
 _SCHEMA_LOCK = 7_318_022_914
 
-# Another transaction was in the way, and ours is rolled back: serialization failure, deadlock. Not a lock that
-# was waited for in vain: whoever holds it holds it still, and the caller's patience is over.
+# Another transaction was in the way, and ours is rolled back: serialization failure, deadlock. Not a lock
+# that was waited for in vain: whoever holds it holds it still, and the caller's patience is over.
 _IN_THE_WAY = frozenset({"40001", "40P01"})
 # Undefined table, column and function: the tables are of another version, or none.
 _MISSING_PARTS = frozenset({"42P01", "42703", "42883"})

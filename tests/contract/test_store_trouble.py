@@ -57,7 +57,7 @@ def test_a_change_of_a_job_that_somebody_else_holds_for_too_long_is_not_stored(
 ):
     ledger = Ledger(impatient)
 
-    with pytest.raises(StoreUnavailable, match="nothing was stored.* timeout"):
+    with pytest.raises(StoreUnavailable, match=r"nothing was stored.* timeout"):
         ledger.cancel(held_row, reason="enough", who="ann")
 
     other.rollback()
@@ -75,9 +75,11 @@ def test_who_waits_in_vain_for_a_lock_has_waited_once(made, held_row):
 
     # Else the time of the statement, which is as long and begins before, may be over first.
     patient = f"{made}?options=-c%20statement_timeout%3D0"
-    with Store(patient, wait_seconds=SHORT_SECONDS) as store:
-        with pytest.raises(StoreUnavailable, match="lock timeout"):
-            Ledger(store)._changes.apply(change, held_row, None)
+    with (
+        Store(patient, wait_seconds=SHORT_SECONDS) as store,
+        pytest.raises(StoreUnavailable, match="lock timeout"),
+    ):
+        Ledger(store)._changes.apply(change, held_row, None)
 
     assert tries == [held_row]
 
@@ -195,12 +197,15 @@ def test_a_transaction_that_idles_too_long_is_cut_off_and_not_stored(board, impa
 def test_a_connection_that_an_operator_ends_in_a_change_is_not_stored(board, made, postgresql):
     job = board.post()
 
-    with Store(made) as store:
-        with pytest.raises(StoreUnavailable, match="nothing was stored"), store.write() as connection:
-            update = sa.update(tables.jobs).where(tables.jobs.c.id == job)
-            connection.execute(update.values(priority=9))
-            postgresql.terminate_backends(made)
-            connection.execute(update.values(priority=10))
+    with (
+        Store(made) as store,
+        pytest.raises(StoreUnavailable, match="nothing was stored"),
+        store.write() as connection,
+    ):
+        update = sa.update(tables.jobs).where(tables.jobs.c.id == job)
+        connection.execute(update.values(priority=9))
+        postgresql.terminate_backends(made)
+        connection.execute(update.values(priority=10))
 
     assert postgresql.query(made, "SELECT priority FROM jobs") == [(0,)]
 
