@@ -70,7 +70,7 @@ class Postgresql:
         Args:
             waits: False: returns before it is connected; the caller goes on by `poll()`.
         """
-        arguments = {
+        ours = {
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": "ebbtide",
             "keepalives_idle": 5,
@@ -78,6 +78,8 @@ class Postgresql:
             "keepalives_count": 3,
             "tcp_user_timeout": self._milliseconds,
         }
+        # Given beside the URL they would win over what the user says in it.
+        arguments = {name: value for name, value in ours.items() if name not in self._url.query}
         return psycopg2.connect(self._dsn(), **arguments, options=self._limits(), async_=0 if waits else 1)
 
     def begin(self, connection: Connection, *, writing: bool) -> None:

@@ -107,11 +107,6 @@ def test_a_wrong_port_is_refused_without_showing_the_password() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_postgresql_is_refused_in_one_line_for_as_long_as_it_is_not_supported() -> None:
-    with pytest.raises(ConfigError, match="this version keeps its jobs in SQLite only"):
-        Store("postgresql://host/jobs")
-
-
 def test_making_a_store_touches_no_file(tmp_path: Path) -> None:
     Store(str(tmp_path / "missing" / "x.db")).close()
 
