@@ -1,4 +1,4 @@
-"""TaskFlow's own tools read what a job of ours has left: one logbook, one flow detail, the atoms and results."""
+"""TaskFlow's own tools read what a job has left: one logbook, one flow detail, the atoms and their results."""
 
 import contextlib
 import warnings
@@ -24,5 +24,6 @@ def test_taskflows_own_backend_reads_a_finished_job(bench):
     assert {name: state for name, (state, _) in atoms.items() if name in tasks} == dict.fromkeys(
         tasks, "SUCCESS"
     )
-    given = {words[1]: {"token": words[2]} for words in bench.steps.noted(str(bench.folder)) if words[0] == "end"}
+    noted = bench.steps.noted(str(bench.folder))
+    given = {words[1]: {"token": words[2]} for words in noted if words[0] == "end"}
     assert {name: result for name, (_, result) in atoms.items() if name in tasks} == given
