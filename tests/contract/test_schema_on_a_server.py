@@ -1,4 +1,4 @@
-"""The tables on a server: made once by whoever comes first, known to TaskFlow's own tools, checked and upgraded.
+"""The tables on a server: made once by whoever is first, known to TaskFlow's tools, checked and upgraded.
 
 Promises: P10, P12.
 """

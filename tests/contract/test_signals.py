@@ -1,4 +1,4 @@
-"""The hint that something in the store has changed, on every store: it may ring for nothing, never stays quiet.
+"""The hint that something in the store has changed, on every store: it may ring in vain, never stays quiet.
 
 Its ways on SQLite alone are in integration/test_signal.py, those on a server at the end.
 """
@@ -120,7 +120,7 @@ def test_it_rings_for_each_commit_of_this_process_on_another_connection(board, s
 
 
 def test_commits_of_other_threads_are_never_missed(board, signal):
-    """What was committed before a look that said "nothing new" was announced by an earlier one, or will be."""
+    """What was committed before a look that said "nothing new" was announced before, or will be."""
     jobs = []
     attend(signal)
     writer = threading.Thread(target=lambda: jobs.extend(board.post() for _ in range(50)))

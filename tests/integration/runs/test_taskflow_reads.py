@@ -1,4 +1,4 @@
-"""TaskFlow's own tools read what a job has left: one logbook, one flow detail, the atoms and their results."""
+"""TaskFlow's own tools read what a job has left: one logbook, one flow detail, the atoms and results."""
 
 import contextlib
 import warnings
