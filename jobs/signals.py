@@ -126,7 +126,8 @@ class NotifySignal(Signal):
         self._dialect = dialect
         self._guard = Lock()  # `close` may come from another thread
         self._connection: extensions.connection | None = None
-        self._asked = False  # LISTEN was sent on it
+        # By which LISTEN was sent. Kept: the driver holds it weakly, and fails once it is gone.
+        self._cursor: extensions.cursor | None = None
         self._listening = False
         self._next_try = 0.0
         self._first = True
@@ -178,9 +179,9 @@ class NotifySignal(Signal):
             self._connection = self._dialect.connect(waits=False)
         if self._connection is None or self._connection.poll() != extensions.POLL_OK:
             return False
-        if not self._asked:
-            self._asked = True
-            self._connection.cursor().execute(f"LISTEN {CHANNEL}")
+        if self._cursor is None:
+            self._cursor = self._connection.cursor()
+            self._cursor.execute(f"LISTEN {CHANNEL}")
             return False
         rang = bool(self._connection.notifies) or not self._listening
         self._listening = True  # what was said before it listened is looked for once, now
@@ -188,7 +189,7 @@ class NotifySignal(Signal):
         return rang
 
     def _drop(self) -> None:
-        self._asked = self._listening = False
+        self._cursor, self._listening = None, False
         if self._connection is not None:
             self._connection.close()
             self._connection = None
