@@ -8,7 +8,7 @@ import threading
 import time
 from collections import defaultdict
 
-from measuring import FLOWS, Listener, arguments, conductor, heading, scratch, spread, table
+from measuring import FLOWS, Listener, arguments, conductor, database, heading, scratch, spread, table
 
 from ebbtide.jobs import JobState, Poster
 from ebbtide.jobs.ledger import Ledger
@@ -24,15 +24,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the pauses before the requests")
     options = parser.parse_args()
 
-    heading()
+    heading(options.database)
     chance = random.Random(options.seed)
     taken: dict[str, list[float]] = defaultdict(list)
-    with scratch(options.folder) as place:
-        database = f"sqlite:///{place}/measured.db"
+    with scratch(options.folder) as place, database(options.database, place) as url:
         listener = Listener(place)
-        with Poster(database, flow_modules=[FLOWS]) as poster, Store(database) as store:
+        with Poster(url, flow_modules=[FLOWS]) as poster, Store(url) as store:
             ledger = Ledger(store)
-            with conductor(database, runners=1):
+            with conductor(url, runners=1):
                 for _ in range(options.rounds):
                     for step, seconds in cancel_one(poster, ledger, listener, chance).items():
                         taken[step].append(seconds)
@@ -61,6 +60,7 @@ def cancel_one(poster: Poster, ledger: Ledger, listener: Listener, chance: rando
     return {
         "request called -> committed": committed - called,
         "committed -> event set in the task": woke - committed,
+        "request called -> event set in the task": woke - called,
         "committed -> job cancelled": reverted - committed,
     }
 

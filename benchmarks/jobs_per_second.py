@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from measured_flows import Nothing
-from measuring import FLOWS, Listener, arguments, conductor, heading, scratch, spread, table
+from measuring import FLOWS, Listener, arguments, conductor, database, heading, scratch, spread, table
 from taskflow import task
 
 from ebbtide.flows import load_flows
@@ -27,17 +27,20 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20_000, help="calls of a task that are timed together")
     options = parser.parse_args()
 
-    heading()
+    heading(options.database)
     with scratch(options.folder) as place:
-        many(f"sqlite:///{place}/many.db", options.jobs)
-        idle(f"sqlite:///{place}/idle.db", place, options.rounds)
-        claims(f"sqlite:///{place}/claims.db", options.jobs)
+        with database(options.database, place) as url:
+            many(url, options.jobs)
+        with database(options.database, place) as url:
+            idle(url, place, options.rounds)
+        with database(options.database, place) as url:
+            claims(url, options.jobs)
     calls(options.calls)
 
 
-def many(database: str, jobs: int) -> None:
+def many(url: str, jobs: int) -> None:
     """Post `jobs` jobs of one step to a conductor that waits for them."""
-    with Poster(database, flow_modules=[FLOWS]) as poster, conductor(database, RUNNERS):
+    with Poster(url, flow_modules=[FLOWS]) as poster, conductor(url, RUNNERS):
         poster.wait(poster.post("measured.linear").id, timeout=WAIT_SECONDS)
         began = time.time()
         posted = [poster.post("measured.linear").id for _ in range(jobs)]
@@ -67,11 +70,11 @@ def wait_for_all(poster: Poster, posted: list[str]) -> list[Job]:
     return jobs
 
 
-def idle(database: str, place: Path, rounds: int) -> None:
+def idle(url: str, place: Path, rounds: int) -> None:
     """Post one job at a time to a conductor that has nothing else to do."""
     to_start, to_end = [], []
     listener = Listener(place)
-    with Poster(database, flow_modules=[FLOWS]) as poster, conductor(database, runners=1):
+    with Poster(url, flow_modules=[FLOWS]) as poster, conductor(url, runners=1):
         for _ in range(rounds):
             job = poster.post("measured.start", {"listener": listener.path})
             posted = time.time()
@@ -87,9 +90,9 @@ def idle(database: str, place: Path, rounds: int) -> None:
     )
 
 
-def claims(database: str, jobs: int) -> None:
+def claims(url: str, jobs: int) -> None:
     """Claim every one of `jobs` queued jobs, in this process."""
-    with Poster(database, registry=load_flows([FLOWS])) as poster, Store(database) as store:
+    with Poster(url, registry=load_flows([FLOWS])) as poster, Store(url) as store:
         for _ in range(jobs):
             poster.post("measured.linear")
         board = Claims(store, new_owner_id(), name="measured", lease_seconds=3600)

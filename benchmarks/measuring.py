@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import platform
+import secrets
 import socket
 import sqlite3
 import statistics
@@ -18,13 +19,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import URL
+
 from ebbtide.config import variable
+from ebbtide.jobs.postgresql import Postgresql
+from ebbtide.jobs.store import WAIT_SECONDS
+from ebbtide.jobs.urls import as_text, normalise
 
 __all__ = [
     "FLOWS",
     "Listener",
     "arguments",
     "conductor",
+    "database",
     "heading",
     "median_ms",
     "scratch",
@@ -40,7 +47,13 @@ _CONDUCTOR_ENDS_SECONDS = 30.0
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--folder", help="where databases are made: its disk decides what a commit costs")
+    parser.add_argument("--folder", help="where SQLite files are made: its disk decides what a commit costs")
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="measure PostgreSQL instead: a database whose role may create others; what is measured is made "
+        "beside it, and dropped",
+    )
     return parser
 
 
@@ -65,14 +78,23 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Non
         print("  " + "  ".join([row[0].ljust(len(first)), *others]))
 
 
-def heading() -> None:
+def heading(server: str | None) -> None:
     """Print where this was measured: numbers of two machines, or of a busy one, do not compare."""
     load = os.getloadavg()[0]
     versions = " ".join(f"{name} {version(name)}" for name in ("taskflow", "SQLAlchemy"))
+    store = f"SQLite {sqlite3.sqlite_version}" if server is None else _described(normalise(server))
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}, {versions}"
+        f"{store}, {versions}"
     )
+
+
+def _described(server: URL) -> str:
+    # What a commit waits for is as telling as the version.
+    names = ("server_version", "fsync", "synchronous_commit")
+    number, *settings = (_ask(server, f"SHOW {name}")[0][0] for name in names)
+    told = ", ".join(f"{name} {value}" for name, value in zip(names[1:], settings, strict=True))
+    return f"PostgreSQL {number} ({told})"
 
 
 @contextlib.contextmanager
@@ -83,14 +105,38 @@ def scratch(folder: str | None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def conductor(database: str, runners: int, **options: Any) -> Iterator[None]:
+def database(server: str | None, place: Path) -> Iterator[str]:
+    """The URL of a database without tables: a file in `place`, or one on the server that is dropped again."""
+    name = f"ebbtide_{secrets.token_hex(4)}"
+    if server is None:
+        yield f"sqlite:///{place}/{name}.db"
+        return
+    url = normalise(server)
+    _ask(url, f"CREATE DATABASE {name}")
+    try:
+        yield as_text(url.set(database=name))
+    finally:
+        _ask(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _ask(server: URL, statement: str) -> list[Any]:
+    with contextlib.closing(Postgresql(server, WAIT_SECONDS).connect()) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return [] if cursor.description is None else cursor.fetchall()
+
+
+@contextlib.contextmanager
+def conductor(url: str, runners: int, **options: Any) -> Iterator[None]:
     """A conductor in a process of its own, with its keeper and runners, ready when the block begins."""
-    told = {variable(name): str(value) for name, value in options.items()}
+    # By the environment: everybody may read a command line, and the URL may hold a password.
+    told = {variable(name): str(value) for name, value in (options | {"database": url}).items()}
     paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "ebbtide", "conductor", "--json", "--log-level", "error"),
-            *("--database", database, "--flow-module", FLOWS, "--runners", str(runners)),
+            *("--flow-module", FLOWS, "--runners", str(runners)),
         ],
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Milliseconds, commits and statements per task: a runner of Ebbtide against stock TaskFlow on SQLite."""
+"""Milliseconds, commits and statements per task, against stock TaskFlow on the same database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from measuring import FLOWS, arguments, heading, scratch, table
+from measuring import FLOWS, arguments, database, heading, scratch, table
 from stock import Stock
 
 from ebbtide.conductor.execution import Execution
@@ -39,14 +39,14 @@ class Measured:
 class Ours:
     """What a runner does with a claimed job, in this process."""
 
-    def __init__(self, database: str, threads: int) -> None:
+    def __init__(self, url: str, threads: int) -> None:
         self._registry = load_flows([FLOWS])
-        self._poster = Poster(database, registry=self._registry)
-        self._store = Store(database)
+        self._poster = Poster(url, registry=self._registry)
+        self._store = Store(url)
         self._claims = Claims(self._store, new_owner_id(), name="measured", lease_seconds=3600)
         self._claims.register(flows=["measured"], runners=1, isolation="thread")
         self._options = RunOptions(
-            database,
+            url,
             (FLOWS,),
             owner=self._claims.owner,
             task_threads=threads,
@@ -79,11 +79,13 @@ class Ours:
 CONTENDERS: dict[str, Callable[[str, int], Any]] = {"ebbtide": Ours, "stock": Stock}
 
 
-def measure(name: str, folder: str | None, shapes: list[Shape], *, counted: bool) -> Measured:
+def measure(
+    name: str, folder: str | None, server: str | None, shapes: list[Shape], *, counted: bool
+) -> Measured:
     """Run each shape once, after a warm-up, and if `counted` once more, since counting slows."""
     measured = Measured()
-    with scratch(folder) as place:
-        contender = CONTENDERS[name](f"sqlite:///{place}/measured.db", THREADS)
+    with scratch(folder) as place, database(server, place) as url:
+        contender = CONTENDERS[name](url, THREADS)
         try:
             for shape, _ in shapes:
                 contender.run(shape, 3)
@@ -101,8 +103,16 @@ def measure(name: str, folder: str | None, shapes: list[Shape], *, counted: bool
 
 
 def count(engine: sa.Engine) -> Counter[str]:
-    """Count what SQLite itself is told, by the statement's first word."""
+    """Count what the database is told, by the statement's first word.
+
+    SQLite tells by itself. For PostgreSQL it is what SQLAlchemy hands to the driver: commits, also of what
+    only read, and messages, which may hold several statements; a BEGIN is not among them.
+    """
     counts: Counter[str] = Counter()
+    if engine.dialect.name == "postgresql":
+        sa.event.listen(engine, "commit", lambda _: counts.update(["COMMIT"]))
+        sa.event.listen(engine, "after_cursor_execute", lambda *_: counts.update(["MESSAGE"]))
+        return counts
 
     def trace(connection: Any, *_: Any) -> None:
         connection.set_trace_callback(lambda text: counts.update([text.split(None, 1)[0].upper()]))
@@ -121,18 +131,18 @@ def main() -> None:
     shapes = [("linear", tasks) for tasks in options.tasks] + [("unordered", max(options.tasks))]
     names = [options.only] if options.only else list(CONTENDERS)
 
-    heading()
+    heading(options.database)
     measured: dict[str, list[Measured]] = {name: [] for name in names}
     for turn in range(options.rounds):
         for name in names:
             # A fresh process each: stock TaskFlow leaves tables in memory that slow the whole process.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                done = pool.submit(measure, name, options.folder, shapes, counted=turn == 0)
+                done = pool.submit(measure, name, options.folder, options.database, shapes, counted=turn == 0)
                 measured[name].append(done.result())
-    show(shapes, measured)
+    show(shapes, measured, "messages/task" if options.database else "statements/task")
 
 
-def show(shapes: list[Shape], measured: dict[str, list[Measured]]) -> None:
+def show(shapes: list[Shape], measured: dict[str, list[Measured]], said: str) -> None:
     rows = []
     for shape in shapes:
         pattern, tasks = shape
@@ -153,7 +163,7 @@ def show(shapes: list[Shape], measured: dict[str, list[Measured]]) -> None:
             )
     table(
         "a run of a flow whose tasks do nothing, per task",
-        ["flow", "by", "ms", "best ms", "times faster", "commits", "commits/task", "statements/task"],
+        ["flow", "by", "ms", "best ms", "times faster", "commits", "commits/task", said],
         rows,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from measuring import FLOWS, arguments, heading, median_ms, scratch, table
+from measuring import FLOWS, arguments, database, heading, median_ms, scratch, table
 
 from ebbtide.flows import load_flows
 from ebbtide.jobs import Poster
@@ -22,20 +22,20 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, nargs="+", default=[1_000, 10_000], help="queued jobs")
     options = parser.parse_args()
 
-    heading()
+    heading(options.database)
     rows, totals = [], []
     for jobs in options.jobs:
-        with scratch(options.folder) as place:
-            row, total = measure(f"sqlite:///{place}/measured.db", jobs)
+        with scratch(options.folder) as place, database(options.database, place) as url:
+            row, total = measure(url, jobs)
         rows.append([f"{jobs:,}", *row])
         totals.append([f"{jobs:,}", *total])
     table("milliseconds for one", ["queued jobs", "post", "list 100", "show", "cancel"], rows)
     table("seconds for all", ["queued jobs", "post", "list", "cancel"], totals)
 
 
-def measure(database: str, jobs: int) -> tuple[list[str], list[str]]:
+def measure(url: str, jobs: int) -> tuple[list[str], list[str]]:
     """Fill a queue of `jobs`, then list it, show some and cancel all. The cells of both tables."""
-    with Poster(database, registry=load_flows([FLOWS])) as poster:
+    with Poster(url, registry=load_flows([FLOWS])) as poster:
         posting, posted = [], []
         for _ in range(jobs):
             seconds, job = timed(lambda: poster.post("measured.linear"))

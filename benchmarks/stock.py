@@ -1,4 +1,4 @@
-"""Stock TaskFlow on SQLite, with the settings of Ebbtide's store: write-ahead log, synchronous=FULL.
+"""Stock TaskFlow, on SQLite with the settings of Ebbtide's store: write-ahead log, synchronous=FULL.
 
 As fast as its own options allow: the tables exist, and a thread pool is handed in and kept, since the
 engine's own pool takes a second to shut down after each run.
@@ -32,11 +32,12 @@ def _build(shape: str, tasks: int) -> Flow:
 
 
 class Stock:
-    """TaskFlow's SQLAlchemy backend on `database`, and its parallel engine."""
+    """TaskFlow's SQLAlchemy backend on a database, and its parallel engine."""
 
-    def __init__(self, database: str, threads: int) -> None:
-        self._backend = SQLAlchemyBackend({"connection": database})
-        sa.event.listen(self._backend.engine, "connect", _set_up)
+    def __init__(self, url: str, threads: int) -> None:
+        self._backend = SQLAlchemyBackend({"connection": url})
+        if self.sql.dialect.name == "sqlite":
+            sa.event.listen(self.sql, "connect", _set_up)
         self._backend.get_connection().upgrade()
         self._pool = ThreadPoolExecutor(threads)
 

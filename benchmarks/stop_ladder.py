@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from measuring import FLOWS, Listener, arguments, conductor, heading, scratch, spread, table
+from measuring import FLOWS, Listener, arguments, conductor, database, heading, scratch, spread, table
 
 from ebbtide.jobs import JobState, Poster
 
@@ -14,14 +14,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100, help="how many jobs are cancelled, one by one")
     options = parser.parse_args()
 
-    heading()
+    heading(options.database)
     taken: dict[str, list[float]] = defaultdict(list)
-    with scratch(options.folder) as place:
-        database = f"sqlite:///{place}/measured.db"
+    with scratch(options.folder) as place, database(options.database, place) as url:
         listener = Listener(place)
         with (
-            Poster(database, flow_modules=[FLOWS]) as poster,
-            conductor(database, runners=1, grace_seconds=0, kill_after_seconds=0),
+            Poster(url, flow_modules=[FLOWS]) as poster,
+            conductor(url, runners=1, grace_seconds=0, kill_after_seconds=0),
         ):
             for _ in range(options.rounds):
                 for step, seconds in end_one(poster, listener).items():

@@ -166,6 +166,10 @@ class PostgresqlServer:
         assert all(ended for (ended,) in rows), "a connection has survived its end"
         return len(rows)
 
+    def log_statements(self, database: str) -> None:
+        """From now on `log` has every statement of each new connection to the database."""
+        self._administer(f"ALTER DATABASE {_name(database)} SET log_statement = 'all'")
+
     def query(self, database: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the database past all our code; committed at once."""
         return self._ask(ROLE, _name(database), statement, values)

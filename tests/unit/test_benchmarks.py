@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-# Script, the smallest run, and what every table of it has to show.
+# Script, the smallest run, and what every table of it has to show, whichever the database.
 RUNS = {
     "cancel_latency.py": (
         ["--rounds", "3"],
@@ -33,13 +34,25 @@ RUNS = {
 }
 
 
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def store(request) -> Iterator[list[str]]:
+    """The options that choose it. A benchmark leaves no database on a server."""
+    if request.param == "SQLite":
+        yield []
+        return
+    server = request.getfixturevalue("postgresql")
+    databases = server.query("postgres", "SELECT datname FROM pg_database ORDER BY 1")
+    yield ["--database", f"postgresql://postgres@127.0.0.1:{server.port}/postgres"]
+    assert server.query("postgres", "SELECT datname FROM pg_database ORDER BY 1") == databases
+
+
 @pytest.mark.timeout(180)  # real conductors, and stock TaskFlow, which is slow on a busy machine
 @pytest.mark.parametrize("script", RUNS)
-def test_a_benchmark_prints_its_tables(script, tmp_path):
+def test_a_benchmark_prints_its_tables(script, store, tmp_path):
     options, shown = RUNS[script]
 
     ran = subprocess.run(
-        [sys.executable, BENCHMARKS / script, "--folder", tmp_path, *options],
+        [sys.executable, BENCHMARKS / script, "--folder", tmp_path, *store, *options],
         capture_output=True,
         text=True,
         timeout=150,
@@ -48,6 +61,7 @@ def test_a_benchmark_prints_its_tables(script, tmp_path):
 
     assert (ran.returncode, ran.stderr) == (0, "")
     assert [text for text in shown if text not in ran.stdout] == []
+    assert ("PostgreSQL" if store else "SQLite") in ran.stdout.partition("\n")[0]
     assert list(tmp_path.iterdir()) == []
 
 

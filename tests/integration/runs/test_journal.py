@@ -2,8 +2,9 @@
 
 import json
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from taskflow import retry
@@ -19,32 +20,55 @@ LOG = logging.getLogger("ebbtide-test")
 
 
 @pytest.fixture
-def transactions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The statements of every transaction that SQLite itself was told to commit, lease renewals left out.
+def transactions(bench, store_kind, request, monkeypatch) -> Callable[[], list[list[str]]]:
+    """Gives the statements of every transaction that was committed from here on, lease renewals left out.
 
-    Heard from connections that are opened from here on: those of conductors.
+    As the database itself was told, over connections that are opened from here on: those of conductors.
     """
-    committed: list[list[str]] = []
+    if store_kind == "sqlite":
+        told = _told_to_sqlite(monkeypatch)
+        return lambda: _committed(told)
+    server = request.getfixturevalue("postgresql")
+    name = bench.database.rpartition("/")[2]
+    server.log_statements(name)
+    return lambda: _committed(_told_to_postgresql(server.log, name))
+
+
+def _told_to_sqlite(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, str]]:
+    told: list[tuple[object, str]] = []
     real = Sqlite.connect
 
     def connect(self):
         connection = real(self)
-        current: list[str] = []
-
-        def hear(statement: str) -> None:
-            word = statement.split(None, 1)[0].upper()
-            if word == "BEGIN":
-                current.clear()
-            elif word == "COMMIT":
-                if not all("conductors" in one for one in current):
-                    committed.append(list(current))
-            else:
-                current.append(statement)
-
-        connection.set_trace_callback(hear)
+        connection.set_trace_callback(lambda statement: told.append((connection, statement)))
         return connection
 
     monkeypatch.setattr(Sqlite, "connect", connect)
+    return told
+
+
+def _told_to_postgresql(log: str, database: str) -> list[tuple[object, str]]:
+    """The connections and what each was told, by the log of the server; a batch is several statements."""
+    logged = re.findall(
+        rf"^\S+ \S+ \S+ (\d+) {database} LOG:  statement: (.*\n(?:\t.*\n)*)", log, re.MULTILINE
+    )
+    return [(process, one) for process, text in logged for one in re.split(r";\n\t?", text.strip())]
+
+
+def _committed(told: list[tuple[object, str]]) -> list[list[str]]:
+    """What was told, by transaction, of those that were told to commit."""
+    current: dict[object, list[str]] = {}
+    committed: list[list[str]] = []
+    for connection, statement in told:
+        word = statement.split(None, 1)[0].upper()
+        if word == "BEGIN":
+            current[connection] = []
+        elif word == "COMMIT":
+            statements = current.pop(connection)
+            if not all("conductors" in one for one in statements):
+                committed.append(statements)
+        else:
+            current.setdefault(connection, []).append(statement)
     return committed
 
 
@@ -79,9 +103,10 @@ def test_a_linear_flow_of_n_tasks_makes_at_most_n_plus_3_commits_after_its_post(
     job = bench.post("chain")
     assert bench.final(job).state == "completed"
 
-    assert len(transactions) <= number + 3, "\n\n".join("\n".join(one)[:2000] for one in transactions)
+    stored = transactions()
+    assert len(stored) <= number + 3, "\n\n".join("\n".join(one)[:2000] for one in stored)
     # The claim, one for each task at least, and the outcome: else nothing was counted.
-    assert len(transactions) >= number + 2
+    assert len(stored) >= number + 2
     assert len(bench.words("end")) == number
 
 
@@ -90,7 +115,7 @@ def test_the_fence_is_the_last_statement_of_every_commit_of_a_run(bench, transac
     job = bench.post("linear")
     bench.final(job)
 
-    claimed, *of_run, outcome = transactions
+    claimed, *of_run, outcome = transactions()
     assert "UPDATE jobs" in claimed[2] or any("UPDATE jobs" in one for one in claimed)
     for statements in of_run:
         assert statements[-1].startswith("UPDATE jobs"), statements[-1]
