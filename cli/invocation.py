@@ -86,6 +86,10 @@ def shared_options(command: F) -> F:
 def _told(ctx: click.Context, option: click.Parameter, value: Any) -> None:
     """Note what an option says. What stands after the verb is read later, and so wins."""
     invocation = ctx.ensure_object(Invocation)
+    texts = value if option.multiple else [value]
+    if any(isinstance(text, str) and not text.strip(" ,") for text in texts):
+        # An empty variable of a script, most likely: the default would be another store than was meant.
+        raise click.UsageError(f"{option.opts[0]} is empty", ctx)
     if not value:
         return
     if option.name == "flow_modules":

@@ -41,7 +41,8 @@ def post(
     """Put a job on the board and print its id.
 
     FLOW is a name that `ebbtide flows` lists, or name@version. Values of -p are read as JSON where the flow
-    wants no text: -p count=3 -p exclude='["*.pyc"]'.
+    wants no text: -p count=3 -p exclude='["*.pyc"]'. A plain text counts as a list's only element:
+    -p exclude='*.pyc'.
     """
     if not 0 <= delay_seconds < float("inf"):
         raise click.UsageError("--delay wants a number of seconds, 0 or more")
@@ -79,10 +80,14 @@ def post(
 
 def _values_of_file(file: Any) -> dict[str, Any]:
     """The parameters that the file holds."""
+    from ebbtide.tasks.payload import PayloadError, each_key_once
+
     if file is None:
         return {}
     try:
-        values = json.loads(file.read())
+        values = json.loads(file.read(), object_pairs_hook=each_key_once)
+    except PayloadError as error:
+        raise click.UsageError(f"--params-file {file.name}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--params-file {file.name}: not JSON: {error}") from error
     except OSError as error:

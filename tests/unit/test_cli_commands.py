@@ -55,10 +55,11 @@ def run(database, folder_of_flows, monkeypatch):
     for name in [name for name in os.environ if name.startswith("EBBTIDE_")]:
         monkeypatch.delenv(name)
 
-    def call(*words, stdin=None):
+    def call(*words, stdin=None, own_store=False):
+        store = [] if own_store else ["--database", database]
         result = CliRunner().invoke(
             command,
-            ["--database", database, "--flow-module", MODULE, *words],
+            [*store, "--flow-module", MODULE, *words],
             input=stdin,
             catch_exceptions=False,
         )
@@ -78,8 +79,8 @@ def posted(run):
 def refused(run):
     """Run a command that fails: one line on stderr, nothing on stdout. Returns exit code and line."""
 
-    def call(*words, stdin=None):
-        result = run(*words, stdin=stdin)
+    def call(*words, **how):
+        result = run(*words, **how)
         lines = result.stderr.splitlines()
         assert result.stdout == ""
         assert len(lines) == 1 and lines[0].startswith("ebbtide: "), result.stderr
@@ -118,6 +119,8 @@ def test_parameters_of_the_call_win_over_those_of_the_file(run, tmp_path):
     [
         ("[1]", "a JSON object is wanted"),
         ("{", "not JSON"),
+        ('{"a": 1, "b": 2, "a": 3}', "has the key 'a' twice"),
+        ('{"a": {"b": 2, "b": 2}}', "has the key 'b' twice"),
         ("\udcff", "not JSON"),
         ("[" * 100_000, "not JSON"),
     ],
@@ -205,6 +208,11 @@ def test_flows_tells_which_parameters_are_secrets(run):
         (["ls", "--no-such-option"], Exit.USAGE, "see `ebbtide ls --help`"),
         (["--config", "/nowhere.conf", "ls"], Exit.USAGE, "/nowhere.conf"),
         (["--database", "mysql://jobs", "ls"], Exit.USAGE, "mysql"),
+        (["--database", "", "ls"], Exit.USAGE, "--database is empty"),
+        (["ls", "--database", " "], Exit.USAGE, "--database is empty"),
+        (["ls", "--config", ""], Exit.USAGE, "--config is empty"),
+        (["ls", "--flow-module", ""], Exit.USAGE, "--flow-module is empty"),
+        (["flows", "--flow-module", "os", "--flow-module", " ,"], Exit.USAGE, "--flow-module is empty"),
         (["--flow-module", "no_such_module_here", "flows"], Exit.USAGE, "no_such_module_here"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
@@ -388,6 +396,26 @@ def test_a_store_in_a_folder_that_cannot_be_written_is_not_reachable(refused):
     code, line = refused("--database", "sqlite:////proc/ebbtide.db", "ls")
 
     assert code == Exit.STORE and "/proc" in line
+
+
+@pytest.mark.parametrize("words", [("db", "check"), ("ls",), ("db", "upgrade")], ids=" ".join)
+@pytest.mark.parametrize("place", ["named", "default"])
+def test_where_no_file_can_be_made_every_verb_says_so(refused, monkeypatch, words, place):
+    monkeypatch.setenv("HOME", "/proc")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    given = [] if place == "default" else ["--database", "sqlite:////proc/x.db"]
+
+    code, line = refused(*given, *words, own_store=place == "default")
+
+    assert code == Exit.STORE and "/proc/" in line
+
+
+def test_a_check_of_a_store_that_is_not_there_leaves_nothing(run, database):
+    folder = os.path.dirname(database.removeprefix("sqlite:///"))
+    before = os.listdir(folder)
+
+    assert run("db", "check").exit_code == Exit.DONE
+    assert os.listdir(folder) == before
 
 
 def test_a_newer_schema_is_refused(run, refused, database):
