@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ebbtide.cli.exits import Exit
+from ebbtide.cli.exits import Exit, emit_error
 from ebbtide.cli.invocation import Invocation, pass_invocation, shared_options, silence_libraries
 from ebbtide.cli.output import emit, plain, say, show, span
+from ebbtide.interrupts import Raised
 from ebbtide.wording import one_line
 
 if TYPE_CHECKING:
@@ -43,9 +44,13 @@ def demo(invocation: Invocation, path: Path | None) -> Exit:
     click.echo(f"ebbtide demo: {plain(source)} ({words})", file=out)
     begun = time.monotonic()
     try:
-        scenes = _played(source, registry, as_json=invocation.json)
+        with Raised():
+            scenes = _played(source, registry, as_json=invocation.json)
     except DemoFailed as failure:
-        say(one_line(failure, 1000))
+        problem = one_line(failure, 1000)
+        say(problem)
+        if invocation.json:
+            emit_error(problem, Exit.ENDED_BADLY)
         return Exit.ENDED_BADLY
     except KeyboardInterrupt:
         say("interrupted; conductor and folder of the demo are gone")
@@ -85,8 +90,10 @@ def _size_in_words(source: Path, registry: Registry) -> str:
             return "not all of it can be read"  # which the job will meet
         raise click.UsageError(f"{source} cannot be read: {error.strerror}") from error
     if not size.files:
-        raise click.UsageError(f"{source} is empty: there is no file in it to process")
-    return f"{size.files:,} files, {size.bytes / 1e6:,.1f} MB"
+        holds = "is empty" if not size.entries else f"holds no regular file (entries: {size.entries:,})"
+        raise click.UsageError(f"{source} {holds}: there is nothing to process")
+    left_out = f"; left out, since without content: {size.left_out:,}" if size.left_out else ""
+    return f"{size.files:,} files, {size.bytes / 1e6:,.1f} MB{left_out}"
 
 
 def _told(scenes: Sequence[Scene], seconds: float, *, as_json: bool) -> Exit:

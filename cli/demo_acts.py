@@ -19,6 +19,7 @@ from ebbtide.cli.demo_proof import (
     check_publication,
     check_unchanged,
     content,
+    measure,
 )
 from ebbtide.cli.demo_stage import Canceller, Conductor, DemoFailed, Stage
 from ebbtide.cli.snapshot import Snapshot, ending, take
@@ -70,6 +71,7 @@ class Play:
         self._source = source
         self._out = out
         self._listing: Content = {}
+        self._left_out = 0
 
     def run(self) -> list[Scene]:
         with Canceller(self._stage, REASON) as canceller:
@@ -92,6 +94,7 @@ class Play:
         if str(end.job.state) != "completed":
             raise DemoFailed(f"job one {ending(end.job)}; {self._left_over('one')}")
         self._listing = content(self._source, exclude)
+        self._left_out = measure(self._source, exclude).left_out
         return Scene("one", end, [_check_state(end, "completed"), self._check_published("one", end)])
 
     def _cancelled_beside_another(self, canceller: Canceller, seconds: float) -> tuple[Scene, Scene]:
@@ -148,7 +151,8 @@ class Play:
 
     def _check_published(self, destination: str, end: Snapshot) -> Check:
         version = f"{end.job.id}-{end.job.attempt}"
-        return check_publication(self._stage.destination(destination), version, self._listing)
+        published = self._stage.destination(destination)
+        return check_publication(published, version, self._listing, self._left_out)
 
     def _left_over(self, name: str) -> str:
         left = content(self._stage.destination(name).parent)

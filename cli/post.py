@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from ebbtide.cli.exits import Exit
-from ebbtide.cli.invocation import FlowName, Invocation, pairs, pass_invocation, shared_options
+from ebbtide.cli.invocation import (
+    FlowName,
+    Invocation,
+    Seconds,
+    Whole,
+    pairs,
+    pass_invocation,
+    shared_options,
+)
 from ebbtide.cli.output import emit, say
 from ebbtide.cli.waiting import awaited, conclusion, see_through
 
@@ -21,9 +29,16 @@ from ebbtide.cli.waiting import awaited, conclusion, see_through
     "--params-file", metavar="FILE", type=click.File("rb"), help="A JSON object of parameters; -p wins."
 )
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="To find it by; repeatable.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Higher numbers are claimed first.")
 @click.option(
-    "--delay", "delay_seconds", type=float, default=0.0, metavar="SECONDS", help="Claim it no sooner."
+    "--priority",
+    type=Whole(),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Higher numbers are claimed first.",
+)
+@click.option(
+    "--delay", "delay_seconds", type=Seconds(), default=0.0, metavar="SECONDS", help="Claim it no sooner."
 )
 @click.option("--wait", is_flag=True, help="Stay until it ends; 1 unless it completed.")
 @shared_options

@@ -168,7 +168,7 @@ class Sqlite:
             case sqlite3.SQLITE_CORRUPT:
                 return StoreUnavailable(f"database {self.path} is damaged ({detail}): restore a backup of it")
             case sqlite3.SQLITE_ERROR if any(part in detail for part in _MISSING_PARTS):
-                return SchemaMismatch(self._url, f"({detail})", REVISION)
+                return SchemaMismatch(self._url, detail, REVISION)
             case sqlite3.SQLITE_ERROR | None:
                 return None
         return StoreUnavailable(f"database {self.path}: {detail}")

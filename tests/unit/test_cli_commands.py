@@ -77,13 +77,23 @@ def posted(run):
 
 @pytest.fixture
 def refused(run):
-    """Run a command that fails: one line on stderr, nothing on stdout. Returns exit code and line."""
+    """Run a command that fails: one line on stderr, the same as JSON on stdout if that was asked for.
+
+    Returns exit code and line.
+    """
 
     def call(*words, **how):
         result = run(*words, **how)
         lines = result.stderr.splitlines()
-        assert result.stdout == ""
         assert len(lines) == 1 and lines[0].startswith("ebbtide: "), result.stderr
+        if "--json" in words:
+            told = json.loads(result.stdout)
+            assert told == {
+                "error": lines[0].removeprefix("ebbtide: "),
+                "exit_code": result.exit_code,
+            }
+        else:
+            assert result.stdout == ""
         return result.exit_code, lines[0]
 
     return call
@@ -203,6 +213,9 @@ def test_flows_tells_which_parameters_are_secrets(run):
         (["show"], Exit.USAGE, "JOB"),
         (["ls", "--state", "abandoned"], Exit.USAGE, "abandoned"),
         (["ls", "--limit", "0"], Exit.USAGE, "limit"),
+        (["ls", "--limit", "1_0"], Exit.USAGE, "'1_0' is not a number in plain digits"),
+        (["post", "cli-add", "-p", "a=1", "--priority", "\u0663"], Exit.USAGE, "in plain digits"),
+        (["post", "cli-add", "-p", "a=1", "--delay", "1_0.5"], Exit.USAGE, "is not a number in plain digits"),
         (["flows", "nothing"], Exit.UNKNOWN, "nothing"),
         (["no-such-verb"], Exit.USAGE, "no-such-verb"),
         (["ls", "--no-such-option"], Exit.USAGE, "see `ebbtide ls --help`"),
@@ -266,6 +279,45 @@ def test_each_of_several_jobs_is_answered_and_the_worst_is_the_exit_code(run, po
     assert result.exit_code == Exit.UNKNOWN
     assert "ffffffff is not known" in result.stderr
     assert result.stdout.startswith(f"{posted}  accepted")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["show", "zz"], Exit.UNKNOWN),
+        (["result", "zz"], Exit.UNKNOWN),
+        (["watch", "zz"], Exit.UNKNOWN),
+        (["retry", "zz"], Exit.UNKNOWN),
+        (["post", "no-such-flow"], Exit.UNKNOWN),
+        (["post", "cli-add"], Exit.USAGE),
+        (["ls", "--no-such-option"], Exit.USAGE),
+        (["demo", "/no/such/folder"], Exit.USAGE),
+        (["cancel", "zz", "--database", "/proc/x.db"], Exit.STORE),
+        (["db", "upgrade", "--database", "/proc/x.db"], Exit.STORE),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+@pytest.mark.parametrize("last", [True, False], ids=["after", "before"])
+def test_an_error_is_an_object_for_programs(refused, words, code, last):
+    answered, _ = refused(*words, "--json") if last else refused("--json", *words)
+
+    assert answered == code
+
+
+def test_a_group_of_verbs_takes_the_shared_options_too(run):
+    assert json.loads(run("db", "--json", "check").stdout)["state"] == "empty"
+
+
+def test_a_schema_that_does_not_fit_is_one_object(run, database):
+    with Store(database) as store:
+        store.dialect.create()
+        with store.write() as connection:
+            connection.exec_driver_sql("CREATE TABLE customers (name TEXT)")
+
+    result = run("db", "check", "--json")
+
+    assert (result.exit_code, json.loads(result.stdout)["state"]) == (Exit.STORE, "foreign")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_answers_as_json_are_a_line_for_each_job(run, posted):

@@ -220,6 +220,22 @@ def test_a_job_that_always_ends_before_its_cancel_is_no_success(tmp_path):
         Rehearsal(tmp_path, ["completed"] * 10)._cancelled_beside_another(Canceller(), 0.1)
 
 
+def test_what_has_no_content_is_counted_and_said(source, publish):
+    published = publish()
+    os.mkfifo(source / "pipe")
+    os.mkfifo(source / "sub" / "fifo")
+
+    assert measure(source, []).left_out == 2
+    check = check_publication(published, "v", content(source), left_out=2)
+    assert check.holds and "exactly but for what has no content: 2 (entries: 5" in check.statement
+
+
+def only_links(path):
+    path.mkdir()
+    for name in "abc":
+        (path / name).symlink_to("somewhere")
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -227,8 +243,9 @@ def test_a_job_that_always_ends_before_its_cancel_is_no_success(tmp_path):
         (lambda path: path.write_text("x"), "is a file"),
         (lambda path: path.mkdir(), "is empty"),
         (lambda path: (path / "__pycache__").mkdir(parents=True), "is empty"),
+        (only_links, "holds no regular file (entries: 3)"),
     ],
-    ids=["missing", "file", "empty", "nothing to process"],
+    ids=["missing", "file", "empty", "nothing to process", "only links"],
 )
 def test_a_path_with_nothing_to_process_is_refused_in_one_line(tmp_path, make, said):
     make(tmp_path / "path")
