@@ -21,7 +21,7 @@ from ebbtide.cli.demo_proof import (
     content,
     measure,
 )
-from ebbtide.cli.demo_stage import Canceller, Conductor, DemoFailed, Stage
+from ebbtide.cli.demo_stage import Canceller, Conductor, DemoFailed, Stage, Stall
 from ebbtide.cli.snapshot import Snapshot, ending, take
 from ebbtide.cli.view import can_draw, draw, job_view, live
 from ebbtide.cli.waiting import Teller, in_order, tell
@@ -135,6 +135,7 @@ class Play:
         with _screen(self._poster, list(jobs), self._out) as show:
             drawn = 0.0
             pause = threading.Event()
+            stall = Stall(self._stage.folder)
             while True:
                 snapshots = [take(self._poster, job_id) for job_id in jobs.values()]
                 if cue is not None:
@@ -145,6 +146,7 @@ class Play:
                     show(snapshots)
                     drawn = time.monotonic()
                     self._conductor.check()
+                    stall.look(snapshots)
                 if rest:
                     return snapshots
                 pause.wait(DRAW_SECONDS if cue is None else cue.look_seconds)
