@@ -119,7 +119,7 @@ class Postgresql:
         detail = f"database {self._shown}: {cause}"
         code = cause.pgcode
         if code in _MISSING_PARTS:
-            return SchemaMismatch(as_text(self._url), f"({cause.diag.message_primary})", REVISION)
+            return SchemaMismatch(as_text(self._url), cause.diag.message_primary, REVISION)
         if code in _IN_THE_WAY:
             return StoreBusy(detail)
         if code is None:

@@ -265,7 +265,7 @@ def test_lost_tables_are_a_schema_that_does_not_fit(store: Store) -> None:
         other.execute("DROP TABLE job_parameters")
     other.close()
 
-    with pytest.raises(SchemaMismatch, match=r"no such table: job_parameters.*ebbtide db upgrade"):
+    with pytest.raises(SchemaMismatch, match=r"no such table: job_parameters.*restore a backup"):
         _put(store, "a")
 
 
