@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebbtide.cli.exits import Exit
-from ebbtide.cli.invocation import Invocation, pass_invocation, shared_options
+from ebbtide.cli.invocation import Invocation, Whole, pass_invocation, shared_options
 from ebbtide.cli.output import emit_line, plain, say
 from ebbtide.wording import hide_password
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--runners", type=click.IntRange(1, 512), metavar="N", help="How many jobs run at once; 2 unless told."
+    "--runners", type=Whole(1, 512), metavar="N", help="How many jobs run at once; 2 unless told."
 )
 @click.option(
     "--isolation",
@@ -42,6 +42,9 @@ def conductor(
 
     Says on stderr when it is ready, and logs there. Ctrl-C or SIGTERM: it claims no more, lets the running
     tasks end, hands the rest of their jobs to others and ends with 0. A second one hurries.
+
+    Ends with 1 when its keeper is gone, the process that starts its runners. Start it again then, or have a
+    service manager do so: the jobs that it held are taken up where they were.
     """
     from ebbtide.conductor import Conductor
 

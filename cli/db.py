@@ -8,14 +8,14 @@ import click
 
 from ebbtide.cli.exits import Exit
 from ebbtide.cli.invocation import Invocation, pass_invocation, shared_options
-from ebbtide.cli.output import emit, plain
-from ebbtide.errors import SchemaMismatch
+from ebbtide.cli.output import emit, plain, say
 
 if TYPE_CHECKING:
     from ebbtide.jobs.schema import SchemaReport
 
 
 @click.group()
+@shared_options
 def db() -> None:
     """Check or upgrade the tables of the store."""
 
@@ -25,13 +25,14 @@ def db() -> None:
 @pass_invocation
 def check(invocation: Invocation) -> Exit:
     """Tell whether this program can use the store as it is; 5 if it cannot. Changes nothing."""
-    from ebbtide.jobs.schema import check_schema
+    from ebbtide.jobs.schema import check_schema, mismatch
 
     report = check_schema(invocation.settings().database)
     _tell(invocation, report)
     if report.state in ("current", "empty"):
         return Exit.DONE
-    raise SchemaMismatch(report.url, report.found, report.expected)
+    say(str(mismatch(report)))
+    return Exit.STORE
 
 
 @db.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import sysconfig
 import time
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ebbtide.cli.exits import Exit
+from ebbtide.cli.exits import Exit, emit_error
 from ebbtide.cli.invocation import Invocation, pass_invocation, shared_options, silence_libraries
 from ebbtide.cli.output import emit, plain, say, show, span
+from ebbtide.errors import StoreUnavailable
+from ebbtide.interrupts import Raised
 from ebbtide.wording import one_line
 
 if TYPE_CHECKING:
     from ebbtide.cli.demo_acts import Scene
+    from ebbtide.cli.demo_proof import Size
     from ebbtide.flows import Registry
 
 
@@ -33,20 +37,25 @@ def demo(invocation: Invocation, path: Path | None) -> Exit:
     unharmed. PATH is only read. Store, conductor and results are the demo's own and are gone when it ends.
     Exits with 1 when anything of what it promises does not hold.
     """
-    from ebbtide.cli.demo_stage import FLOW_MODULE, DemoFailed
+    from ebbtide.cli.demo_stage import FLOW_MODULE, DemoFailed, require_room
     from ebbtide.flows import load_flows
 
     source = Path(sysconfig.get_path("stdlib")) if path is None else path.absolute()
     registry = load_flows([FLOW_MODULE])
-    words = _size_in_words(source, registry)
+    size = _size(source, registry)
     out = sys.stderr if invocation.json else sys.stdout
-    click.echo(f"ebbtide demo: {plain(source)} ({words})", file=out)
+    click.echo(f"ebbtide demo: {plain(source)} ({_in_words(size)})", file=out)
     begun = time.monotonic()
     try:
-        scenes = _played(source, registry, as_json=invocation.json)
-    except DemoFailed as failure:
-        say(one_line(failure, 1000))
-        return Exit.ENDED_BADLY
+        with Raised():
+            require_room(size.bytes if size else 0)
+            scenes = _played(source, registry, as_json=invocation.json)
+    except (DemoFailed, StoreUnavailable) as failure:
+        return _failed(failure, as_json=invocation.json)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _failed(f"no room for the demo: {error}; set TMPDIR", as_json=invocation.json)
     except KeyboardInterrupt:
         say("interrupted; conductor and folder of the demo are gone")
         return Exit.INTERRUPTED
@@ -68,8 +77,16 @@ def _played(source: Path, registry: Registry, *, as_json: bool) -> list[Scene]:
             return play.run()
 
 
-def _size_in_words(source: Path, registry: Registry) -> str:
-    """How much there is to do; a usage error when there is nothing."""
+def _failed(reason: object, *, as_json: bool) -> Exit:
+    problem = one_line(reason, 1000)
+    say(problem)
+    if as_json:
+        emit_error(problem, Exit.ENDED_BADLY)
+    return Exit.ENDED_BADLY
+
+
+def _size(source: Path, registry: Registry) -> Size | None:
+    """How much there is to do; a usage error when there is nothing, None when not all can be read."""
     from ebbtide.cli.demo_proof import measure
 
     if not source.exists():
@@ -82,11 +99,19 @@ def _size_in_words(source: Path, registry: Registry) -> str:
         size = measure(source, exclude)
     except OSError as error:
         if Path(error.filename) != source:
-            return "not all of it can be read"  # which the job will meet
+            return None  # which the job will meet
         raise click.UsageError(f"{source} cannot be read: {error.strerror}") from error
     if not size.files:
-        raise click.UsageError(f"{source} is empty: there is no file in it to process")
-    return f"{size.files:,} files, {size.bytes / 1e6:,.1f} MB"
+        holds = "is empty" if not size.entries else f"holds no regular file (entries: {size.entries:,})"
+        raise click.UsageError(f"{source} {holds}: there is nothing to process")
+    return size
+
+
+def _in_words(size: Size | None) -> str:
+    if size is None:
+        return "not all of it can be read"
+    left_out = f"; left out, since without content: {size.left_out:,}" if size.left_out else ""
+    return f"{size.files:,} files, {size.bytes / 1e6:,.1f} MB{left_out}"
 
 
 def _told(scenes: Sequence[Scene], seconds: float, *, as_json: bool) -> Exit:

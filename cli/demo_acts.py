@@ -19,8 +19,9 @@ from ebbtide.cli.demo_proof import (
     check_publication,
     check_unchanged,
     content,
+    measure,
 )
-from ebbtide.cli.demo_stage import Canceller, Conductor, DemoFailed, Stage
+from ebbtide.cli.demo_stage import Canceller, Conductor, DemoFailed, Stage, Stall
 from ebbtide.cli.snapshot import Snapshot, ending, take
 from ebbtide.cli.view import can_draw, draw, job_view, live
 from ebbtide.cli.waiting import Teller, in_order, tell
@@ -70,6 +71,7 @@ class Play:
         self._source = source
         self._out = out
         self._listing: Content = {}
+        self._left_out = 0
 
     def run(self) -> list[Scene]:
         with Canceller(self._stage, REASON) as canceller:
@@ -92,6 +94,7 @@ class Play:
         if str(end.job.state) != "completed":
             raise DemoFailed(f"job one {ending(end.job)}; {self._left_over('one')}")
         self._listing = content(self._source, exclude)
+        self._left_out = measure(self._source, exclude).left_out
         return Scene("one", end, [_check_state(end, "completed"), self._check_published("one", end)])
 
     def _cancelled_beside_another(self, canceller: Canceller, seconds: float) -> tuple[Scene, Scene]:
@@ -132,6 +135,7 @@ class Play:
         with _screen(self._poster, list(jobs), self._out) as show:
             drawn = 0.0
             pause = threading.Event()
+            stall = Stall(self._stage.folder)
             while True:
                 snapshots = [take(self._poster, job_id) for job_id in jobs.values()]
                 if cue is not None:
@@ -142,13 +146,15 @@ class Play:
                     show(snapshots)
                     drawn = time.monotonic()
                     self._conductor.check()
+                    stall.look(snapshots)
                 if rest:
                     return snapshots
                 pause.wait(DRAW_SECONDS if cue is None else cue.look_seconds)
 
     def _check_published(self, destination: str, end: Snapshot) -> Check:
         version = f"{end.job.id}-{end.job.attempt}"
-        return check_publication(self._stage.destination(destination), version, self._listing)
+        published = self._stage.destination(destination)
+        return check_publication(published, version, self._listing, self._left_out)
 
     def _left_over(self, name: str) -> str:
         left = content(self._stage.destination(name).parent)

@@ -35,16 +35,20 @@ Content = dict[str, str]
 
 @dataclass(frozen=True)
 class Size:
+    """`left_out`: entries without content to keep, such as FIFOs and sockets."""
+
     files: int
     entries: int
     bytes: int
+    left_out: int
 
 
 def measure(folder: Path, exclude: Sequence[str]) -> Size:
     """How much there is to process. Raises OSError for a folder that cannot be read."""
     states = [os.lstat(path) for _, path in walk(os.fspath(folder), exclude)]
     files = [state.st_size for state in states if stat.S_ISREG(state.st_mode)]
-    return Size(len(files), len(states), sum(files))
+    left_out = sum(not _is_kept(state.st_mode) for state in states)
+    return Size(len(files), len(states), sum(files), left_out)
 
 
 def content(folder: Path, exclude: Sequence[str] = ()) -> Content:
@@ -75,12 +79,12 @@ def differences(wanted: Content, found: Content) -> str:
     return ", ".join(names[:3]) + more
 
 
-def check_publication(destination: Path, version: str, source: Content) -> Check:
+def check_publication(destination: Path, version: str, source: Content, left_out: int = 0) -> Check:
     """Whether the current version is `version`, and its manifest and its archives hold exactly the source."""
     files = sum(words.startswith("file") for words in source.values())
-    statement = (
-        f"manifest and archives hold the source exactly (entries: {len(source):,}, digests: {files:,})"
-    )
+    but = f" but for what has no content: {left_out:,}" if left_out else ""
+    statement = f"manifest and archives hold the source exactly{but} "
+    statement += f"(entries: {len(source):,}, digests: {files:,})"
     try:
         folder = (destination / "current").resolve(strict=True)
         if folder.name != version:
@@ -110,10 +114,14 @@ def _described(path: str) -> str:
         return f"link {os.readlink(path)}"
     if stat.S_ISDIR(mode):
         return "folder"
-    if not stat.S_ISREG(mode):
+    if not _is_kept(mode):
         return ""
     with open(path, "rb") as file:
         return f"file {hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _is_kept(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
 
 
 def _listed(record: dict[str, Any]) -> str:

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -31,9 +32,48 @@ DRAIN_SECONDS: Final = 10.0
 HURRY_SECONDS: Final = 5.0
 LOG_TAIL: Final = 5
 
+# Each of the three jobs publishes a copy of the source; beside them the store, and what is left free.
+COPIES: Final = 3
+MARGIN_BYTES: Final = 16 * 1024 * 1024
+# A disk with less than this is full to SQLite, which appends pages; so long nothing may move there.
+FULL_BYTES: Final = 256 * 1024
+STALL_SECONDS: Final = 5.0
+
 
 class DemoFailed(Exception):
     """The demo cannot show what it is there to show. The message says why, in one line."""
+
+
+class Stall:
+    """Ends the demo when its disk is full and its jobs stand still: a job waits for space, without end."""
+
+    def __init__(self, folder: Path, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._folder = folder
+        self._now = now
+        self._since = now()
+        self._last: object = None
+
+    def look(self, state: object) -> None:
+        """Raise DemoFailed once `state` has been the same for STALL_SECONDS, on a disk that is full."""
+        if state != self._last or shutil.disk_usage(self._folder).free > FULL_BYTES:
+            self._last = state
+            self._since = self._now()
+        elif self._now() - self._since >= STALL_SECONDS:
+            raise DemoFailed(f"the disk of {self._folder.parent} is full: make room there, or set TMPDIR")
+
+
+def require_room(source_bytes: int) -> None:
+    """Raise DemoFailed unless the temporary folder has room for what the demo writes."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise DemoFailed(f"no temporary folder can be written: {error.strerror}; set TMPDIR") from error
+    needed, free = COPIES * source_bytes + MARGIN_BYTES, shutil.disk_usage(folder).free
+    if free < needed:
+        raise DemoFailed(
+            f"the demo needs {needed / 1e6:,.1f} MB in {folder}, where {free / 1e6:,.1f} MB are free: "
+            "name a smaller folder, make room, or set TMPDIR"
+        )
 
 
 class Stage:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from ebbtide.cli.output import PROGRAM, say
+from ebbtide.cli.invocation import Invocation
+from ebbtide.cli.output import PROGRAM, emit_line, say
 from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable
 
 
@@ -33,7 +34,7 @@ EXIT_CODES_HELP = """\
 \b
 Exit codes:
   0    done (also: the cancel had been requested before)
-  1    the job ended badly (post, retry, unpark and cancel with --wait; watch; demo)
+  1    the job ended badly (post, retry, unpark and cancel with --wait; watch; demo), or a conductor did
   2    the call is wrong
   3    unknown job or flow
   4    too late, or not allowed in the job's state
@@ -58,6 +59,11 @@ def answer_word(error: EbbtideError) -> str:
     return "wrong"
 
 
+def emit_error(problem: str, code: int) -> None:
+    """The JSON object of a command that answers nothing else, on a line of its own like any other answer."""
+    emit_line({"error": problem, "exit_code": int(code)})
+
+
 class Verbs(click.Group):
     """The command group that turns errors into one line and an exit code.
 
@@ -67,26 +73,37 @@ class Verbs(click.Group):
 
     sections: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
-    def main(self, *args: Any, **extra: Any) -> Any:
-        extra["standalone_mode"] = False
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        told = Invocation()
+        extra |= {"standalone_mode": False, "obj": told}
         _make_streams_usable()
         try:
-            code = super().main(*args, **extra)
+            code = self._answered(told, words, *more, **extra)
             sys.stdout.flush()
         except BrokenPipeError:
             code = _drop_output(Exit.BROKEN_PIPE)
-        except NoArgsIsHelpError as error:
-            click.echo(error.format_message(), err=True)
-            code = Exit.USAGE
-        except click.ClickException as error:
-            say(_one_line_of(error))
-            code = error.exit_code
         except click.Abort:
             code = Exit.INTERRUPTED
-        except EbbtideError as error:
-            say(str(error))
-            code = error.exit_code
         sys.exit(int(code or Exit.DONE))
+
+    def _answered(self, told: Invocation, words: list[str], *more: Any, **extra: Any) -> Any:
+        """Run the verb; what the user can mend becomes a line, with --json also an object, and a code."""
+        try:
+            return super().main(words, *more, **extra)
+        except NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            problem, code = "a verb is missing", int(Exit.USAGE)
+        except click.ClickException as error:
+            problem, code = _one_line_of(error), error.exit_code
+            say(problem)
+        except EbbtideError as error:
+            problem, code = str(error), error.exit_code
+            say(problem)
+        # A call that is wrong may not have been read to its --json.
+        if told.json or (code == Exit.USAGE and "--json" in words):
+            emit_error(problem, code)
+        return code
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -146,4 +163,4 @@ def _drop_output(code: Exit) -> Exit:
     return code
 
 
-__all__ = ["EXIT_CODES_HELP", "PROGRAM", "Exit", "Verbs", "answer_word", "worst"]
+__all__ = ["EXIT_CODES_HELP", "PROGRAM", "Exit", "Verbs", "answer_word", "emit_error", "worst"]

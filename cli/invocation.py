@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ebbtide.errors import EbbtideError
+from ebbtide.wording import is_plain_number
 
 if TYPE_CHECKING:
     from ebbtide.config import Settings
@@ -86,6 +87,10 @@ def shared_options(command: F) -> F:
 def _told(ctx: click.Context, option: click.Parameter, value: Any) -> None:
     """Note what an option says. What stands after the verb is read later, and so wins."""
     invocation = ctx.ensure_object(Invocation)
+    texts = value if option.multiple else [value]
+    if any(isinstance(text, str) and not text.strip(" ,") for text in texts):
+        # An empty variable of a script, most likely: the default would be another store than was meant.
+        raise click.UsageError(f"{option.opts[0]} is empty", ctx)
     if not value:
         return
     if option.name == "flow_modules":
@@ -157,6 +162,26 @@ class FlowName(Word):
 
         names = {point.name for point in entry_points(group="ebbtide.flows")}
         return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+class Whole(click.IntRange):
+    """A whole number, in plain digits."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(_plain(self, value, param, ctx), param, ctx)
+
+
+class Seconds(click.types.FloatParamType):
+    """A number of seconds, in plain digits."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(_plain(self, value, param, ctx), param, ctx)
+
+
+def _plain(kind: Any, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    if isinstance(value, str) and not is_plain_number(value):
+        kind.fail(f"'{value}' is not a number in plain digits.", param, ctx)
+    return value
 
 
 def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:

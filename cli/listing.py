@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ebbtide.cli.exits import Exit
-from ebbtide.cli.invocation import FlowName, Invocation, pairs, pass_invocation, shared_options
+from ebbtide.cli.invocation import FlowName, Invocation, Whole, pairs, pass_invocation, shared_options
 from ebbtide.cli.output import brief, columns, emit, moment, percent, phase, say, show, styled
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ STATE_WORDS: Final = (
 @click.option("--state", type=click.Choice(STATE_WORDS, case_sensitive=False), help="Only jobs in it.")
 @click.option("--flow", type=FlowName(), metavar="NAME", help="Only jobs of this flow.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only jobs with it; repeatable.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many.")
+@click.option("--limit", type=Whole(1, 10_000), metavar="N", default=50, show_default=True, help="How many.")
 @shared_options
 @pass_invocation
 def ls(

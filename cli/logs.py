@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ebbtide.cli.exits import Exit
-from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_options
+from ebbtide.cli.invocation import Invocation, JobId, Whole, pass_invocation, shared_options
 from ebbtide.cli.output import clock, emit, emit_line, plain, say
 from ebbtide.cli.snapshot import RESTING, TICK_SECONDS
+from ebbtide.interrupts import Raised
 
 if TYPE_CHECKING:
     from ebbtide.jobs import LogLine, Poster
@@ -21,7 +22,7 @@ PAGE: Final = 1000
 @click.command()
 @click.argument("job", type=JobId())
 @click.option("-f", "--follow", is_flag=True, help="Go on with lines as they come, until the job ends.")
-@click.option("--attempt", type=click.IntRange(1), metavar="N", help="Only the lines of this attempt.")
+@click.option("--attempt", type=Whole(1), metavar="N", help="Only the lines of this attempt.")
 @shared_options
 @pass_invocation
 def logs(invocation: Invocation, job: str, follow: bool, attempt: int | None) -> Exit:
@@ -36,7 +37,8 @@ def logs(invocation: Invocation, job: str, follow: bool, attempt: int | None) ->
             emit([line.as_dict() for line in wanted])
             return Exit.DONE
         try:
-            _print(wanted, as_json=invocation.json)
+            with Raised():
+                _print(wanted, as_json=invocation.json)
         except KeyboardInterrupt:
             say(f"job {job_id[:8]} goes on; `ebbtide watch {job_id[:8]}` shows it")
             return Exit.INTERRUPTED

@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from ebbtide.cli.exits import Exit
-from ebbtide.cli.invocation import FlowName, Invocation, pairs, pass_invocation, shared_options
+from ebbtide.cli.invocation import (
+    FlowName,
+    Invocation,
+    Seconds,
+    Whole,
+    pairs,
+    pass_invocation,
+    shared_options,
+)
 from ebbtide.cli.output import emit, say
 from ebbtide.cli.waiting import awaited, conclusion, see_through
 
@@ -21,9 +29,16 @@ from ebbtide.cli.waiting import awaited, conclusion, see_through
     "--params-file", metavar="FILE", type=click.File("rb"), help="A JSON object of parameters; -p wins."
 )
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="To find it by; repeatable.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Higher numbers are claimed first.")
 @click.option(
-    "--delay", "delay_seconds", type=float, default=0.0, metavar="SECONDS", help="Claim it no sooner."
+    "--priority",
+    type=Whole(),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Higher numbers are claimed first.",
+)
+@click.option(
+    "--delay", "delay_seconds", type=Seconds(), default=0.0, metavar="SECONDS", help="Claim it no sooner."
 )
 @click.option("--wait", is_flag=True, help="Stay until it ends; 1 unless it completed.")
 @shared_options
@@ -41,7 +56,8 @@ def post(
     """Put a job on the board and print its id.
 
     FLOW is a name that `ebbtide flows` lists, or name@version. Values of -p are read as JSON where the flow
-    wants no text: -p count=3 -p exclude='["*.pyc"]'.
+    wants no text: -p count=3 -p exclude='["*.pyc"]'. A plain text counts as a list's only element:
+    -p exclude='*.pyc'.
     """
     if not 0 <= delay_seconds < float("inf"):
         raise click.UsageError("--delay wants a number of seconds, 0 or more")
@@ -79,10 +95,14 @@ def post(
 
 def _values_of_file(file: Any) -> dict[str, Any]:
     """The parameters that the file holds."""
+    from ebbtide.tasks.payload import PayloadError, each_key_once
+
     if file is None:
         return {}
     try:
-        values = json.loads(file.read())
+        values = json.loads(file.read(), object_pairs_hook=each_key_once)
+    except PayloadError as error:
+        raise click.UsageError(f"--params-file {file.name}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--params-file {file.name}: not JSON: {error}") from error
     except OSError as error:

@@ -13,6 +13,7 @@ from ebbtide.cli.exits import Exit
 from ebbtide.cli.output import clock, plain, say
 from ebbtide.cli.snapshot import Happening, Snapshot, ending, follow, happenings
 from ebbtide.cli.view import can_draw, draw, job_view, live
+from ebbtide.interrupts import Raised
 
 if TYPE_CHECKING:
     from ebbtide.jobs import Poster
@@ -24,18 +25,23 @@ def see_through(poster: Poster, job_id: str, *, stream: IO[str], quiet: bool = F
     `quiet` shows nothing. Ctrl-C ends the looking, never the job, and the program with 130.
     """
     try:
-        if quiet:
-            return _last(poster, job_id, lambda snapshot: None)
-        if can_draw(stream):
-            with live(stream) as screen:
-                rows = max(screen.console.height - 6, 4)
-                return _last(
-                    poster, job_id, lambda snapshot: draw(screen, job_view(snapshot, rows=rows, hint=True))
-                )
-        teller = Teller(poster, hint=True)
-        return _last(poster, job_id, lambda snapshot: tell(teller(snapshot), stream))
+        with Raised():
+            return _seen_through(poster, job_id, stream, quiet)
     except KeyboardInterrupt:
         goes_on(job_id)
+
+
+def _seen_through(poster: Poster, job_id: str, stream: IO[str], quiet: bool) -> Snapshot:
+    if quiet:
+        return _last(poster, job_id, lambda snapshot: None)
+    if can_draw(stream):
+        with live(stream) as screen:
+            rows = max(screen.console.height - 6, 4)
+            return _last(
+                poster, job_id, lambda snapshot: draw(screen, job_view(snapshot, rows=rows, hint=True))
+            )
+    teller = Teller(poster, hint=True)
+    return _last(poster, job_id, lambda snapshot: tell(teller(snapshot), stream))
 
 
 def goes_on(job_id: str) -> NoReturn:

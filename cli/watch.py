@@ -11,6 +11,7 @@ from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_op
 from ebbtide.cli.output import emit_line, say
 from ebbtide.cli.snapshot import Snapshot, follow
 from ebbtide.cli.waiting import awaited, conclusion, goes_on, see_through
+from ebbtide.interrupts import Raised
 
 
 @click.command()
@@ -32,8 +33,9 @@ def watch(invocation: Invocation, job: str) -> Exit:
         else:
             before = None
             try:
-                for last in follow(poster, job_id):
-                    before = _emit_if_new(before, last)
+                with Raised():
+                    for last in follow(poster, job_id):
+                        before = _emit_if_new(before, last)
             except KeyboardInterrupt:
                 goes_on(job_id)
     if not invocation.json:

@@ -15,6 +15,7 @@ import os
 import selectors
 import signal
 import sys
+import threading
 import time
 import traceback
 
@@ -22,7 +23,13 @@ from ebbtide import faults
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.memory import limit_memory, too_little
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.trees import become_subreaper, children, die_with_parent, end_tree, term_tree
+from ebbtide.conductor.trees import (
+    become_subreaper,
+    children,
+    die_with_parent,
+    end_step,
+    term_tree,
+)
 from ebbtide.errors import EbbtideError
 from ebbtide.jobs import clock
 
@@ -31,6 +38,10 @@ __all__ = ["Keeper", "main"]
 LOG = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 1.0
+_STEP_SECONDS = 0.001  # for the kernel, which may have to wake a process before it ends
+_QUICK_STEPS = 1000
+_LONG_STEP_SECONDS = 0.1
+_pause = threading.Event()  # never set
 
 
 class Keeper:
@@ -51,6 +62,9 @@ class Keeper:
         self._options = options
         self._runners: set[int] = set()
         self._ended_at: dict[int, float] = {}  # when the end of a runner's tree was begun
+        self._ending: set[int] = set()  # runners whose trees are not ended yet
+        self._steps = 0  # taken without a pause between ends
+        self._reaped: dict[int, str] = {}  # dead runners with their causes; something of theirs may live
         self._beyond_reach: set[int] = set()  # orphans that we may not kill
         self._hold_until = math.inf
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -72,7 +86,7 @@ class Keeper:
             selector.register(self._wake_reader, selectors.EVENT_READ)
             with contextlib.suppress(ChannelClosed):
                 while True:
-                    ready = {key.fd for key, _ in selector.select(self._pause())}
+                    ready = {key.fd for key, _ in selector.select(self._pause_seconds())}
                     # What the parent has sent comes first: its word may have waited for us to wake up.
                     if not ready and self._seconds_left() == 0:
                         self._end_silent()
@@ -82,6 +96,8 @@ class Keeper:
                         self._reap()
                     if self._control.fileno() in ready:
                         self._obey()
+                    self._end_steps()
+                    self._report()
 
     def _obey(self) -> None:
         message, _ = self._control.receive()
@@ -96,18 +112,44 @@ class Keeper:
 
     def _end(self, pid: int) -> None:
         self._ended_at.setdefault(pid, time.monotonic())
-        end_tree(pid)
+        self._ending.add(pid)
+
+    def _end_steps(self) -> None:
+        """Take the next step with each tree that is to end. None waits for another: one that the kernel
+        does not let die holds up its own job, and no other.
+        """
+        for pid in list(self._ending):
+            try:
+                if end_step(pid):
+                    self._ending.discard(pid)
+            except PermissionError:
+                self._ending.discard(pid)
+                LOG.error("keeper: runner %d has another user and cannot be ended", pid)
+
+    def _report(self) -> None:
+        if self._reaped and not self._end_orphans():
+            for pid, cause in self._reaped.items():
+                began = self._ended_at.pop(pid, None)
+                ended_in = None if began is None else time.monotonic() - began
+                self._control.send({"dead": pid, "cause": cause, "ended_in": ended_in})
+            self._reaped.clear()
+
+    def _pause_seconds(self) -> float | None:
+        """How long to wait for news: not long while trees end, unless one has not for many steps."""
+        left = self._seconds_left()
+        if not self._ending and not self._reaped:
+            self._steps = 0
+            # While the machine sleeps, the seconds of a lease go on and those of a wait do not.
+            return None if left is None else min(left, _LONGEST_PAUSE_SECONDS)
+        self._steps += 1
+        pause = _STEP_SECONDS if self._steps < _QUICK_STEPS else _LONG_STEP_SECONDS
+        return pause if left is None else min(pause, left)
 
     def _seconds_left(self) -> float | None:
         """How long the runners may go on without another word of the parent; None: for ever."""
         if self._hold_until == math.inf:
             return None
         return max(0.0, self._hold_until - clock.boot_seconds())
-
-    def _pause(self) -> float | None:
-        # In small steps: while the machine sleeps, the seconds of a lease go on and those of a wait do not.
-        left = self._seconds_left()
-        return None if left is None else min(left, _LONGEST_PAUSE_SECONDS)
 
     def _end_silent(self) -> None:
         LOG.error("keeper: the lease of %s was not renewed: its runs are ended", self._options.owner)
@@ -163,7 +205,7 @@ class Keeper:
             os._exit(status)
 
     def _reap(self) -> None:
-        """Reap what has ended. A runner's death is told once nothing of it lives."""
+        """Reap what has ended. A runner's death is told later, once nothing of it lives."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -173,30 +215,30 @@ class Keeper:
                 return
             if pid in self._runners:
                 self._runners.discard(pid)
-                self._end_orphans()
-                began = self._ended_at.pop(pid, None)
-                ended_in = None if began is None else time.monotonic() - began
-                self._control.send({"dead": pid, "cause": _cause(status), "ended_in": ended_in})
+                self._ending.discard(pid)
+                self._reaped[pid] = _cause(status)
 
-    def _end_orphans(self) -> None:
-        """End what a dead runner left: it has become our child, and nothing else of ours but runners is."""
-        while orphans := set(children(os.getpid())) - self._runners - self._beyond_reach:
-            for pid in orphans:
-                if not end_tree(pid):
-                    self._beyond_reach.add(pid)
-                    LOG.error("keeper: process %d, started by a task, has another user and goes on", pid)
-                    continue
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+    def _end_orphans(self) -> bool:
+        """Take the next step with what dead runners left; whether any of it lived.
+
+        It has become our child, and nothing else of ours but runners is.
+        """
+        orphans = set(children(os.getpid())) - self._runners - self._beyond_reach
+        for pid in orphans:
+            try:
+                end_step(pid)
+            except PermissionError:
+                self._beyond_reach.add(pid)
+                LOG.error("keeper: process %d, started by a task, has another user and goes on", pid)
+        return bool(orphans)
 
     def _end_all(self) -> None:
         for pid in self._runners:
-            end_tree(pid)
-        for pid in self._runners:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        self._runners.clear()
-        self._end_orphans()
+            self._end(pid)
+        while self._runners or self._end_orphans():
+            self._end_steps()
+            _pause.wait(_STEP_SECONDS)
+            self._reap()
 
 
 def _survive_sigterm() -> None:

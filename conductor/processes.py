@@ -24,6 +24,7 @@ __all__ = ["ProcessRunners"]
 
 LOG = logging.getLogger(__name__)
 
+_KEEPER = ("-P", "-m", "ebbtide.conductor.keeper")  # -P: the current folder stays off its module path
 _START_SECONDS = 60.0
 _CLIMB_SECONDS = 0.02  # between two looks at the ladders, while there is one
 _FIRST_PAUSE_SECONDS = 0.1
@@ -58,10 +59,10 @@ class ProcessRunners(Runners):
         # In the environment of everything that the keeper, a runner or a task starts.
         self._mark = f"_EBBTIDE_KEEPER_OF={options.owner}"
         ours, theirs = Channel.pair()
-        # A fresh program: no thread or lock of this process is in it. -P: the current folder stays off
-        # its module path. A session of its own: Ctrl-C at a terminal reaches the parent alone.
+        # A fresh program: no thread or lock of this process is in it. A session of its own: Ctrl-C at a
+        # terminal reaches the parent alone.
         self._keeper = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ebbtide.conductor.keeper", str(theirs.fileno())],
+            [sys.executable, *_KEEPER, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=os.environ | dict([self._mark.split("=", 1)]),

@@ -20,6 +20,7 @@ __all__ = [
     "die_with_parent",
     "end_below",
     "end_marked",
+    "end_step",
     "end_tree",
     "term_tree",
 ]
@@ -73,14 +74,31 @@ def term_tree(pid: int) -> None:
 
 
 def end_tree(pid: int) -> bool:
-    """SIGKILL a process and all its descendants; the caller reaps `pid`. False: `pid` may not be killed.
+    """SIGKILL a process and all its descendants; the caller reaps `pid`. False: `pid` may not be killed."""
+    try:
+        while not end_step(pid):
+            _pause.wait(0.001)  # for the kernel, which may have to wake a process before it ends
+    except PermissionError:
+        return False
+    return True
 
-    The process is stopped first, so that it starts nothing more; then its descendants are killed
-    from the leaves' side until a walk finds none: each that dies hands its children up to `pid`.
+
+def end_step(pid: int) -> bool:
+    """One step of `end_tree`, which does not wait; True: it was the last.
+
+    The process is stopped, so that it starts nothing more. Then its descendants are killed, in each
+    step anew until a walk finds none: each that dies hands its children up to `pid`. It goes last.
+
+    Raises:
+        PermissionError: `pid` may not be killed.
     """
     _signal(pid, signal.SIGSTOP)
-    _end_descendants(pid)
-    return _signal(pid, signal.SIGKILL)
+    killed = [_signal(each, signal.SIGKILL) for each in _descendants(pid)]
+    if any(killed):  # those that may not be killed are out of reach, and not waited for
+        return False
+    if not _signal(pid, signal.SIGKILL):
+        raise PermissionError(f"process {pid} has another user")
+    return True
 
 
 def end_below() -> None:
@@ -97,7 +115,10 @@ def end_below() -> None:
 
 
 def _end_descendants(pid: int) -> set[int]:
-    """Kill until a walk finds none but those out of reach: who changed user, or whom the kernel holds."""
+    """Kill until a walk finds none but those out of reach: who changed user, or whom the kernel holds.
+
+    Returns those that were killed and have ended.
+    """
     killed: set[int] = set()
     refused: set[int] = set()
     give_up = time.monotonic() + _KERNEL_SECONDS
@@ -105,7 +126,7 @@ def _end_descendants(pid: int) -> set[int]:
         if time.monotonic() > give_up:
             # Killed and not ending: it waits inside the kernel, for a dead disk say, and runs no code.
             LOG.error("processes %s do not end although they are killed", sorted(living))
-            break
+            return killed - living
         for descendant in living:
             (killed if _signal(descendant, signal.SIGKILL) else refused).add(descendant)
         if living <= killed:

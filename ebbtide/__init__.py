@@ -5,9 +5,8 @@ The names below are what a user types on day one; everything else lives in its o
 `import ebbtide` costs nothing and a program that only posts jobs never loads the conductor.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# As in `typing`, which the command would have to load before it can guard itself against Ctrl-C.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ebbtide.conductor import Conductor
     from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable, UsageError
@@ -69,7 +68,9 @@ def _installed_version() -> str:
 # Hidden from type checkers, which would take every misspelt name for one that is found here.
 if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
         if name == "__version__":
             value = _installed_version()
         elif name in _HOMES:

@@ -18,7 +18,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from ebbtide.errors import ConfigError
-from ebbtide.wording import hide_password, one_line
+from ebbtide.wording import hide_password, is_plain_number, one_line
 
 PREFIX = "EBBTIDE_"
 FILE_VARIABLE = "EBBTIDE_CONFIG"
@@ -338,6 +338,9 @@ def _read_file(path: str) -> dict[str, str]:
 
 
 def _converted(option: cfg.Opt, value: Any, place: str) -> Any:
+    numeric = isinstance(option.type, (types.Integer, types.Float))
+    if numeric and isinstance(value, str) and not is_plain_number(value):
+        raise ConfigError(_unusable(option, value, place))
     try:
         converted = option.type(value)
     except (ValueError, TypeError, AttributeError, OverflowError) as error:

@@ -146,6 +146,8 @@ class JobNotFound(NotFound):
         super().__init__(job_id)
 
     def __str__(self) -> str:
+        if not self.job_id.strip():
+            return "the id of a job is empty; `ebbtide ls` lists the jobs of this store"
         return f"job {one_line(self.job_id, 60)} is not known; `ebbtide ls` lists the jobs of this store"
 
 
@@ -176,6 +178,18 @@ class TooLate(Conflict):
         return f"job {one_line(self.job_id, 60)} is already {self.state}: too late to cancel it"
 
 
+# What a person may ask for; the other edges are of conductors, and their names are for logs.
+_REFUSED_WORDS = {
+    "retried": "cannot be retried: it is {state}, and only a failed or cancelled job can",
+    "unparked": "cannot be unparked: it is {state}, and only a parked job can",
+    "accepted": "cannot be accepted as it is: it is {state}, and only a parked job can",
+    "accepted_as_failed": "cannot be accepted as it is: it is {state}, and only a parked job can",
+    "accepted_as_cancelled": "cannot be accepted as it is: it is {state}, and only a parked job can",
+    "delete": "cannot be deleted while it is {state}: only a job that has ended or never began can",
+    "result": "has no result: it is {state}, and only a completed job has one",
+}
+
+
 class EdgeRefused(Conflict):
     """The table of states has no such edge from where the job is. `edge` is the edge's name."""
 
@@ -186,7 +200,8 @@ class EdgeRefused(Conflict):
         super().__init__(self.job_id, self.state, self.edge)
 
     def __str__(self) -> str:
-        return f"job {one_line(self.job_id, 60)}: {self.edge} is not possible while it is {self.state}"
+        words = _REFUSED_WORDS.get(self.edge, f"is {{state}}: {self.edge} is not possible")
+        return f"job {one_line(self.job_id, 60)} {words.format(state=self.state)}"
 
 
 class AnswerLost(StoreUnavailable):
@@ -205,25 +220,43 @@ class AnswerLost(StoreUnavailable):
 
 
 class SchemaMismatch(StoreUnavailable):
-    """The tables of the store are older or newer than this program's, or belong to another one."""
+    """The tables of the store are older or newer than this program's, or belong to another one.
 
-    def __init__(self, url: str, found: str | None, expected: str) -> None:
+    `state` is "older", "newer", "foreign", or "damaged", where `found` is what the database said.
+    """
+
+    def __init__(self, url: str, found: str | None, expected: str, state: str = "damaged") -> None:
         self.url = hide_password(url)
         self.found = found
         self.expected = expected
+        self.state = str(state)
         super().__init__(f"schema {found} found at {self.url}, {expected} expected")
-        self.args = (self.url, found, expected)
+        self.args = (self.url, found, expected, self.state)
 
     def __str__(self) -> str:
-        if not self.found:
-            return (
-                f"database {one_line(self.url)} has tables, but no schema of ebbtide: beside TaskFlow's "
-                "alone `ebbtide db upgrade` adds it, otherwise name another database with --database"
-            )
+        database, found = f"database {one_line(self.url)}", one_line(self.found or "", 120)
+        match self.state, bool(found):
+            case "older", True:
+                return f"{database} has schema {found}, not {self.expected}: run `ebbtide db upgrade`"
+            case "older", False:
+                return f"{database} has TaskFlow's tables alone: `ebbtide db upgrade` adds those of ebbtide"
+            case "newer", _:
+                return (
+                    f"{database} has schema {found}, this program knows none after {self.expected}: "
+                    "a newer ebbtide is needed"
+                )
+            case "foreign", True:
+                return (
+                    f"{database} has schema {found}, which this program does not know: a newer ebbtide is "
+                    "needed, or another database (--database)"
+                )
+            case "foreign", False:
+                return (
+                    f"{database} has tables, but no schema of ebbtide: name another database with --database"
+                )
         return (
-            f"database {one_line(self.url)} has schema {one_line(self.found, 60)}, this program needs "
-            f"{self.expected}: "
-            "run `ebbtide db upgrade` (or a newer ebbtide, if the database is ahead)"
+            f"{database} has lost a part of its schema {self.expected} ({found}): restore a backup of it, "
+            "or name another database with --database"
         )
 
 

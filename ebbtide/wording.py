@@ -24,3 +24,8 @@ def one_line(value: object, limit: int = _LONGEST) -> str:
 def hide_password(text: str) -> str:
     """`text` with the password of each URL in it as `***`. Applying it twice changes nothing."""
     return _BY_KEY.sub(r"\g<before>***", _IN_URL.sub(r"\g<before>***", text))
+
+
+def is_plain_number(text: str) -> bool:
+    """Whether what Python reads as a number is one to people: not 1_0, nor digits of another script."""
+    return text.isascii() and "_" not in text

@@ -32,6 +32,9 @@ RESERVED = frozenset({"result", "flow_failures", "history"})
 _ANY_TYPE = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
 _TEXT_TYPES = frozenset({"string", "null"})
 _LIST_TYPES = frozenset({"array", "null"})
+_NESTED_TYPES = frozenset({"array", "object"})
+# Without the text itself, which may be long.
+_NO_JSON = 'begins with [ or { and is not the JSON that is wanted; a text in a list is written ["text"]'
 
 
 class _Unfit(Exception):
@@ -101,16 +104,21 @@ class Parameter:
         """What a command-line text means: itself for a parameter that takes texts, else JSON, else itself.
 
         For a list, one text that is no JSON list is its only element, and an empty text is the empty list.
+        What begins as a list or an object and is neither is a slip of the pen, where one of them is taken.
         """
         if "string" in self._types and self._types <= _TEXT_TYPES:
             return text
         value = _json_or_text(text)
+        if isinstance(value, str) and self._types & _NESTED_TYPES and text.lstrip().startswith(("[", "{")):
+            raise _Unfit(_NO_JSON)
         if "array" not in self._types or not self._types <= _LIST_TYPES:
             return value
         if isinstance(value, list) or (value is None and "null" in self._types):
             return value
         if text == "":
             return []
+        if isinstance(value, dict) and self._items_are_texts:
+            raise _Unfit(_NO_JSON)
         return [text if self._items_are_texts and not isinstance(value, str) else value]
 
     def _default_text(self, default: Any) -> str:
@@ -273,7 +281,9 @@ def _json_or_text(text: str) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=payload.each_key_once)
+    except payload.PayloadError as exc:
+        raise _Unfit(str(exc)) from exc
     except RecursionError as exc:
         raise _Unfit(f"it is nested deeper than {payload.MAX_DEPTH} levels") from exc
     except ValueError:  # not JSON; or a number of more digits than Python reads

@@ -7,13 +7,13 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.errors import ClaimLost, EdgeRefused
+from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.moments import Era, LeaseNow
@@ -134,22 +134,43 @@ class Claims:
         """
         known = list(keys)
         while self._anything_to_claim(known):
-            with self._store.write() as connection:
-                if not self._has_lease(connection):
-                    return None
-                orphan = next_orphan(connection, known, lock=True)
-                if orphan is not None and not _is_gone(connection, orphan.owner):
-                    return None  # its renewal was on the way; this is looked at again soon
-                if orphan is not None:
-                    claim = self._take_over(connection, orphan, "the conductor that ran it is gone")
-                else:
-                    due = next_due(connection, known, lock=True)
-                    if due is None:
-                        return None
-                    claim = self._enter(connection, "claimed", due, epoch=None, values={})
-            if claim is not None:
+            found, claim = self._stored(lambda connection: self._next(connection, known))
+            if claim is not None or not found:
                 return claim
         return None
+
+    def _next(self, connection: sa.Connection, keys: list[str]) -> tuple[bool, Claim | None]:
+        """Whether a job was found, and the claim to it unless it was parked or taken meanwhile."""
+        if not self._has_lease(connection):
+            return False, None
+        orphan = next_orphan(connection, keys, lock=True)
+        if orphan is not None:
+            if not _is_gone(connection, orphan.owner):
+                return False, None  # its renewal was on the way; this is looked at again soon
+            return True, self._take_over(connection, orphan, "the conductor that ran it is gone")
+        due = next_due(connection, keys, lock=True)
+        if due is None:
+            return False, None
+        return True, self._enter(connection, "claimed", due, epoch=None, values={})
+
+    def _stored(
+        self, take: Callable[[sa.Connection], tuple[bool, Claim | None]]
+    ) -> tuple[bool, Claim | None]:
+        """What `take` returned, once that is stored.
+
+        Raises:
+            StoreUnavailable: it is not stored; or nobody can tell, and then `held` tells later.
+        """
+        taken: tuple[bool, Claim | None] = (False, None)
+        try:
+            with self._store.write() as connection:
+                taken = take(connection)
+        except CommitUnknown:
+            # Nobody else ever writes our owner id: under this epoch the job is ours by this very claim.
+            claim = taken[1]
+            if claim is None or self.held().get(claim.job_id) != claim.epoch:
+                raise
+        return taken
 
     def _anything_to_claim(self, keys: list[str]) -> bool:
         # An idle conductor asks all the time: asked without the write lock, it holds nobody up.
@@ -166,9 +187,10 @@ class Claims:
 
         None: it ended, was lost, or is parked; or our own lease is over, and somebody else will.
         """
-        with self._store.write() as connection:
+
+        def take(connection: sa.Connection) -> tuple[bool, Claim | None]:
             if not self._has_lease(connection):
-                return None
+                return False, None
             row = connection.execute(
                 sa.select(_jobs).where(
                     _jobs.c.id == job_id,
@@ -177,7 +199,9 @@ class Claims:
                     _jobs.c.epoch == epoch,
                 )
             ).first()
-            return None if row is None else self._take_over(connection, row, cause, ended_in)
+            return True, None if row is None else self._take_over(connection, row, cause, ended_in)
+
+        return self._stored(take)[1]
 
     def _has_lease(self, connection: sa.Connection) -> bool:
         query = sa.select(_conductors.c.id).where(_conductors.c.id == self.owner, is_live())

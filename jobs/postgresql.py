@@ -23,8 +23,9 @@ _STALE_SECONDS = 1.0
 # Whoever migrates holds it; the number is ours alone, derived from nothing.
 _SCHEMA_LOCK = 7_318_022_914
 
-# Another transaction was in the way, and ours is rolled back: serialization failure, deadlock, lock timeout.
-_IN_THE_WAY = frozenset({"40001", "40P01", "55P03"})
+# Another transaction was in the way, and ours is rolled back: serialization failure, deadlock. Not a lock
+# that was waited for in vain: whoever holds it holds it still, and the caller's patience is over.
+_IN_THE_WAY = frozenset({"40001", "40P01"})
 # Undefined table, column and function: the tables are of another version, or none.
 _MISSING_PARTS = frozenset({"42P01", "42703", "42883"})
 # Connection, resources, limits, operator intervention, system and internal errors; and: not permitted,
@@ -69,7 +70,7 @@ class Postgresql:
         Args:
             waits: False: returns before it is connected; the caller goes on by `poll()`.
         """
-        arguments = {
+        ours = {
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": "ebbtide",
             "keepalives_idle": 5,
@@ -77,6 +78,8 @@ class Postgresql:
             "keepalives_count": 3,
             "tcp_user_timeout": self._milliseconds,
         }
+        # Given beside the URL they would win over what the user says in it.
+        arguments = {name: value for name, value in ours.items() if name not in self._url.query}
         return psycopg2.connect(self._dsn(), **arguments, options=self._limits(), async_=0 if waits else 1)
 
     def begin(self, connection: Connection, *, writing: bool) -> None:
@@ -116,7 +119,7 @@ class Postgresql:
         detail = f"database {self._shown}: {cause}"
         code = cause.pgcode
         if code in _MISSING_PARTS:
-            return SchemaMismatch(as_text(self._url), f"({cause.diag.message_primary})", REVISION)
+            return SchemaMismatch(as_text(self._url), cause.diag.message_primary, REVISION)
         if code in _IN_THE_WAY:
             return StoreBusy(detail)
         if code is None:

@@ -14,6 +14,7 @@ from ebbtide.wording import hide_password
 
 VERSION_TABLE = "ebbtide_alembic_version"
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _REVISION_QUERY = text(f"SELECT version_num FROM {VERSION_TABLE}")
 _TASKFLOW_TABLES = {*taskflow_metadata.tables, "alembic_version"}
 # Alembic's `context` is one for the whole process: two threads would migrate each other's database.
@@ -78,6 +79,11 @@ def upgrade_schema(url: str) -> SchemaReport:
         return report
 
 
+def mismatch(report: SchemaReport) -> SchemaMismatch:
+    """The error that a report of an unusable schema stands for."""
+    return SchemaMismatch(report.url, report.found, report.expected, report.state)
+
+
 def _revision(store: Store) -> str | None:
     """The number in our version table; None where there is no such table."""
     try:
@@ -109,7 +115,11 @@ def _compared(found: str | None) -> SchemaState:
         return SchemaState.CURRENT
     if found is None or not (found.isascii() and found.isdigit() and len(found) == len(REVISION)):
         return SchemaState.FOREIGN
-    return SchemaState.OLDER if found < REVISION else SchemaState.NEWER
+    if found > REVISION:
+        return SchemaState.NEWER
+    # Only from a revision that it knows can this program go on to its own.
+    known = any((_MIGRATIONS / "versions").glob(f"{found}_*.py"))
+    return SchemaState.OLDER if known else SchemaState.FOREIGN
 
 
 def _reported(store: Store, state: SchemaState, found: str | None) -> SchemaReport:
@@ -118,7 +128,7 @@ def _reported(store: Store, state: SchemaState, found: str | None) -> SchemaRepo
 
 def _require_current(report: SchemaReport) -> None:
     if report.state is not SchemaState.CURRENT:
-        raise SchemaMismatch(report.url, report.found, report.expected)
+        raise mismatch(report)
 
 
 def _migrate(store: Store, allowed: set[SchemaState]) -> SchemaReport:
@@ -140,8 +150,7 @@ def _run_alembic(connection: Connection) -> None:
     from alembic.config import Config
 
     config = Config()
-    folder = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     with _alembic:
         command.upgrade(config, "head")

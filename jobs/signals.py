@@ -126,10 +126,11 @@ class NotifySignal(Signal):
         self._dialect = dialect
         self._guard = Lock()  # `close` may come from another thread
         self._connection: extensions.connection | None = None
-        # By which LISTEN was sent. Kept: the driver holds it weakly, and fails once it is gone.
-        self._cursor: extensions.cursor | None = None
+        # LISTEN was sent by it. It has to live until the answer is there: the driver looks for it then.
+        self._asked: extensions.cursor | None = None
         self._listening = False
-        self._next_try = 0.0
+        self._step = (-1, -1)  # how far the connection was at the last look
+        self._next_try = 0.0  # or, while one is on its way: when that is given up
         self._first = True
 
     def ring(self, job_id: str) -> None:
@@ -171,25 +172,41 @@ class NotifySignal(Signal):
     def _heard(self) -> bool:
         if self._closed.is_set():
             return True
-        now = time.monotonic()
-        if not self._listening and now >= self._next_try:
-            # Not connected, or on the way for so long that nobody seems to answer there.
-            self._drop()
-            self._next_try = now + _RECONNECT_SECONDS
-            self._connection = self._dialect.connect(waits=False)
-        if self._connection is None or self._connection.poll() != extensions.POLL_OK:
+        if self._connection is None:
+            self._connect()
+        if self._connection is None or not self._is_ready(self._connection):
             return False
-        if self._cursor is None:
-            self._cursor = self._connection.cursor()
-            self._cursor.execute(f"LISTEN {CHANNEL}")
+        if self._asked is None:
+            self._asked = self._connection.cursor()
+            self._asked.execute(f"LISTEN {CHANNEL}")
             return False
         rang = bool(self._connection.notifies) or not self._listening
         self._listening = True  # what was said before it listened is looked for once, now
         self._connection.notifies.clear()
         return rang
 
+    def _connect(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_try:
+            self._next_try = now + _RECONNECT_SECONDS
+            self._connection = self._dialect.connect(waits=False)
+
+    def _is_ready(self, connection: extensions.connection) -> bool:
+        """Whether it waits for nothing. One on whose way nothing has happened for too long is given up."""
+        step = (connection.poll(), connection.info.status)
+        if self._listening:
+            return bool(step[0] == extensions.POLL_OK)
+        now = time.monotonic()
+        if step != self._step:
+            # However seldom it is looked at: it is on its way.
+            self._step, self._next_try = step, now + _RECONNECT_SECONDS
+        elif now >= self._next_try:
+            self._drop()
+            return False
+        return bool(step[0] == extensions.POLL_OK)
+
     def _drop(self) -> None:
-        self._cursor, self._listening = None, False
+        self._asked, self._listening, self._step = None, False, (-1, -1)
         if self._connection is not None:
             self._connection.close()
             self._connection = None

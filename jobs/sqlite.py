@@ -5,13 +5,13 @@ BEGIN late, before the first change only, and a transaction that has read before
 another writer. Every transaction here says BEGIN (reading) or BEGIN IMMEDIATE (writing) as its first word.
 """
 
-import errno
 import os
 import sqlite3
 import stat
 import time
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Event
 from urllib.parse import quote
 
@@ -93,9 +93,14 @@ class Sqlite:
         folder = os.path.dirname(self.path)
         if not os.path.isdir(folder) and not self._is_default():
             raise self._unusable(FileNotFoundError())
-        if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):
-            raise self._unusable(PermissionError(errno.EACCES, "permission denied"))
-        return False
+        while not os.path.lexists(folder):
+            folder = os.path.dirname(folder)
+        try:
+            # Tried out, with a file without a name: permissions tell nothing to root, and nothing of /proc.
+            with TemporaryFile(dir=folder):
+                return False
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def create(self) -> None:
         """Make an empty file, for its owner alone, unless there is one. Safe in many processes at once.
@@ -163,7 +168,7 @@ class Sqlite:
             case sqlite3.SQLITE_CORRUPT:
                 return StoreUnavailable(f"database {self.path} is damaged ({detail}): restore a backup of it")
             case sqlite3.SQLITE_ERROR if any(part in detail for part in _MISSING_PARTS):
-                return SchemaMismatch(self._url, f"({detail})", REVISION)
+                return SchemaMismatch(self._url, detail, REVISION)
             case sqlite3.SQLITE_ERROR | None:
                 return None
         return StoreUnavailable(f"database {self.path}: {detail}")

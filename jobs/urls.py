@@ -2,6 +2,8 @@
 
 import os
 
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import parse_dsn
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -57,6 +59,10 @@ def _postgresql(text: str) -> URL:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise ConfigError(f"database '{_shown(text)}' cannot be used: {_FORMS}") from error
+    try:
+        parse_dsn(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    except ProgrammingError as error:  # an option after the `?` that libpq does not know
+        raise ConfigError(f"database '{_shown(text)}' cannot be used: {one_line(error)}") from error
     return url.set(drivername=_POSTGRESQL)
 
 

@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "PayloadError", "decode", "encode", "storable"]
+from ebbtide.wording import one_line
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "PayloadError", "decode", "each_key_once", "encode", "storable"]
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 100
@@ -65,6 +67,16 @@ def encode(
 
 def decode(text: str) -> Any:
     return json.loads(text)
+
+
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for `object_pairs_hook`; PayloadError names a key that comes twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise PayloadError(f"an object in it has the key {one_line(key, 40)!r} twice")
+        found[key] = value
+    return found
 
 
 def storable(text: str) -> str:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
 
 from ebbtide.tasks.files.errors import no_space_or
 
 __all__ = ["Staging", "durable", "remove_file", "sync_folder"]
+
+
+# The store often lies on the same disk, and an undo begins with a commit: a job that took the last bytes
+# could neither go on nor give them back.
+LEFT_FREE: Final = 4 * 1024 * 1024
+# In pieces, before each of which the disk is looked at; so tasks side by side cannot go far below.
+_BUFFER: Final = 256 * 1024
 
 
 class Staging:
@@ -48,16 +57,28 @@ def durable(path: str) -> Iterator[BinaryIO]:
     """A new file, or an older one emptied, to be written; on disk for good when the block ends well.
 
     Raises:
-        NoSpace: the disk or the quota is full, or files may not be that large.
+        NoSpace: the disk is full but for `LEFT_FREE`, or the quota, or files may not be that large.
         FolderUnusable: it cannot be written for another reason.
     """
     try:
-        with open(path, "wb", buffering=1024 * 1024) as out:
+        with io.BufferedWriter(_Sparing(path, "wb"), _BUFFER) as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
     except OSError as error:
         raise no_space_or(error, path) from error
+
+
+class _Sparing(io.FileIO):
+    """A file that does not take the last bytes of its disk."""
+
+    def write(self, data: Any) -> int:
+        found = os.fstatvfs(self.fileno())
+        # A file system without blocks does not tell how full it is.
+        if found.f_blocks and found.f_bavail * found.f_frsize < LEFT_FREE + len(data):
+            left = f"no space left on device, but for the last {LEFT_FREE >> 20} megabytes"
+            raise OSError(errno.ENOSPC, left, self.name)
+        return super().write(data)
 
 
 def sync_folder(path: str) -> None:

@@ -16,9 +16,9 @@ KEYS = ["copy@1"]
 
 
 @pytest.fixture
-def job(board) -> str:
+def job(board):
     """A running job with a cancel request, one task that has ended and two at work."""
-    job = board.put(JobState.RUNNING, owner="one", epoch=3)
+    job: str = board.put(JobState.RUNNING, owner="one", epoch=3)
     board.add_task(job, "scan", how="returned")
     board.add_task(job, "pack")
     board.add_task(job, "copy")

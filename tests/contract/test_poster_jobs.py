@@ -196,9 +196,9 @@ def test_a_cancel_that_comes_too_late_names_the_outcome(board, poster, state):
 def test_a_job_at_work_is_neither_retried_unparked_accepted_nor_deleted_and_has_no_result(board, poster):
     job = board.put(JobState.RUNNING)
 
-    words = {"retry": "retried", "unpark": "unparked", "accept": "accepted"}
-    for verb, word in (words | {"delete": "delete", "result": "result"}).items():
-        with pytest.raises(EdgeRefused, match=f"{word} is not possible while it is running"):
+    words = {"retry": "be retried: it", "unpark": "be unparked: it", "accept": "be accepted as it is: it"}
+    for verb, word in (words | {"delete": "be deleted while it", "result": "has no result: it"}).items():
+        with pytest.raises(EdgeRefused, match=f"{word} is running"):
             VERBS[verb](poster, job)
 
 

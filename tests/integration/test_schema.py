@@ -227,29 +227,39 @@ def test_upgrading_a_current_database_changes_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "found, state",
-    [("0000", SchemaState.OLDER), ("0002", SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
+    [("0000", SchemaState.FOREIGN), ("0002", SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
 )
 def test_another_revision_is_refused_and_left_alone(path: Path, found: str, state: SchemaState) -> None:
     _make(path)
     _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{found}'")
     before = path.read_bytes()
 
-    with Store(str(path)) as store, pytest.raises(SchemaMismatch, match="ebbtide db upgrade") as caught:
+    with Store(str(path)) as store, pytest.raises(SchemaMismatch, match="newer ebbtide") as caught:
         ensure_schema(store)
+    assert "ebbtide db upgrade" not in str(caught.value)
 
     assert (caught.value.found, caught.value.expected) == (found, tables.REVISION)
     assert check_schema(str(path)).state is state
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("found", ["0002", "9d1f"])
+def test_an_older_revision_is_told_to_be_upgraded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _make(path)
+    monkeypatch.setattr(ebbtide.jobs.schema, "REVISION", "0002")
+
+    with Store(str(path)) as store, pytest.raises(SchemaMismatch, match="run `ebbtide db upgrade`"):
+        ensure_schema(store)
+
+
+@pytest.mark.parametrize("found", ["0000", "0002", "9d1f"])
 def test_an_upgrade_refuses_what_it_does_not_know(path: Path, found: str) -> None:
     _make(path)
     _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{found}'")
 
-    with pytest.raises(SchemaMismatch):
+    with pytest.raises(SchemaMismatch, match="newer ebbtide") as caught:
         upgrade_schema(str(path))
 
+    assert "ebbtide db upgrade" not in str(caught.value)
     assert check_schema(str(path)).found == found
 
 
@@ -259,9 +269,10 @@ def test_the_tables_of_another_program_are_refused_by_opening_and_by_upgrading(p
 
     with Store(str(path)) as store, pytest.raises(SchemaMismatch, match="tables, but no schema"):
         ensure_schema(store)
-    with pytest.raises(SchemaMismatch):
+    with pytest.raises(SchemaMismatch, match="name another database with --database") as caught:
         upgrade_schema(str(path))
 
+    assert "ebbtide db upgrade" not in str(caught.value)
     assert check_schema(str(path)).state is SchemaState.FOREIGN
     assert path.read_bytes() == before
 

@@ -21,6 +21,10 @@ from ebbtide.jobs.store import Store
 _PARAMETERS = tables.job_parameters
 
 
+def _file(store: Store) -> str:
+    return store.url.removeprefix("sqlite:///")
+
+
 @pytest.fixture
 def store(database: str) -> Iterator[Store]:
     with Store(database) as opened:
@@ -257,31 +261,31 @@ def test_a_pool_without_a_free_connection_is_unavailable(
 
 
 def test_lost_tables_are_a_schema_that_does_not_fit(store: Store) -> None:
-    with sqlite3.connect(store.dialect.path) as other:
+    with sqlite3.connect(_file(store)) as other:
         other.execute("DROP TABLE job_parameters")
     other.close()
 
-    with pytest.raises(SchemaMismatch, match=r"no such table: job_parameters.*ebbtide db upgrade"):
+    with pytest.raises(SchemaMismatch, match=r"no such table: job_parameters.*restore a backup"):
         _put(store, "a")
 
 
 def test_a_database_that_was_deleted_is_not_made_anew_by_a_write(store: Store) -> None:
-    os.unlink(store.dialect.path)
+    os.unlink(_file(store))
     store.close()
 
     with pytest.raises(StoreUnavailable, match="does not exist"):
         _put(store, "a")
 
-    assert not os.path.exists(store.dialect.path)
+    assert not os.path.exists(_file(store))
 
 
 def test_a_damaged_database_is_told_as_such(store: Store) -> None:
     for number in range(50):
         _put(store, f"job {number}" * 100)
     store.close()
-    with open(store.dialect.path, "r+b") as file:
+    with open(_file(store), "r+b") as file:
         file.seek(4096)
-        file.write(b"\xff" * (os.path.getsize(store.dialect.path) - 4096))
+        file.write(b"\xff" * (os.path.getsize(_file(store)) - 4096))
 
     with pytest.raises(StoreUnavailable, match=r"is damaged .*restore a backup"):
         _jobs(store)
@@ -338,7 +342,7 @@ def test_files_are_for_their_owner_alone_whatever_the_umask(database: str) -> No
         with Store(database) as store:
             ensure_schema(store)
             _put(store, "a")
-            folder = Path(store.dialect.path).parent
+            folder = Path(_file(store)).parent
             modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in folder.iterdir()}
     finally:
         os.umask(before)

@@ -102,7 +102,7 @@ def test_the_metadata_says_what_a_user_must_know(wheel):
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert set(metadata.get_all("Provides-Extra", [])) == {"redis", "api", "test", "all"}
-    assert dict(entries["console_scripts"]) == {"ebbtide": "ebbtide.cli:main"}
+    assert dict(entries["console_scripts"]) == {"ebbtide": "ebbtide.__main__:main"}
     assert dict(entries["ebbtide.flows"]) == {"file-processing": "ebbtide.flows.file_processing"}
 
 

@@ -1,5 +1,6 @@
 """The pool of runner processes by itself: what its user is told when runners die at awkward moments."""
 
+import dataclasses
 import os
 import signal
 import warnings
@@ -8,17 +9,15 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+    from ebbtide.conductor import processes
     from ebbtide.conductor.options import RunOptions
     from ebbtide.conductor.processes import ProcessRunners
     from ebbtide.conductor.seat import Seat
 from ebbtide.jobs.claims import Claim, Request
 
 
-@pytest.fixture
-def runners(stage, monkeypatch):
-    """One runner of a keeper. Nothing polls but the test."""
-    monkeypatch.setenv("PYTHONPATH", stage.environment()["PYTHONPATH"])
-    options = RunOptions(
+def options(stage):
+    return RunOptions(
         database=stage.database,
         flow_modules=("flows_for_tests",),
         owner="a-test",
@@ -26,7 +25,13 @@ def runners(stage, monkeypatch):
         patience_seconds=10.0,
         log_lines=0,
     )
-    pool = ProcessRunners(1, options)
+
+
+@pytest.fixture
+def runners(stage, monkeypatch):
+    """One runner of a keeper. Nothing polls but the test."""
+    monkeypatch.setenv("PYTHONPATH", stage.environment()["PYTHONPATH"])
+    pool = ProcessRunners(1, options(stage))
     yield pool
     pool.close()
 
@@ -131,3 +136,39 @@ def test_a_fault_of_whoever_climbs_the_ladders_is_not_kept_from_the_conductor(
 
     with pytest.raises(ZeroDivisionError):
         _poll_until(stage, runners, lambda: False)
+
+
+# A keeper some of whose runners are in the hands of the kernel: none of them dies while its file is there.
+_STUCK = """
+import os, sys
+from ebbtide.conductor import keeper
+folder, real = sys.argv.pop(1), keeper.end_step
+keeper.end_step = lambda pid: not os.path.exists(f"{folder}/stuck-{pid}") and real(pid)
+keeper.main()
+"""
+
+
+def test_a_tree_that_the_kernel_does_not_let_die_holds_up_no_other(stage, monkeypatch, claim):
+    monkeypatch.setenv("PYTHONPATH", stage.environment()["PYTHONPATH"])
+    monkeypatch.setattr(processes, "_KEEPER", ("-P", "-c", _STUCK, str(stage.folder)))
+    pool = ProcessRunners(2, options(stage))
+    try:
+        stuck, other = pool.pids
+        for pid in (stuck, other):
+            (stage.folder / f"stuck-{pid}").touch()
+            os.kill(pid, signal.SIGSTOP)
+        pool.run(claim)
+        later = dataclasses.replace(claim, epoch=2)
+        pool.run(later)
+        pool.end_all()
+        (stage.folder / f"stuck-{other}").unlink()
+
+        first = _poll_until(stage, pool, lambda: other not in pool.pids and pool.idle)
+        assert (stage.alive([stuck, other]), len(first)) == ([stuck], 1)
+        (stage.folder / f"stuck-{stuck}").unlink()
+        second = _poll_until(stage, pool, lambda: stuck not in pool.pids and pool.idle == 2)
+
+        assert {end.claim.epoch for end in first + second} == {1, 2}
+        assert {end.cause for end in first + second} == {"its runner was ended by SIGKILL"}
+    finally:
+        pool.close()

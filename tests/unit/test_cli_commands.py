@@ -55,10 +55,11 @@ def run(database, folder_of_flows, monkeypatch):
     for name in [name for name in os.environ if name.startswith("EBBTIDE_")]:
         monkeypatch.delenv(name)
 
-    def call(*words, stdin=None):
+    def call(*words, stdin=None, own_store=False):
+        store = [] if own_store else ["--database", database]
         result = CliRunner().invoke(
             command,
-            ["--database", database, "--flow-module", MODULE, *words],
+            [*store, "--flow-module", MODULE, *words],
             input=stdin,
             catch_exceptions=False,
         )
@@ -76,13 +77,23 @@ def posted(run):
 
 @pytest.fixture
 def refused(run):
-    """Run a command that fails: one line on stderr, nothing on stdout. Returns exit code and line."""
+    """Run a command that fails: one line on stderr, the same as JSON on stdout if that was asked for.
 
-    def call(*words, stdin=None):
-        result = run(*words, stdin=stdin)
+    Returns exit code and line.
+    """
+
+    def call(*words, **how):
+        result = run(*words, **how)
         lines = result.stderr.splitlines()
-        assert result.stdout == ""
         assert len(lines) == 1 and lines[0].startswith("ebbtide: "), result.stderr
+        if "--json" in words:
+            told = json.loads(result.stdout)
+            assert told == {
+                "error": lines[0].removeprefix("ebbtide: "),
+                "exit_code": result.exit_code,
+            }
+        else:
+            assert result.stdout == ""
         return result.exit_code, lines[0]
 
     return call
@@ -118,6 +129,8 @@ def test_parameters_of_the_call_win_over_those_of_the_file(run, tmp_path):
     [
         ("[1]", "a JSON object is wanted"),
         ("{", "not JSON"),
+        ('{"a": 1, "b": 2, "a": 3}', "has the key 'a' twice"),
+        ('{"a": {"b": 2, "b": 2}}', "has the key 'b' twice"),
         ("\udcff", "not JSON"),
         ("[" * 100_000, "not JSON"),
     ],
@@ -200,11 +213,19 @@ def test_flows_tells_which_parameters_are_secrets(run):
         (["show"], Exit.USAGE, "JOB"),
         (["ls", "--state", "abandoned"], Exit.USAGE, "abandoned"),
         (["ls", "--limit", "0"], Exit.USAGE, "limit"),
+        (["ls", "--limit", "1_0"], Exit.USAGE, "'1_0' is not a number in plain digits"),
+        (["post", "cli-add", "-p", "a=1", "--priority", "\u0663"], Exit.USAGE, "in plain digits"),
+        (["post", "cli-add", "-p", "a=1", "--delay", "1_0.5"], Exit.USAGE, "is not a number in plain digits"),
         (["flows", "nothing"], Exit.UNKNOWN, "nothing"),
         (["no-such-verb"], Exit.USAGE, "no-such-verb"),
         (["ls", "--no-such-option"], Exit.USAGE, "see `ebbtide ls --help`"),
         (["--config", "/nowhere.conf", "ls"], Exit.USAGE, "/nowhere.conf"),
         (["--database", "mysql://jobs", "ls"], Exit.USAGE, "mysql"),
+        (["--database", "", "ls"], Exit.USAGE, "--database is empty"),
+        (["ls", "--database", " "], Exit.USAGE, "--database is empty"),
+        (["ls", "--config", ""], Exit.USAGE, "--config is empty"),
+        (["ls", "--flow-module", ""], Exit.USAGE, "--flow-module is empty"),
+        (["flows", "--flow-module", "os", "--flow-module", " ,"], Exit.USAGE, "--flow-module is empty"),
         (["--flow-module", "no_such_module_here", "flows"], Exit.USAGE, "no_such_module_here"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
@@ -258,6 +279,45 @@ def test_each_of_several_jobs_is_answered_and_the_worst_is_the_exit_code(run, po
     assert result.exit_code == Exit.UNKNOWN
     assert "ffffffff is not known" in result.stderr
     assert result.stdout.startswith(f"{posted}  accepted")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["show", "zz"], Exit.UNKNOWN),
+        (["result", "zz"], Exit.UNKNOWN),
+        (["watch", "zz"], Exit.UNKNOWN),
+        (["retry", "zz"], Exit.UNKNOWN),
+        (["post", "no-such-flow"], Exit.UNKNOWN),
+        (["post", "cli-add"], Exit.USAGE),
+        (["ls", "--no-such-option"], Exit.USAGE),
+        (["demo", "/no/such/folder"], Exit.USAGE),
+        (["cancel", "zz", "--database", "/proc/x.db"], Exit.STORE),
+        (["db", "upgrade", "--database", "/proc/x.db"], Exit.STORE),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+@pytest.mark.parametrize("last", [True, False], ids=["after", "before"])
+def test_an_error_is_an_object_for_programs(refused, words, code, last):
+    answered, _ = refused(*words, "--json") if last else refused("--json", *words)
+
+    assert answered == code
+
+
+def test_a_group_of_verbs_takes_the_shared_options_too(run):
+    assert json.loads(run("db", "--json", "check").stdout)["state"] == "empty"
+
+
+def test_a_schema_that_does_not_fit_is_one_object(run, database):
+    with Store(database) as store:
+        store.dialect.create()
+        with store.write() as connection:
+            connection.exec_driver_sql("CREATE TABLE customers (name TEXT)")
+
+    result = run("db", "check", "--json")
+
+    assert (result.exit_code, json.loads(result.stdout)["state"]) == (Exit.STORE, "foreign")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_answers_as_json_are_a_line_for_each_job(run, posted):
@@ -388,6 +448,26 @@ def test_a_store_in_a_folder_that_cannot_be_written_is_not_reachable(refused):
     code, line = refused("--database", "sqlite:////proc/ebbtide.db", "ls")
 
     assert code == Exit.STORE and "/proc" in line
+
+
+@pytest.mark.parametrize("words", [("db", "check"), ("ls",), ("db", "upgrade")], ids=" ".join)
+@pytest.mark.parametrize("place", ["named", "default"])
+def test_where_no_file_can_be_made_every_verb_says_so(refused, monkeypatch, words, place):
+    monkeypatch.setenv("HOME", "/proc")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    given = [] if place == "default" else ["--database", "sqlite:////proc/x.db"]
+
+    code, line = refused(*given, *words, own_store=place == "default")
+
+    assert code == Exit.STORE and "/proc/" in line
+
+
+def test_a_check_of_a_store_that_is_not_there_leaves_nothing(run, database):
+    folder = os.path.dirname(database.removeprefix("sqlite:///"))
+    before = os.listdir(folder)
+
+    assert run("db", "check").exit_code == Exit.DONE
+    assert os.listdir(folder) == before
 
 
 def test_a_newer_schema_is_refused(run, refused, database):

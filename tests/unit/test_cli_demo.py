@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from ebbtide.cli import command
 from ebbtide.cli.demo_acts import Cue, Play, check_undo
 from ebbtide.cli.demo_proof import check_publication, check_unchanged, content, measure
-from ebbtide.cli.demo_stage import DemoFailed, Stage
+from ebbtide.cli.demo_stage import DemoFailed, Stage, Stall
 from ebbtide.cli.exits import Exit
+from ebbtide.errors import StoreUnavailable
 from ebbtide.jobs import TaskRecord
 
 
@@ -220,6 +221,75 @@ def test_a_job_that_always_ends_before_its_cancel_is_no_success(tmp_path):
         Rehearsal(tmp_path, ["completed"] * 10)._cancelled_beside_another(Canceller(), 0.1)
 
 
+def test_what_has_no_content_is_counted_and_said(source, publish):
+    published = publish()
+    os.mkfifo(source / "pipe")
+    os.mkfifo(source / "sub" / "fifo")
+
+    assert measure(source, []).left_out == 2
+    check = check_publication(published, "v", content(source), left_out=2)
+    assert check.holds and "exactly but for what has no content: 2 (entries: 5" in check.statement
+
+
+def only_links(path):
+    path.mkdir()
+    for name in "abc":
+        (path / name).symlink_to("somewhere")
+
+
+def test_a_demo_without_room_says_so_with_both_numbers(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
+
+    result = CliRunner().invoke(command, ["demo", str(source), "--json"])
+
+    _, line = result.stderr.splitlines()
+    assert result.exit_code == Exit.ENDED_BADLY
+    assert "the demo needs 16.8 MB in " in line and "where 1.0 MB are free" in line
+    assert json.loads(result.stdout) == {"error": line.removeprefix("ebbtide: "), "exit_code": 1}
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_store_that_fails_ends_the_demo_in_one_line(source, tmp_path, monkeypatch):
+    def full(*_):
+        raise StoreUnavailable("database or disk is full")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(Play, "run", full)
+
+    result = CliRunner().invoke(command, ["demo", str(source)])
+
+    assert result.exit_code == Exit.ENDED_BADLY
+    assert len(result.stderr.splitlines()) == 1 and "database or disk is full" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize(
+    ("free", "states", "ends"),
+    [
+        (0, ["same", "same", "same"], True),
+        (0, ["same", "same", "other"], False),
+        (10_000_000, ["same", "same", "same"], False),
+    ],
+    ids=["full and still", "full and moving", "room and still"],
+)
+def test_only_jobs_that_stand_still_on_a_full_disk_end_the_demo(tmp_path, monkeypatch, free, states, ends):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    times = iter([0.0, *(4.0 * number for number in range(10))])
+    stall = Stall(tmp_path / "demo", now=times.__next__)
+
+    def look():
+        for state in states:
+            stall.look(state)
+
+    if ends:
+        with pytest.raises(DemoFailed, match=f"the disk of {tmp_path} is full"):
+            look()
+    else:
+        look()
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -227,8 +297,9 @@ def test_a_job_that_always_ends_before_its_cancel_is_no_success(tmp_path):
         (lambda path: path.write_text("x"), "is a file"),
         (lambda path: path.mkdir(), "is empty"),
         (lambda path: (path / "__pycache__").mkdir(parents=True), "is empty"),
+        (only_links, "holds no regular file (entries: 3)"),
     ],
-    ids=["missing", "file", "empty", "nothing to process"],
+    ids=["missing", "file", "empty", "nothing to process", "only links"],
 )
 def test_a_path_with_nothing_to_process_is_refused_in_one_line(tmp_path, make, said):
     make(tmp_path / "path")

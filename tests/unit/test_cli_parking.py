@@ -126,7 +126,7 @@ def test_what_is_not_parked_is_not_unparked_and_the_others_are(run, parked, post
     assert result.exit_code == Exit.NOT_ALLOWED
     assert result.stdout.startswith(f"{job}  unparked")
     first, second = result.stderr.splitlines()
-    assert first == f"ebbtide: job {pending}: unparked is not possible while it is pending"
+    assert first == f"ebbtide: job {pending} cannot be unparked: it is pending, and only a parked job can"
     assert "ffffffff is not known" in second
 
 
@@ -191,7 +191,7 @@ def test_nothing_but_a_parked_job_is_accepted(run, posted):
 
     line = refused(run("accept", job, "--reason", "x"), Exit.NOT_ALLOWED)
 
-    assert line == f"ebbtide: job {job}: accepted is not possible while it is pending"
+    assert line == f"ebbtide: job {job} cannot be accepted as it is: it is pending, and only a parked job can"
     assert "not known" in refused(run("accept", "ffffffff", "--reason", "x"), Exit.UNKNOWN)
 
 

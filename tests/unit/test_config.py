@@ -133,6 +133,9 @@ def test_an_unknown_name_in_the_call_is_refused_with_the_nearest_name():
     [
         ("runners", "0", "a whole number from 1 to 512"),
         ("runners", "2.5", "a whole number from 1 to 512"),
+        ("runners", "1_0", "a whole number from 1 to 512"),
+        ("runners", "\u0663", "a whole number from 1 to 512"),
+        ("lease_seconds", "3_0.0", "a number of seconds from 0.1 to 86400"),
         ("runners", "many", "a whole number from 1 to 512"),
         ("isolation", "container", "one of process, thread"),
         ("log_level", "loud", "one of debug, info, warning, error"),

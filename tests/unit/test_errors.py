@@ -28,7 +28,7 @@ SAMPLES = [
     errors.StoreBusy("deadlock detected"),
     errors.CommitUnknown("server closed the connection unexpectedly"),
     errors.AnswerLost("7f3a", "disk I/O error"),
-    errors.SchemaMismatch("sqlite:///jobs.db", "0001", "0002"),
+    errors.SchemaMismatch("sqlite:///jobs.db", "0001", "0002", "older"),
     errors.NotADatabase("notes.txt", "file is not a database"),
     errors.ClaimLost(JOB, 3),
 ]
@@ -84,13 +84,29 @@ def test_the_family_decides_the_exit_code(error):
 def test_messages_say_what_which_one_and_what_now():
     told = {named(error): str(error) for error in SAMPLES}
 
-    assert told["EdgeRefused"] == f"job {JOB}: retried is not possible while it is running"
+    assert told["EdgeRefused"] == (
+        f"job {JOB} cannot be retried: it is running, and only a failed or cancelled job can"
+    )
     assert told["TooLate"] == f"job {JOB} is already completed: too late to cancel it"
     assert "source: is required; count: is not a number" in told["ParameterError"]
     assert "did you mean file-processing?" in told["FlowNotFound"]
     assert "ebbtide db upgrade" in told["SchemaMismatch"]
     assert "--database" in told["NotADatabase"]
     assert "2000000 bytes" in told["PayloadTooLarge"]
+
+
+def test_an_empty_id_is_said_to_be_empty():
+    assert str(errors.JobNotFound(" ")).startswith("the id of a job is empty;")
+
+
+@pytest.mark.parametrize("state", ["older", "newer", "foreign", "damaged"])
+@pytest.mark.parametrize("found", ["0000", None])
+def test_only_an_older_schema_is_said_to_be_upgraded(state, found):
+    told = str(errors.SchemaMismatch("sqlite:///jobs.db", found, "0001", state))
+
+    assert ("ebbtide db upgrade" in told) == (state == "older")
+    newer = state == "newer" or (state, found) == ("foreign", "0000")
+    assert ("a newer ebbtide is needed" in told) == newer
 
 
 def test_a_message_neither_breaks_the_line_nor_speaks_to_the_terminal():

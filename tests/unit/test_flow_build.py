@@ -234,7 +234,7 @@ def test_a_functor_is_refused():
 
 def test_a_task_whose_grace_is_no_number_of_seconds_is_refused():
     impatient = Step("soon")
-    impatient.grace_seconds = "60"  # type: ignore[assignment]  # as a parameter might be handed on
+    impatient.grace_seconds = "60"  # as a parameter might be handed on
 
     told = "task 'soon' has grace_seconds '60': give a number of seconds, 0 or more, or None"
     assert refusal(lambda: linear(impatient)) == told

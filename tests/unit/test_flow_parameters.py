@@ -394,6 +394,9 @@ def test_names_that_pydantic_uses_itself_are_names_like_any_other():
 # -- command-line texts
 
 
+NO_JSON = 'begins with [ or { and is not the JSON that is wanted; a text in a list is written ["text"]'
+
+
 @pytest.mark.parametrize(
     ("annotation", "text", "value"),
     [
@@ -414,14 +417,16 @@ def test_names_that_pydantic_uses_itself_are_names_like_any_other():
         (None, "3", 3),
         (None, '{"a": 1}', {"a": 1}),
         (None, "a word", "a word"),
-        (None, "[1,", "[1,"),
         (None, "NaN", "NaN"),
         (Size, '{"width": 2}', {"width": 2, "height": 1}),
         (dict, '{"a": 1}', {"a": 1}),
         (list[str], '["a","b"]', ["a", "b"]),
         (list[str], "a,b", ["a,b"]),
         (list[str], "3", ["3"]),
-        (list[str], "[a-z]*.txt", ["[a-z]*.txt"]),
+        (list[str], '["[a-z]*.txt"]', ["[a-z]*.txt"]),
+        (list[dict], '{"a": 1}', [{"a": 1}]),
+        (str, "[a-z]*.txt", "[a-z]*.txt"),
+        (str | list[str], '"[a-z]*.txt"', "[a-z]*.txt"),
         (list[str], '"a"', ["a"]),
         (list[str], "", []),
         (list[int], "3", [3]),
@@ -449,6 +454,16 @@ def test_a_text_is_read_by_the_annotation(annotation, text, value):
         (bool, "yes", "should be true or false, not 'yes'"),
         (list[int], "x", "[0] should be a whole number, not 'x'"),
         (None, "[" * 100_000, "it is nested deeper than 100 levels"),
+        (list[str], '["a", b]', NO_JSON),
+        (list[str], ' [a-z]*.txt', NO_JSON),
+        (list[str], '{"a": 1}', NO_JSON),
+        (list[str] | None, '["a"', NO_JSON),
+        (list[dict], '{"a": b}', NO_JSON),
+        (str | list[str], '["a", b]', NO_JSON),
+        (dict, '{"a": b}', NO_JSON),
+        (None, "[1,", NO_JSON),
+        (dict, '{"a": 1, "b": 2, "a": 1}', "an object in it has the key 'a' twice"),
+        (list[dict], '[{"a": 1, "a": 2}]', "an object in it has the key 'a' twice"),
     ],
     ids=lambda value: repr(value)[:40],
 )
