@@ -11,6 +11,7 @@ from taskflow import retry
 from taskflow.patterns import linear_flow, unordered_flow
 
 from ebbtide.jobs.sqlite import Sqlite
+from ebbtide.jobs.urls import as_text, normalise
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -77,7 +78,7 @@ def taskflow_logbook(bench) -> Iterator:
     """TaskFlow's own way to a logbook, by the uuid that is the job's id."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        backend = backends.fetch({"connection": bench.database})
+        backend = backends.fetch({"connection": as_text(normalise(bench.database))})
     connections = []
 
     def read(job):
@@ -183,8 +184,8 @@ def test_parameters_are_not_stored_in_the_tables_of_taskflow(bench, plan):
 
 def _stored_result(bench, job, task):
     return bench.sql(
-        "SELECT a.state, a.results FROM atomdetails a JOIN flowdetails f ON a.parent_uuid = f.uuid"
-        " WHERE f.parent_uuid = ? AND a.name = ?",
+        "SELECT a.state, CAST(a.results AS TEXT) FROM atomdetails a"
+        " JOIN flowdetails f ON a.parent_uuid = f.uuid WHERE f.parent_uuid = ? AND a.name = ?",
         job.id,
         task,
     )[0]
