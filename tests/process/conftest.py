@@ -158,7 +158,7 @@ class Stage:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("EBBTIDE_")}
         # The package as this process has it: installed, or a checkout.
         path = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")]), str(PACKAGE.parent)]
-        options |= {"database": self.database, "flow_modules": FLOWS}
+        options = {"database": self.database, "flow_modules": FLOWS} | options
         options |= dict(zip(("renew_seconds", "self_fence_seconds", "lease_seconds"), lease, strict=True))
         told = {f"EBBTIDE_{name.upper()}": str(value) for name, value in options.items()}
         return kept | {"PYTHONPATH": os.pathsep.join(path)} | told
