@@ -47,9 +47,7 @@ class ProcessRunners(Runners):
     def __init__(self, count: int, options: RunOptions, stopped: Callable[[], bool] = lambda: False) -> None:
         self._options = options
         self._selector = selectors.EpollSelector()
-        # Waits for whatever the selector watches, and is told nothing anew when that changes.
-        self._waiting = select.poll()
-        self._waiting.register(self._selector.fileno(), select.POLLIN)
+        self._waiting = _readable(self._selector.fileno())
         self._lock = threading.RLock()  # guards the fields that follow, and what the selector watches
         self._seats: dict[int, Seat] = {}
         self._forks_due: list[float] = []  # when to replace runners that died without having had a job
@@ -247,3 +245,10 @@ class ProcessRunners(Runners):
             self._selector.unregister(seat.channel)
         self._news += seat.died(cause, ended_in)
         self._replace(seat)
+
+
+def _readable(descriptor: int) -> select.poll:
+    """Waits for it. For a selector's own it waits for all that this watches, whatever that is meanwhile."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return waiting

@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from ebbtide.conductor import Conductor
 from ebbtide.conductor.threads import ThreadRunners
 from ebbtide.config import Settings
@@ -9,6 +11,7 @@ from ebbtide.flows import load_flows
 from ebbtide.jobs.claims import Claims
 
 
+@pytest.mark.sqlite_only("a signal of PostgreSQL takes its time to connect")
 def test_an_idle_conductor_wakes_up_a_few_times_between_two_sweeps(database, monkeypatch):
     looks: list[int] = []  # how often it woke up, from one sweep to the next
     enough = threading.Event()
