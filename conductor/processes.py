@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import selectors
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.options import RunOptions
@@ -46,7 +47,8 @@ class ProcessRunners(Runners):
 
     def __init__(self, count: int, options: RunOptions, stopped: Callable[[], bool] = lambda: False) -> None:
         self._options = options
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
+        self._waiting = _readable(self._selector.fileno())
         self._lock = threading.RLock()  # guards the fields that follow, and what the selector watches
         self._seats: dict[int, Seat] = {}
         self._forks_due: list[float] = []  # when to replace runners that died without having had a job
@@ -127,17 +129,20 @@ class ProcessRunners(Runners):
         with contextlib.suppress(ChannelClosed):  # `poll` tells of it
             self._control.send({"hold_until": boot_seconds})
 
-    def poll(self, seconds: float, bell: int | None = None) -> Iterator[News]:
+    def poll(self, seconds: float, bell: int | None = None) -> Sequence[News]:
         if not self._news:
-            with listening(self._selector, bell):
-                self._selector.select(seconds)  # unlocked; whoever comes first hears it
+            with listening(self._waiting, bell):
+                woken = self._waiting.poll(seconds * 1000)  # unlocked; whoever comes first hears it
+            # Seen unlocked as well: what comes in this moment is heard the next time.
+            if not (woken or self._news or self._forks_due or self._fault):
+                return ()
         with self._lock:
             if self._fault is not None:
                 raise self._fault
             self._fork_what_is_due()
             self._hear()
             news, self._news = self._news, []
-        yield from news
+            return news
 
     def end_all(self) -> None:
         with self._lock:
@@ -179,7 +184,7 @@ class ProcessRunners(Runners):
         for key, _ in self._selector.select(0):
             if key.fileobj is self._control:
                 self._hear_keeper()
-            elif key.data is not None and key.data.pid in self._seats:  # else it has just died; or the bell
+            elif key.data is not None and key.data.pid in self._seats:  # else it has just died
                 self._hear_seat(key.data)
 
     def _hear_seat(self, seat: Seat) -> None:
@@ -241,3 +246,10 @@ class ProcessRunners(Runners):
             self._selector.unregister(seat.channel)
         self._news += seat.died(cause, ended_in)
         self._replace(seat)
+
+
+def _readable(descriptor: int) -> select.poll:
+    """Waits for it. For a selector's own it waits for all that this watches, whatever that is meanwhile."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return waiting

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import selectors
-from collections.abc import Iterator
+import select
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ebbtide.jobs.claims import Claim, Request
@@ -82,8 +82,10 @@ class Runners(abc.ABC):
         """
 
     @abc.abstractmethod
-    def poll(self, seconds: float, bell: int | None = None) -> Iterator[News]:
-        """Wait at most `seconds` for news of the runs and yield it.
+    def poll(self, seconds: float, bell: int | None = None) -> Sequence[News]:
+        """Wait at most `seconds` for news of the runs.
+
+        An idle conductor does little else, all day long: what has nothing to tell is to cost next to nothing.
 
         Args:
             bell: a file descriptor that ends the wait as well once it can be read.
@@ -91,7 +93,7 @@ class Runners(abc.ABC):
 
     @abc.abstractmethod
     def end_all(self) -> None:
-        """End every run where it stands, without undo; each is yielded by `poll` as dead.
+        """End every run where it stands, without undo; each is told by `poll` as dead.
 
         Threads cannot be ended: there it only suspends.
         """
@@ -102,13 +104,13 @@ class Runners(abc.ABC):
 
 
 @contextlib.contextmanager
-def listening(selector: selectors.BaseSelector, bell: int | None) -> Iterator[None]:
+def listening(waiting: select.poll, bell: int | None) -> Iterator[None]:
     """Listen to `bell` as well. Not for longer: its number may be another file's the next time."""
     if bell is None:
         yield
         return
-    selector.register(bell, selectors.EVENT_READ)
+    waiting.register(bell, select.POLLIN)
     try:
         yield
     finally:
-        selector.unregister(bell)
+        waiting.unregister(bell)

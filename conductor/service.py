@@ -231,7 +231,7 @@ class Conductor:
         while True:
             bell = desk.signal.descriptor
             seconds = self._settings.poll_seconds if bell is None else _LISTEN_SECONDS
-            news = list(desk.runners.poll(seconds, bell))
+            news = desk.runners.poll(seconds, bell)
             for each in news:
                 self._hear(held, each)
             if self._stops:

@@ -6,9 +6,9 @@ import contextlib
 import math
 import os
 import queue
-import selectors
+import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ebbtide.conductor.capture import install
 from ebbtide.conductor.execution import Execution
@@ -45,8 +45,8 @@ class ThreadRunners(Runners):
         self._ladders: dict[Claim, Ladder] = {}
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._waiting = select.poll()
+        self._waiting.register(self._wake_reader, select.POLLIN)
 
     @property
     def idle(self) -> int:
@@ -74,9 +74,12 @@ class ThreadRunners(Runners):
         for execution in self._running.values():
             execution.suspend()
 
-    def poll(self, seconds: float, bell: int | None = None) -> Iterator[News]:
-        with listening(self._selector, bell):
-            self._selector.select(seconds)
+    def poll(self, seconds: float, bell: int | None = None) -> Sequence[News]:
+        with listening(self._waiting, bell):
+            self._waiting.poll(seconds * 1000)
+        return list(self._news())
+
+    def _news(self) -> Iterator[News]:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_reader, 4096)
         # Put before the pipe was written to: what woke us is there.
@@ -109,7 +112,6 @@ class ThreadRunners(Runners):
             execution.suspend()
         for thread in self._threads.values():
             thread.join()
-        self._selector.close()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
 

@@ -213,8 +213,8 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         Settings.poll_seconds,
         0.001,
         60,
-        "How often an SQLite store is asked whether it has changed, which takes microseconds. "
-        "Raise it to wake a battery-powered machine less often; cancels and posts are then "
+        "How often an SQLite store that is being written to is asked whether it has changed, which takes "
+        "microseconds. Raise it to wake a battery-powered machine less often; cancels and posts are then "
         "noticed that much later.",
     ),
     cfg.IntOpt(

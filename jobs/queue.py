@@ -49,6 +49,19 @@ def is_live() -> sa.ColumnElement[bool]:
     )
 
 
+# Built once, like those above.
+_orphan = (
+    sa.select(_jobs)
+    .where(
+        _jobs.c.state == JobState.RUNNING.value,
+        ~sa.exists().where(_conductors.c.id == _jobs.c.owner, is_live()),
+        (_jobs.c.flow + "@" + sa.cast(_jobs.c.version, sa.Text)).in_(sa.bindparam("keys", expanding=True)),
+    )
+    .limit(1)
+)
+_orphan_locked = _orphan.with_for_update(skip_locked=True, of=_jobs)
+
+
 def next_due(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -> str | None:
     """The id of the pending job that comes first, of the flows `keys` (name@version), of those due.
 
@@ -76,11 +89,7 @@ def next_orphan(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -
     Args:
         lock: as for `next_due`.
     """
-    holder = sa.exists().where(_conductors.c.id == _jobs.c.owner, is_live())
-    key = _jobs.c.flow + "@" + sa.cast(_jobs.c.version, sa.Text)
-    running = _jobs.c.state == JobState.RUNNING.value
-    query = sa.select(_jobs).where(running, ~holder, key.in_(list(keys))).limit(1)
-    return connection.execute(query.with_for_update(skip_locked=True, of=_jobs) if lock else query).first()
+    return connection.execute(_orphan_locked if lock else _orphan, {"keys": list(keys)}).first()
 
 
 def live_conductors(connection: sa.Connection) -> dict[str, frozenset[str]]:

@@ -1,14 +1,18 @@
 """The hint that something in the store has changed: it may ring for nothing, it never stays quiet."""
 
+import select
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from ebbtide.jobs.filewatch import FileWatch
 from ebbtide.jobs.schema import ensure_schema
-from ebbtide.jobs.signals import Signal, open_signal
+from ebbtide.jobs.signals import DataVersionSignal, Signal, open_signal
+from ebbtide.jobs.sqlite import Sqlite
 from ebbtide.jobs.store import Store
 
 _WRITER = (
@@ -111,6 +115,82 @@ def test_what_is_rolled_back_or_only_read_does_not_ring(store: Store, signal: Si
         connection.exec_driver_sql("SELECT * FROM jobs").all()
 
     assert not signal.changed()
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+def quiet(store: Store, clock: list[float]) -> Iterator[Signal]:
+    """A signal on a store that nobody has written to for long, by `clock`."""
+    assert isinstance(store.dialect, Sqlite)
+    opened = DataVersionSignal(store.dialect, now=lambda: clock[0])
+    opened.changed()
+    assert opened.descriptor is None  # what was written before it watched is still to be asked for
+    opened.changed()
+    clock[0] += 1.0
+    yield opened
+    opened.close()
+
+
+def rings(signal: Signal) -> bool:
+    assert signal.descriptor is not None
+    return bool(select.select([signal.descriptor], [], [], 0)[0])
+
+
+def test_who_waits_hears_of_a_commit_and_asks_until_it_is_quiet_again(
+    store: Store, quiet: Signal, clock: list[float]
+) -> None:
+    assert not rings(quiet)
+
+    _put(store, "a")
+
+    assert rings(quiet) and quiet.changed()
+    assert quiet.descriptor is None  # a commit may have begun and not be complete
+    clock[0] += 1.0
+    assert not rings(quiet) and not quiet.changed()
+
+
+def test_reading_wakes_nobody(store: Store, quiet: Signal) -> None:
+    with store.read() as connection:
+        connection.exec_driver_sql("SELECT * FROM jobs").all()
+    quiet.changed()
+
+    assert not rings(quiet)
+
+
+def test_where_no_watch_is_to_be_had_it_has_to_be_asked(
+    store: Store, signal: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(path: str) -> None:
+        raise OSError(24, "no inotify instance")
+
+    monkeypatch.setattr("ebbtide.jobs.signals.FileWatch", none_left)
+    signal.changed()
+    _put(store, "a")
+
+    assert (signal.descriptor, signal.changed(), signal.descriptor) == (None, True, None)
+
+
+def test_a_watch_tells_of_writing_once_and_of_the_end_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"a")
+    watch = FileWatch(str(file))
+    heard = [watch.heard()]
+    for _ in range(2):
+        with file.open("ab") as out:
+            out.write(b"b")
+    heard += [watch.heard(), watch.heard()]
+    file.unlink()
+
+    with pytest.raises(OSError, match="is gone"):
+        watch.heard()
+    watch.close()
+    assert heard == [False, True, False]
+    with pytest.raises(FileNotFoundError):
+        FileWatch(str(file))
 
 
 def test_watching_holds_no_lock_and_no_old_state(store: Store, signal: Signal) -> None:
