@@ -11,7 +11,6 @@ from ebbtide.flows import load_flows
 from ebbtide.jobs.claims import Claims
 
 
-@pytest.mark.sqlite_only("a signal of PostgreSQL takes its time to connect")
 def test_an_idle_conductor_wakes_up_a_few_times_between_two_sweeps(database, monkeypatch):
     looks: list[int] = []  # how often it woke up, from one sweep to the next
     enough = threading.Event()

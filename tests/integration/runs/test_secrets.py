@@ -432,7 +432,7 @@ def test_a_retry_controller_that_tells_it_fails_the_job_without_it(bench, post, 
 def test_a_run_that_breaks_down_tells_of_it_without_the_secret(bench, post, secret, logged, monkeypatch):
     from ebbtide.conductor.engine import Engine
 
-    def broken(self):
+    def broken(self, *, backwards=False):
         raise RuntimeError(f"the engine broke down over {secret}")
 
     monkeypatch.setattr(Engine, "drive", broken)
