@@ -18,8 +18,6 @@ HERE = Path(__file__).parent
 # without the root on the path, where the checkout would hide the package that is installed.
 sys.modules.setdefault("tests", types.ModuleType("tests")).__path__ = [str(HERE)]
 
-from ebbtide.jobs.schema import ensure_schema  # noqa: E402
-from ebbtide.jobs.store import Store  # noqa: E402
 from tests.services import servants  # noqa: E402
 
 pytest_plugins = ["tests.services.postgresql", "tests.services.proxy", "tests.services.tmpfs"]
@@ -101,6 +99,10 @@ def ask(prepared: str, store_kind: str, request: pytest.FixtureRequest) -> Itera
 
 
 def _make_tables(url: str) -> None:
+    # Imported here: the tests of what is published run where nothing is installed.
+    from ebbtide.jobs.schema import ensure_schema
+    from ebbtide.jobs.store import Store
+
     with Store(url) as store:
         ensure_schema(store)
 

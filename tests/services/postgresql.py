@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import psycopg2
 import pytest
 
 from tests.services import servants
@@ -192,9 +191,13 @@ class PostgresqlServer:
                 return [] if cursor.description is None else cursor.fetchall()
 
     def _connect(self, user: str, database: str) -> Any:
+        import psycopg2  # here: some tests run where nothing but pytest is installed
+
         return psycopg2.connect(host=HOST, port=self.port, user=user, dbname=database)
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        import psycopg2
+
         give_up = time.monotonic() + PATIENCE_SECONDS
         pause = threading.Event()
         while True:

@@ -243,6 +243,32 @@ def test_the_reason_of_an_undo_outlives_a_drain(bench):
     assert ended.error.startswith("the result of the job takes 14")
 
 
+@pytest.mark.parametrize("drained", range(4))
+def test_siblings_are_undone_newest_first_also_by_whoever_goes_on_with_it(bench, drained):
+    @bench.registry.flow("siblings")
+    def siblings(folder, plan):
+        four = unordered_flow.Flow("four").add(*map(bench.steps.Step, "abcd"))
+        return linear_flow.Flow("siblings").add(four, bench.steps.Step("last"))
+
+    job = bench.post("siblings", {"last": ["break"]} | {f"undo {task}": ["gate"] for task in "abcd"})
+    first = bench.start(1)
+    bench.reached("execute last")
+    newest_first = bench.words("begin")[-2::-1]
+    bench.gates.open("execute last")
+    for number, task in enumerate(newest_first):
+        bench.reached(f"undo {task}")
+        if number == drained:
+            bench.drain(first)
+        bench.gates.open(f"undo {task}")
+        if number == drained:
+            bench.drained(first)
+            bench.start(1)
+
+    ended = bench.final(job)
+    assert (ended.state, ended.undo) == ("failed", "complete")
+    assert bench.words("undo") == ["last", *newest_first]
+
+
 # An undo that fails.
 
 

@@ -2,8 +2,6 @@
 
 import threading
 
-import pytest
-
 from ebbtide.conductor import Conductor
 from ebbtide.conductor.threads import ThreadRunners
 from ebbtide.config import Settings
