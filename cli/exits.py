@@ -14,7 +14,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from ebbtide.cli.invocation import Invocation
 from ebbtide.cli.output import PROGRAM, emit_line, say
-from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable
+from ebbtide.errors import AnswerLost, CommitUnknown, Conflict, EbbtideError, NotFound, StoreUnavailable
 
 
 class Exit(IntEnum):
@@ -38,7 +38,7 @@ Exit codes:
   2    the call is wrong
   3    unknown job or flow
   4    too late, or not allowed in the job's state
-  5    the store cannot be used; nothing was stored
+  5    the store cannot be used; nothing was stored, unless the message says otherwise
   130  interrupted (Ctrl-C); a job that was waited for goes on
 """
 
@@ -54,6 +54,10 @@ def answer_word(error: EbbtideError) -> str:
         return "unknown"
     if isinstance(error, Conflict):
         return "refused"
+    if isinstance(error, AnswerLost):
+        return "stored"
+    if isinstance(error, CommitUnknown):
+        return "not known"
     if isinstance(error, StoreUnavailable):
         return "not stored"
     return "wrong"

@@ -18,12 +18,12 @@ from ebbtide.conductor.outcome import Outcome
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.secrets import Resolved, resolve
 from ebbtide.conductor.stored import StoredRun, load_run
-from ebbtide.errors import ClaimLost, FlowNotFound, StoreUnavailable, UsageError
+from ebbtide.errors import ClaimLost, EdgeRefused, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.parking import park
-from ebbtide.jobs.states import Ending, settle
+from ebbtide.jobs.states import Ending, JobState, settle
 from ebbtide.jobs.store import Store
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
@@ -197,7 +197,12 @@ class Execution:
 
     def _park(self, reason: str) -> str:
         """Park a job that cannot be run as it is stored."""
-        self._patiently(self._write_unreadable, reason)
+        try:
+            self._patiently(self._write_unreadable, reason)
+        except EdgeRefused as error:
+            if error.state != JobState.PARKED:
+                raise
+            # It was stored by the first try, whose answer was lost.
         return "parked"
 
     def _write_unreadable(self, reason: str) -> None:

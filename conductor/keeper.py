@@ -47,11 +47,11 @@ _pause = threading.Event()  # never set
 class Keeper:
     """Serves one parent over `control` until that closes, then ends every runner and returns.
 
-    Messages from the parent: ``{"fork": true}``, ``{"term": pid}``, ``{"end": pid}`` and ``{"hold_until":
-    seconds since boot}``. To it: ``{"forked": pid}`` with the runner's channel, or ``{"not_forked": why}``;
-    and ``{"dead": pid, "cause": ..., "ended_in": seconds}``, sent once the runner is reaped and none of its
-    descendants is left; `ended_in` is how long that took since it was told to end the runner, null when it
-    was not.
+    Messages from the parent: ``{"fork": true}``, ``{"term": pid, "before": seconds since boot}``, ``{"end":
+    pid}`` and ``{"hold_until": seconds since boot}``. To it: ``{"forked": pid}`` with the runner's channel,
+    or ``{"not_forked": why}``; and ``{"dead": pid, "cause": ..., "ended_in": seconds}``, sent once the
+    runner is reaped and none of its descendants is left; `ended_in` is how long that took since it was told
+    to end the runner, null when it was not.
 
     A parent that is stopped or hangs renews no lease, and others may take its jobs once that is over.
     So the parent tells until when it holds them, and when it falls silent the runners are ended in time.
@@ -106,7 +106,7 @@ class Keeper:
         elif "hold_until" in message:
             self._hold_until = message["hold_until"]
         elif message.get("term") in self._runners:
-            term_tree(message["term"])
+            term_tree(message["term"], before=message["before"])
         elif message.get("end") in self._runners:
             self._end(message["end"])
 

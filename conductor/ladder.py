@@ -10,6 +10,10 @@ from collections.abc import Callable
 __all__ = ["Ladder", "Rung"]
 
 
+# Without any grace: for the word of the cancel to reach the tasks, and for that of their rest to come back.
+_LEAST_SECONDS = 0.05
+
+
 class Rung(enum.Enum):
     """How far a run that does not stop has been brought."""
 
@@ -48,7 +52,7 @@ class Ladder:
                 counts from the begin of the ladder, not from the change.
         """
         passed = self._clock() - self._since
-        if self.rung is Rung.WAITING and passed >= grace_seconds:
+        if self.rung is Rung.WAITING and passed >= max(grace_seconds, _LEAST_SECONDS):
             self.rung, self._grace_seconds = Rung.OVERDUE, grace_seconds
         elif self.rung is Rung.OVERDUE and passed >= self._kill_after_seconds:
             self.rung = Rung.ENDED

@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.runners import News, Runners, listening
+from ebbtide.conductor.runners import Ended, News, Runners, listening
 from ebbtide.conductor.seat import Seat
 from ebbtide.conductor.trees import end_marked
 from ebbtide.errors import ConfigError, EbbtideError
+from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Request
 
 __all__ = ["ProcessRunners"]
@@ -108,7 +109,12 @@ class ProcessRunners(Runners):
 
     def run(self, claim: Claim) -> None:
         with self._lock:
-            next(seat for seat in self._seats.values() if seat.idle).run(claim)
+            seat = next((seat for seat in self._seats.values() if seat.idle), None)
+            if seat is not None:
+                seat.run(claim)
+                return
+            # The climber has just heard that the idle one is dead.
+            self._news.append(Ended(claim, None, "no runner was left to take it"))
 
     def cancel(self, request: Request) -> bool:
         with self._changed:
@@ -170,8 +176,9 @@ class ProcessRunners(Runners):
             with self._changed:
                 while not self._closed:
                     if self._climbing:
+                        asked = clock.boot_seconds()  # what began before it was heard of is heard of now
                         self._hear()
-                        self._news += filter(None, [seat.climb() for seat in self._seats.values()])
+                        self._news += filter(None, [seat.climb(asked) for seat in self._seats.values()])
                     self._changed.wait(_CLIMB_SECONDS if self._climbing else None)
         except BaseException as error:  # noqa: BLE001  # `poll` raises it
             self._fault = error

@@ -17,10 +17,16 @@ SHORTEST = 4
 _HIDDEN = "***"
 # The lines around a key or certificate in a file are no secret.
 _ARMOUR = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]+-----")
+_LOWER = re.compile("%[0-9A-F]{2}")
 _ESCAPES: tuple[Callable[[str], str], ...] = (
     lambda text: json.dumps(text)[1:-1],
     lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
     lambda text: repr(text)[1:-1],
+    lambda text: repr(text + '"')[1:-2],  # as within a text that holds both kinds of quotes
+    lambda text: ascii(text)[1:-1],
+    lambda text: repr(text.encode())[2:-1],
+    lambda text: _LOWER.sub(lambda found: found[0].lower(), quote(text)),
+    lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
     quote,
     lambda text: quote(text, safe=""),
     quote_plus,

@@ -92,8 +92,13 @@ class Seat:
                     self.end()
                 yield Ended(claim, message["edge"])
 
-    def climb(self) -> News | None:
-        """Take the step of the stop ladder that is due, if one is."""
+    def climb(self, asked: float) -> News | None:
+        """Take the step of the stop ladder that is due, if one is.
+
+        Args:
+            asked: seconds since boot, taken before `hear` was called the last time: what the runner has
+                started since may belong to an undo that nobody has heard of yet, and is let be.
+        """
         ladder = self._ladder
         if ladder is None or ladder.rung is Rung.ENDED:
             return None
@@ -104,7 +109,7 @@ class Seat:
         match ladder.climb(self._grace):
             case Rung.OVERDUE:
                 self._termed = True
-                self._tell_keeper({"term": self.pid})
+                self._tell_keeper({"term": self.pid, "before": asked})
                 return Overdue(self.claim, clock.wall(), ladder.grace_seconds)
             case Rung.ENDED:
                 self.end()

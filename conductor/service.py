@@ -85,6 +85,7 @@ class Conductor:
         self._waiting: list[Claim] = []  # claimed again after a runner's death, no idle runner yet
         # How the runner of a job died, by job and epoch, until the job is taken up again.
         self._deaths: dict[tuple[str, int], Ended] = {}
+        self._given: set[tuple[str, int]] = set()  # what runners were given, by job and epoch
         self._untold: list[Overdue | AtRest] = []  # what is not in the store yet
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None
@@ -107,6 +108,7 @@ class Conductor:
             while not self._serve(store, registry):
                 self._waiting.clear()
                 self._deaths.clear()
+                self._given.clear()
                 self._untold.clear()
 
     def start(self) -> None:
@@ -265,12 +267,14 @@ class Conductor:
         running = held.keys() | {claim.job_id for claim in self._waiting}
         ours = desk.claims.held()
         self._deaths = {key: death for key, death in self._deaths.items() if key in ours.items()}
+        self._given.intersection_update(ours.items())
         for job_id, epoch in ours.items():
             if job_id not in running:
                 death = self._deaths.get((job_id, epoch))
                 cause = death.cause if death else "its run was not heard of again"
                 ended_in = death.ended_in if death else None
-                claim = desk.claims.reclaim(job_id, epoch, cause, ended_in=ended_in)
+                begun = (job_id, epoch) in self._given
+                claim = desk.claims.reclaim(job_id, epoch, cause, ended_in=ended_in, begun=begun)
                 if claim is not None:
                     self._waiting.append(claim)
 
@@ -280,6 +284,7 @@ class Conductor:
             if claim is None:
                 return
             held[claim.job_id] = claim
+            self._given.add((claim.job_id, claim.epoch))
             LOG.info(
                 "job.claimed %s %s attempt=%d epoch=%d", claim.job_id, claim.key, claim.attempt, claim.epoch
             )

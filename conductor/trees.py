@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import math
 import os
 import signal
 import threading
@@ -32,6 +33,8 @@ LOG = logging.getLogger(__name__)
 
 # How long what was killed may take to end: a large one has to give much memory back.
 _KERNEL_SECONDS = 10.0
+
+_TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 _pause = threading.Event()  # never set
 
@@ -67,10 +70,15 @@ def children(pid: int) -> list[int]:
     return [child for child in found if _alive(child)]
 
 
-def term_tree(pid: int) -> None:
-    """SIGTERM a process and all its descendants, once: they may end in order, and need not."""
+def term_tree(pid: int, *, before: float) -> None:
+    """SIGTERM a process and its descendants, once: they may end in order, and need not.
+
+    Args:
+        before: seconds since boot; what was started then or later is let be.
+    """
     for each in (*_descendants(pid), pid):
-        _signal(each, signal.SIGTERM)
+        if each == pid or _started(each) < before - _TICK_SECONDS:
+            _signal(each, signal.SIGTERM)
 
 
 def end_tree(pid: int) -> bool:
@@ -166,6 +174,15 @@ def _alive(pid: int) -> bool:
         return state not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _started(pid: int) -> float:
+    """When a process was started, in seconds since boot, as the kernel tells; infinity: it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            return int(stat.read().rpartition(")")[2].split()[19]) * _TICK_SECONDS
+    except (FileNotFoundError, ProcessLookupError):
+        return math.inf
 
 
 def _has(pid: int, needle: bytes) -> bool:

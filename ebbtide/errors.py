@@ -44,7 +44,9 @@ class Conflict(EbbtideError):
 
 
 class StoreUnavailable(EbbtideError):
-    """The store cannot be used. Nothing was stored; the same call may be made again."""
+    """The store cannot be used. Nothing was stored, and the same call may be made again; but for two of its
+    kinds, `AnswerLost` and `CommitUnknown`, which say otherwise.
+    """
 
     exit_code = 5
 

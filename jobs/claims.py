@@ -179,27 +179,33 @@ class Claims:
             return due is not None or next_orphan(connection, keys, lock=False) is not None
 
     def reclaim(
-        self, job_id: str, epoch: int, cause: str, *, ended_in: float | None = None
+        self, job_id: str, epoch: int, cause: str, *, ended_in: float | None = None, begun: bool = True
     ) -> Claim | None:
         """Take up again a job of ours that nothing here runs any more.
 
-        With `ended_in` the stop ladder had its runner ended, in so many seconds: no interruption.
+        Args:
+            ended_in: the stop ladder had its runner ended, in so many seconds: no interruption.
+            begun: False: no runner was ever given it, so that nothing was interrupted either.
 
-        None: it ended, was lost, or is parked; or our own lease is over, and somebody else will.
+        Returns:
+            None: it ended, was lost, or is parked; or our own lease is over, and somebody else will.
         """
 
         def take(connection: sa.Connection) -> tuple[bool, Claim | None]:
             if not self._has_lease(connection):
                 return False, None
+            # Locked: a commit of the dead runner may still be under way at the server, and is waited for.
             row = connection.execute(
-                sa.select(_jobs).where(
+                sa.select(_jobs)
+                .where(
                     _jobs.c.id == job_id,
                     _jobs.c.state == JobState.RUNNING.value,
                     _jobs.c.owner == self.owner,
                     _jobs.c.epoch == epoch,
                 )
+                .with_for_update()
             ).first()
-            return True, None if row is None else self._take_over(connection, row, cause, ended_in)
+            return True, None if row is None else self._take_over(connection, row, cause, ended_in, begun)
 
         return self._stored(take)[1]
 
@@ -276,15 +282,20 @@ class Claims:
                 record(connection, "cancel_forwarded", request.job_id, at=at, actor=self.owner)
 
     def _take_over(
-        self, connection: sa.Connection, row: sa.Row[Any], cause: str, ended_in: float | None = None
+        self,
+        connection: sa.Connection,
+        row: sa.Row[Any],
+        cause: str,
+        ended_in: float | None = None,
+        begun: bool = True,
     ) -> Claim | None:
         # What is overdue is ended on purpose, whoever comes to do it: it is undone now, and executes nothing.
-        ordered = ended_in is not None or row.overdue_at is not None
-        interruptions = row.interruptions + (not ordered)
-        if interruptions >= MAX_INTERRUPTIONS and not ordered:
-            begun = _unended(connection, row.id, row.attempt)
+        interrupted = begun and ended_in is None and row.overdue_at is None
+        interruptions = row.interruptions + interrupted
+        if interruptions >= MAX_INTERRUPTIONS and interrupted:
+            tasks = _unended(connection, row.id, row.attempt)
             _mark_interrupted(connection, row.id, row.attempt)
-            named = f" in {', '.join(begun)}" if begun else ""
+            named = f" in {', '.join(tasks)}" if tasks else ""
             reason = f"interrupted {interruptions} times without progress{named}; last: {cause}"
             park(
                 connection,
@@ -292,7 +303,7 @@ class Claims:
                 epoch=row.epoch,
                 at=clock.wall(),
                 reason=reason,
-                task=begun[0] if begun else None,
+                task=tasks[0] if tasks else None,
                 actor=self.owner,
             )
             return None

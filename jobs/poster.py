@@ -53,8 +53,8 @@ class Poster:
         max_parameter_bytes: how many bytes the parameters of a job may take, as JSON.
 
     Every method raises `StoreUnavailable` when the store cannot be reached; then nothing was
-    stored, unless it is an `AnswerLost`, which says so. Job ids may be shortened to a unique prefix
-    everywhere.
+    stored, unless it is an `AnswerLost` or a `CommitUnknown`, which say so. Job ids may be shortened to a
+    unique prefix everywhere.
     """
 
     def __init__(

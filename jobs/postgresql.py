@@ -110,6 +110,11 @@ class Postgresql:
         for name in ("statement_timeout", "lock_timeout"):
             connection.execute(text(f"SET LOCAL {name} = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+        encoding = connection.execute(text("SHOW server_encoding")).scalar()
+        if encoding != "UTF8":
+            raise StoreUnavailable(
+                f"database {self._shown} has the encoding {encoding}: make one with ENCODING 'UTF8'"
+            )
 
     def translate(self, error: Exception) -> EbbtideError | None:
         """Ours for the driver's error; None for a broken constraint and for a statement that is wrong."""

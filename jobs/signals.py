@@ -5,7 +5,6 @@ import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Event, Lock
 
 import psycopg2
@@ -206,8 +205,9 @@ class NotifySignal(Signal):
         if descriptor is None or self._closed.is_set():
             super().pause(seconds)
             return
-        with suppress(OSError, ValueError):  # closed meanwhile: the next look tells
-            select.select([descriptor], [], [], seconds)
+        bell = select.poll()  # not select(): that takes no descriptor above 1,023
+        bell.register(descriptor, select.POLLIN)
+        bell.poll(1000 * seconds)  # one that was closed meanwhile ends it at once: the next look tells
 
     def close(self) -> None:
         """Close the connection."""

@@ -73,6 +73,8 @@ def _storable(
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         with at_work():
+            if verb == "execute":
+                run.event.check()  # a round begins: nothing of it is to run once a cancel is requested
             try:
                 refuse_missing(kwargs)
                 value = method(*args, **kwargs)

@@ -40,3 +40,25 @@ def test_a_process_whose_first_thread_has_ended_is_ended_with_its_children(stage
     trees.end_tree(root.pid)
 
     assert stage.alive([headless, grandchild]) == []
+
+
+@pytest.fixture
+def parent():
+    """A shell that ignores SIGTERM, and a child of it that does not."""
+    command = ["sh", "-c", "trap '' TERM; env --default-signal=TERM sleep 3600 & echo $!; wait"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    yield process
+    trees.end_tree(process.pid)
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_sigterm_to_a_tree_passes_over_what_was_started_after_it_was_ordered(parent):
+    child = int(parent.stdout.readline())
+
+    trees.term_tree(parent.pid, before=trees._started(child))
+    assert trees.children(parent.pid) == [child]
+    trees.term_tree(parent.pid, before=trees._started(child) + 1.0)
+
+    parent.wait()
+    assert trees.children(parent.pid) == []

@@ -53,14 +53,10 @@ def test_who_looks_late_takes_one_step_at_a_time_and_leaves_programs_their_secon
     assert reached == [Rung.OVERDUE, None, None, Rung.ENDED]
 
 
-def test_without_grace_it_is_overdue_at_once(ladder, clock):
-    assert climbed(ladder, clock, (0, 0)) == [Rung.OVERDUE]
-
-
 def test_without_time_to_end_it_is_ended_in_the_next_step(clock):
     ladder = Ladder(kill_after_seconds=0.0, clock=clock)
 
-    assert climbed(ladder, clock, (0, 0), (0, 0)) == [Rung.OVERDUE, Rung.ENDED]
+    assert climbed(ladder, clock, (1, 0), (1, 0)) == [Rung.OVERDUE, Rung.ENDED]
 
 
 def test_a_grace_that_grows_or_shrinks_counts_from_the_begin(ladder, clock):
@@ -92,3 +88,9 @@ def test_where_nothing_can_be_killed_it_stays_overdue(clock):
 
     assert climbed(ladder, clock, (10, 10), (1e12, 10)) == [Rung.OVERDUE, None]
     assert ladder.rung is Rung.OVERDUE
+
+
+def test_without_any_grace_there_is_time_for_the_word_of_the_cancel_and_its_answer(ladder, clock):
+    reached = climbed(ladder, clock, (0, 0), (0.04, 0), (0.06, 0))
+
+    assert reached == [None, None, Rung.OVERDUE]

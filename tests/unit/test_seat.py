@@ -6,6 +6,7 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+    from ebbtide.conductor import ladder
     from ebbtide.conductor.channel import Channel, ChannelClosed
     from ebbtide.conductor.options import RunOptions
     from ebbtide.conductor.runners import AtRest, Ended, Overdue
@@ -16,7 +17,8 @@ JOB = "00000000-0000-4000-8000-000000000000"
 PID = 17
 CLAIM = Claim(JOB, "copy", 1, attempt=1, epoch=5, write=1)
 REQUEST = Request(JOB, "enough", "user", 1)
-TERM, END = {"term": PID}, {"end": PID}
+ASKED = 1000.0
+TERM, END = {"term": PID, "before": ASKED}, {"end": PID}
 
 
 class Ends:
@@ -42,6 +44,12 @@ class Ends:
             end.close()
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    """A ladder without grace climbs when it is asked."""
+    monkeypatch.setattr(ladder, "_LEAST_SECONDS", 0.0)
+
+
 @pytest.fixture
 def ends(request):
     ends = Ends(*getattr(request, "param", (0.0, 0.0)))
@@ -59,12 +67,12 @@ def test_step_by_step_the_keeper_is_told_and_the_death_is_told_as_ordered(ends):
     assert seat.cancel(REQUEST)
     assert (ends.to_runner(), seat.climbing) == (["run", "cancel"], True)
 
-    overdue = seat.climb()
+    overdue = seat.climb(ASKED)
     assert isinstance(overdue, Overdue)
     assert (overdue.claim, overdue.grace_seconds, ends.to_keeper()) == (CLAIM, 0.0, [TERM])
-    assert seat.climb() is None
+    assert seat.climb(ASKED) is None
     assert (ends.to_keeper(), seat.climbing, seat.broken) == ([END], False, True)
-    assert seat.climb() is None
+    assert seat.climb(ASKED) is None
     assert ends.to_keeper() == []
 
     cause = "it did not stop within 0 s of the cancel and was ended"
@@ -74,7 +82,7 @@ def test_step_by_step_the_keeper_is_told_and_the_death_is_told_as_ordered(ends):
 def test_a_runner_that_died_by_itself_before_the_keeper_came_to_it_tells_of_what(ends):
     ends.seat.run(CLAIM)
     ends.seat.cancel(REQUEST)
-    ends.seat.climb(), ends.seat.climb()
+    ends.seat.climb(ASKED), ends.seat.climb(ASKED)
 
     assert list(ends.seat.died("its runner was ended by SIGSEGV", None)) == [
         Ended(CLAIM, None, "its runner was ended by SIGSEGV")
@@ -95,7 +103,7 @@ def test_a_run_at_rest_has_no_ladder(ends):
 
     assert ends.seat.cancel(REQUEST)
 
-    assert (ends.seat.climbing, ends.seat.climb()) == (False, None)
+    assert (ends.seat.climbing, ends.seat.climb(ASKED)) == (False, None)
 
 
 def test_rest_ends_the_ladder_and_tells_so_if_it_was_overdue(ends):
@@ -103,25 +111,25 @@ def test_rest_ends_the_ladder_and_tells_so_if_it_was_overdue(ends):
     ends.seat.cancel(REQUEST)
     ends.runner.send({"grace": None, "epoch": 5})
     list(ends.seat.hear())
-    assert (ends.seat.climb(), ends.seat.climbing, ends.to_keeper()) == (None, False, [])
+    assert (ends.seat.climb(ASKED), ends.seat.climbing, ends.to_keeper()) == (None, False, [])
 
 
 @killing_late
 def test_rest_after_the_term_is_told(ends):
     ends.seat.run(CLAIM)
     ends.seat.cancel(REQUEST)
-    ends.seat.climb()
+    ends.seat.climb(ASKED)
     ends.runner.send({"grace": None, "epoch": 5})
     list(ends.seat.hear())
 
-    assert ends.seat.climb() == AtRest(CLAIM)
-    assert (ends.seat.climbing, ends.seat.climb()) == (False, None)
+    assert ends.seat.climb(ASKED) == AtRest(CLAIM)
+    assert (ends.seat.climbing, ends.seat.climb(ASKED)) == (False, None)
 
 
 def test_rest_that_is_heard_after_the_kill_was_ordered_comes_too_late(ends):
     ends.seat.run(CLAIM)
     ends.seat.cancel(REQUEST)
-    ends.seat.climb(), ends.seat.climb()
+    ends.seat.climb(ASKED), ends.seat.climb(ASKED)
     ends.runner.send({"grace": None, "epoch": 5})
     list(ends.seat.hear())
 
@@ -138,7 +146,7 @@ def test_a_longer_grace_is_waited_for_and_a_word_of_another_epoch_is_none(ends):
     assert list(ends.seat.hear()) == []
     ends.seat.cancel(REQUEST)
 
-    assert (ends.seat.climb(), ends.seat.climbing) == (None, True)
+    assert (ends.seat.climb(ASKED), ends.seat.climbing) == (None, True)
 
 
 def test_the_next_job_has_the_grace_of_the_options_again(ends):
@@ -151,7 +159,7 @@ def test_the_next_job_has_the_grace_of_the_options_again(ends):
     ends.seat.run(later)
     ends.seat.cancel(Request(JOB, "", "user", 2))
 
-    assert isinstance(ends.seat.climb(), Overdue)
+    assert isinstance(ends.seat.climb(ASKED), Overdue)
 
 
 @in_no_hurry
@@ -181,7 +189,7 @@ def test_the_ladder_begins_although_the_request_cannot_be_sent(ends):
 
     assert not ends.seat.cancel(REQUEST)
 
-    assert isinstance(ends.seat.climb(), Overdue)
+    assert isinstance(ends.seat.climb(ASKED), Overdue)
     with pytest.raises(ChannelClosed):
         list(ends.seat.hear())
 
@@ -189,7 +197,7 @@ def test_the_ladder_begins_although_the_request_cannot_be_sent(ends):
 def test_a_runner_that_ended_its_job_while_it_was_to_be_ended_gets_no_other(ends):
     ends.seat.run(CLAIM)
     ends.seat.cancel(REQUEST)
-    ends.seat.climb(), ends.seat.climb()
+    ends.seat.climb(ASKED), ends.seat.climb(ASKED)
     ends.runner.send({"ended": JOB, "edge": "cancelled", "epoch": 5, "leaving": False})
 
     assert list(ends.seat.hear()) == [Ended(CLAIM, "cancelled")]
@@ -203,7 +211,7 @@ def test_a_runner_that_has_had_its_term_is_replaced_before_another_job(ends):
     """The signal may be on its way still: it is not to meet the programs of another job."""
     ends.seat.run(CLAIM)
     ends.seat.cancel(REQUEST)
-    ends.seat.climb()
+    ends.seat.climb(ASKED)
     ends.runner.send({"ended": JOB, "edge": "cancelled", "epoch": 5, "leaving": False})
 
     assert list(ends.seat.hear()) == [Ended(CLAIM, "cancelled")]
