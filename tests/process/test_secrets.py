@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+
+from ebbtide.jobs.store import Store
 
 SECRETS = ["hunter2-hunter3-hunter4", 'hun"ter2 \\ hünter3']
 
@@ -20,12 +23,23 @@ def post(stage, *actions):
 
 
 def traces(stage, secret):
-    """Where the secret stands, as it is or escaped, in the files of the store and of the conductors."""
+    """Where the secret stands, as it is or escaped: the rows and files of the store, the logs."""
     forms = {form.encode() for form in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1])}
     database = Path(stage.database.removeprefix("sqlite:///"))
     files = [*database.parent.glob(f"{database.name}*"), *stage.folder.glob("conductor-*.log")]
-    assert len(files) >= 2, files
-    return [(file.name, form) for file in files for form in forms if form in file.read_bytes()]
+    texts = {file.name: file.read_bytes() for file in files} | {"the rows": rows(stage)}
+    assert len(texts) >= 2, texts.keys()
+    return [(name, form) for name, text in texts.items() for form in forms if form in text]
+
+
+def rows(stage):
+    """Every row of every table, as texts."""
+    with Store(stage.database) as store, store.read() as connection:
+        everything = sa.MetaData()
+        everything.reflect(connection)
+        found = [row for table in everything.sorted_tables for row in connection.execute(sa.select(table))]
+    assert found
+    return "\n".join(map(str, found)).encode()
 
 
 @pytest.mark.parametrize("isolation", ["process", "thread"])
