@@ -129,7 +129,7 @@ def test_what_the_revert_of_a_retry_controller_returns_is_no_reason_to_stop_the_
 
     failed_once(bench, job, tasks)
     (kept,) = bench.sql("select revert_failure from atomdetails where name = 'tries'")
-    assert "the revert of retry tries returned is nan" in kept[0]
+    assert "the revert of retry tries returned is nan" in str(kept[0])
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=ascii)
