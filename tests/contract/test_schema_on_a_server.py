@@ -124,7 +124,7 @@ def test_a_database_of_taskflow_alone_is_taken_over_by_an_upgrade_only(database)
     assert (ended.exit_code, check_schema(database).state) == (Exit.DONE, SchemaState.CURRENT)
 
 
-@pytest.mark.parametrize("found, state", [("0000", "older"), ("9999", "newer")])
+@pytest.mark.parametrize("found, state", [("0000", "foreign"), ("9999", "newer")])
 def test_another_revision_is_told_and_left_alone(database, postgresql, found, state):
     with Store(database) as store:
         ensure_schema(store)
