@@ -85,18 +85,22 @@ def capturing(buffer: LogBuffer, task: str) -> Iterator[None]:
         _here.target = None
 
 
+_installing = threading.Lock()  # two conductors of one program may start at once
+
+
 def install(*, outputs: bool) -> None:
     """Start capturing in this process: log records; and with `outputs` stdout and stderr of tasks, too.
 
     Outside `capturing` all goes where it went before. What threads of a task's own log and print
     counts as outside. Log records have lost their secrets before any handler sees them.
     """
-    make = logging.getLogRecordFactory()
-    if not isinstance(make, _Records):
-        logging.setLogRecordFactory(_Records(make))
-    root = logging.getLogger()
-    if not any(isinstance(handler, _CaptureHandler) for handler in root.handlers):
-        root.addHandler(_CaptureHandler())
+    with _installing:
+        make = logging.getLogRecordFactory()
+        if not isinstance(make, _Records):
+            logging.setLogRecordFactory(_Records(make))
+        root = logging.getLogger()
+        if not any(isinstance(handler, _CaptureHandler) for handler in root.handlers):
+            root.addHandler(_CaptureHandler())
     if outputs:
         sys.stdout = _CaptureStream(sys.stdout, "stdout")
         sys.stderr = _CaptureStream(sys.stderr, "stderr")

@@ -125,7 +125,7 @@ def test_a_request_of_another_attempt_is_not_forwarded(stage, runners, claim):
 def test_a_fault_of_whoever_climbs_the_ladders_is_not_kept_from_the_conductor(
     stage, runners, claim, monkeypatch
 ):
-    def climb(seat):
+    def climb(seat, asked):
         raise ZeroDivisionError
 
     monkeypatch.setattr(Seat, "climb", climb)

@@ -183,8 +183,13 @@ def test_a_log_record_of_other_times_stays_as_it_is(records):
 
 
 def test_installing_twice_wraps_log_records_once(records):
-    capture.install(outputs=False)
-    capture.install(outputs=False)
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(logging.LogRecord)
+    try:
+        capture.install(outputs=False)
+        capture.install(outputs=False)
+        made = logging.getLogRecordFactory()
+    finally:
+        logging.setLogRecordFactory(before)
 
-    made = logging.getLogRecordFactory()
     assert isinstance(made, capture._Records) and not isinstance(made._make, capture._Records)
