@@ -298,3 +298,14 @@ def test_a_job_may_be_parked_once_more(board):
         board.change(job, state="running")
 
     assert [row["reason"] for row in board.rows(tables.job_parks, job)] == ["reason 0", "reason 1"]
+
+
+def test_a_claim_that_no_runner_was_given_interrupts_nothing_however_often(board, two):
+    job = board.post()
+    claim = two.claim(KEYS)
+
+    for _ in range(MAX_INTERRUPTIONS + 1):
+        claim = two.reclaim(job, claim.epoch, "its run was not heard of again", begun=False)
+        assert claim is not None
+
+    assert (board.row(job).state, board.row(job).interruptions) == ("running", 0)

@@ -142,3 +142,23 @@ def test_an_error_ends_it_as_well():
     with pytest.raises(ValueError), Redactor({"env:A": "hunter2"}).active():
         raise ValueError
     assert not any_active()
+
+
+SECRET = "it's a sécret/of mine"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        repr(f'"{SECRET}"'),
+        ascii(SECRET),
+        repr(SECRET.encode()),
+        quote(SECRET).replace("%C3", "%c3").replace("%A9", "%a9"),
+        json.dumps(SECRET).replace("/", "\\/"),
+    ],
+)
+def test_a_secret_is_found_as_python_json_and_urls_write_it(text):
+    shown = Redactor({"env:A": SECRET}).redact(text)
+
+    assert "cret" not in shown
+    assert "***" in shown
