@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +20,7 @@ import ebbtide.flows.registry
 from ebbtide.flows import Registry
 from ebbtide.jobs import Job, Poster
 from ebbtide.jobs.states import FINAL_STATES, edge
+from ebbtide.testing import history, wait_until
 from tests.services import servants
 
 HERE = Path(__file__).parent
@@ -300,12 +299,7 @@ class Stage:
 
     def wait_until(self, predicate: Callable[[], object], what: str) -> None:
         """Wait until `predicate` holds. Fails with all that is known when patience is over."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        pause = threading.Event()
-        while not predicate():
-            if time.monotonic() > give_up:
-                pytest.fail(f"waited in vain for {what}\n{self.report()}", pytrace=False)
-            pause.wait(0.01)
+        wait_until(predicate, what, seconds=PATIENCE_SECONDS, tell=self.report)
 
     @contextlib.contextmanager
     def explained(self, job: Job) -> Iterator[None]:
@@ -318,15 +312,7 @@ class Stage:
 
     def report(self, job: Job | None = None) -> str:
         """A job, or all, with history and effects, and what the conductors have printed."""
-        jobs = self.poster.list(limit=20) if job is None else [self.poster.show(job.id)]
-        lines: list[str] = []
-        for shown in jobs:
-            lines.append(
-                f"job {shown.id} {shown.phase} {shown.params} {shown.park_reason or shown.error or ''}"
-            )
-            for entry in self.poster.entries(shown.id):
-                lines.append(f"  {entry.number} {entry.name} {entry.epoch} {entry.actor} {entry.detail}")
-            lines += [f"  {record}" for record in self.poster.tasks(shown.id)]
+        lines = [history(self.poster, job)]
         lines += [f"effect: {line}" for line in self.effects(job)[-60:]]
         for conductor in self.conductors:
             state = "ended" if conductor.ended else f"tree {conductor.tree}"
