@@ -19,6 +19,9 @@ from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 from ebbtide.testing import FakeClock
 
+# What it asserts is told in full, as in a test.
+pytest.register_assert_rewrite("tests.contract.ledger_machine")
+
 
 class Clock(FakeClock):
     """The clock of this process and of its database.

