@@ -206,7 +206,8 @@ class TaskRun:
                 call()
             except Exception as error:  # noqa: BLE001  # told by the caller, who may be another thread
                 self.error = error
-            over.set()
+            finally:
+                over.set()
 
         if kill is None:
             perform()
