@@ -1,4 +1,4 @@
-"""Planted bugs: what the proofs have to find. Each patches the product in the process it is called in, for good.
+"""Planted bugs: what the proofs have to find. Each patches the product in the process that it is called in.
 
 A conductor, its keeper and its runners get one through a flow module that calls `plant_from_environment`;
 within a test `planted` takes it back. Nothing of this is in the product, and nothing there knows of it.

@@ -74,7 +74,7 @@ def posts_are_stored(evidence: Evidence) -> Iterator[Violation]:
 
 @_rule
 def outcomes_stay(evidence: Evidence) -> Iterator[Violation]:
-    """P2: one outcome per attempt, and what a client saw of a job only grows."""
+    """P2, P13: one outcome per attempt, and what a client saw of a job is gapless and only grows."""
     for job in evidence.jobs:
         entries = evidence.entries_of.get(job.id, [])
         outcomes = Counter(entry.attempt for entry in entries if entry.to_state in FINAL)
@@ -93,6 +93,11 @@ def outcomes_stay(evidence: Evidence) -> Iterator[Violation]:
             was, then = ((look.answer["attempt"], look.answer["entries"]) for look in (earlier, later))
             if was[0] > then[0] or was[1] > then[1]:
                 yield Violation("P2", job.id, f"has gone back: {earlier}, then {later}")
+
+    for call in evidence.calls("follow"):
+        numbers = call.answer.get("numbers", [])
+        if numbers != list(range(1, len(numbers) + 1)):
+            yield Violation("P13", call.args["job"], f"was seen with gaps: {call}")
 
 
 @_rule
@@ -116,7 +121,7 @@ def cancels_hold(evidence: Evidence) -> Iterator[Violation]:
 
 @_rule
 def answers_are_true(evidence: Evidence) -> Iterator[Violation]:
-    """P4: what was refused, or was not stored, has left nothing; what was said of the job is so."""
+    """P4, P12: what was refused or not stored has left nothing; what was said of the job is so."""
     for call in evidence.calls("cancel"):
         job, found = call.args["job"], _requests_of(evidence, call)
         entries = evidence.entries_of.get(job, [])
@@ -131,12 +136,16 @@ def answers_are_true(evidence: Evidence) -> Iterator[Violation]:
             state = call.answer["too_late"]
             if not any(entry.to_state == state for entry in entries):
                 yield Violation("P4", job, f"it never was {state}: {call}")
-    for op, edges in (("retry", ("retried",)), ("unpark", ("unparked",))):
+    known = {job.id for job in evidence.jobs}
+    for call in evidence.history.calls:
+        if call.answer.get("not_found") in known:
+            yield Violation("P12", call.args["job"], f"it is there, and was not found: {call}")
+    for op, edge_name in (("retry", "retried"), ("unpark", "unparked")):
         asked: dict[str, Counter[str]] = defaultdict(Counter)
         for call in evidence.calls(op):
             asked[call.args["job"]][call.told] += 1
         for job, told in asked.items():
-            done = sum(entry.name in edges for entry in evidence.entries_of.get(job, ()))
+            done = sum(entry.name == edge_name for entry in evidence.entries_of.get(job, ()))
             if not told["ok"] <= done <= told["ok"] + told["unknown"]:
                 yield Violation("P4", job, f"{op} was answered {dict(told)} and is stored {done} times")
 
@@ -222,12 +231,23 @@ def _broken_ending(evidence: Evidence, job: JobRow, outcome: Entry, told: list[E
     if present and job.undo != ("complete" if last else "none"):
         yield f"its undo is called {job.undo}, and its tasks came to {last}"
     if evidence.is_serial(job):
-        begun = {line.task: index for index, line in enumerate(told) if line.what == "begin"}
-        undone = {line.task: index for index, line in enumerate(told) if line.what == "undone"}
-        # One that was killed between its barrier and its first line has told nothing: it is the newest.
-        newest_first = sorted(undone, key=lambda task: begun.get(task, len(told)), reverse=True)
-        if sorted(undone, key=undone.__getitem__) != newest_first:
-            yield f"not undone newest first: {sorted(undone, key=undone.__getitem__)}"
+        yield from _not_newest_first(told)
+
+
+def _not_newest_first(told: list[Effect]) -> Iterator[str]:
+    """The undos of a serial job that came before that of a newer task.
+
+    One that was killed between its barrier and its first line has told nothing of its beginning, and an undo
+    that was killed before it was stored is told once more: what does not stand here is let be.
+    """
+    standing: list[str] = []
+    for line in told:
+        if line.what == "begin":
+            standing = [*(task for task in standing if task != line.task), line.task]
+        elif line.what == "undone" and line.task in standing:
+            if standing[-1] != line.task:
+                yield f"not undone newest first: {standing} stood, and {line}"
+            standing.remove(line.task)
 
 
 @_rule

@@ -12,6 +12,7 @@ from tests.chaos.schedule import Action
 
 FLOW = "pieces"  # of flows_for_chaos, which is imported nowhere here: it would register its flow
 _FOLLOWED_SECONDS = 1.0
+_LOOK_SECONDS, _LOOKS = 0.1, 100
 
 
 class Client:
@@ -29,6 +30,8 @@ class Client:
         self._recorder = recorder
         self._ids: dict[str, str] = {}  # of posts, by word
         self._numbers = 0
+        self._clock = threading.Event()  # never set
+        self.accepted = 0  # cancels
 
     def close(self) -> None:
         self._poster.close()
@@ -36,7 +39,12 @@ class Client:
     def do(self, action: Action) -> None:
         """Do what an action says. About a post that is not known to be stored nothing can be done."""
         if action.op == "post":
-            self.post(action.word, **action.args)
+            posted = self.post(action.word, **action.args)
+            if posted is not None and action.once_claimed:
+                self._await_claim(posted)
+            if posted is not None and action.cancel_after is not None:
+                self._clock.wait(action.cancel_after)
+                self.cancel(posted)
             return
         job = self.find(action.word)
         if job is not None:
@@ -74,7 +82,9 @@ class Client:
         def ask() -> dict[str, Any]:
             return {"answer": self._poster.cancel(job, reason).answer}
 
-        return self._recorder.ask(self._name, "cancel", {"job": job, "reason": reason}, ask)
+        answer = self._recorder.ask(self._name, "cancel", {"job": job, "reason": reason}, ask)
+        self.accepted += answer == {"answer": "accepted"}
+        return answer
 
     def retry(self, job: str) -> None:
         self._recorder.ask(self._name, "retry", {"job": job}, lambda: _seen(self._poster.retry(job)))
@@ -106,6 +116,14 @@ class Client:
             return {"numbers": numbers}
 
         self._recorder.ask(self._name, "follow", {"job": job}, ask)
+
+    def _await_claim(self, job: str) -> None:
+        """Look now and then until somebody has claimed it, for as long as that is worth while."""
+        for _ in range(_LOOKS):
+            seen = self.look(job)
+            if seen is None or seen["state"] != "pending":
+                return
+            self._clock.wait(_LOOK_SECONDS)
 
 
 class Clients:

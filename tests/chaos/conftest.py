@@ -153,7 +153,9 @@ def seed() -> int:
 @pytest.fixture
 def again(seed: int, request: pytest.FixtureRequest) -> str:
     """The command that runs this test again on the same seed."""
-    kept = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("EBBTIDE_TEST_")]
+    kept = [
+        f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("EBBTIDE_TEST_")
+    ]
     kept = [each for each in kept if not each.startswith("EBBTIDE_TEST_SEED=")]
     test = f"{Path(*request.path.parts[-3:])}::{request.node.name}"
     return " ".join([f"EBBTIDE_TEST_SEED={seed}", *kept, f"pytest '{test}'"])

@@ -81,6 +81,11 @@ class Piece(CancelableTask):
             self.sleep(0.02)
             self.checkpoint({"done": number + 1})
 
+    def _pause(self, folder: str) -> None:
+        """As long, with nothing saved."""
+        for _ in range(10):
+            self.sleep(0.02)
+
     def _fail(self, folder: str) -> None:
         raise ValueError("this one fails")
 
@@ -101,6 +106,7 @@ class Piece(CancelableTask):
 _KINDS: dict[str, Callable[[Piece, str], None]] = {
     "": Piece._nothing,
     "labour": Piece._labour,
+    "pause": Piece._pause,
     "fail": Piece._fail,
     "shaky": Piece._shaky,
     "stuck": Piece._nothing,

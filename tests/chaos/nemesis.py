@@ -32,6 +32,7 @@ class Nemesis:
         server: the server of the store; None: the store is a file.
         wires: the proxies before it: one for each conductor, the last one for the clients.
         number: how many conductors there are.
+        lease: their renew, self-fence and lease seconds.
         options: further ones of the conductors.
     """
 
@@ -44,6 +45,7 @@ class Nemesis:
         wires: Sequence[Proxy] = (),
         *,
         number: int = CONDUCTORS,
+        lease: tuple[float, float, float] = LEASE,
         **options: Any,
     ) -> None:
         self._stage = stage
@@ -51,7 +53,7 @@ class Nemesis:
         self._disk = disk
         self._server = server
         self._wires = wires
-        self._options = options
+        self._options: dict[str, Any] = {"runners": RUNNERS, "lease": lease} | options
         self._clock = threading.Event()  # never set
         self.dealt: Counter[str] = Counter()
         self.surprises: list[str] = []  # conductors that ended, and nobody had made them
@@ -66,10 +68,14 @@ class Nemesis:
         blow: Callable[[Event], None] = getattr(self, "_" + event.kind.partition(" ")[0].replace("-", "_"))
         blow(event)
 
-    def end(self) -> list[int]:
-        """Drain the conductors; returns their exit codes."""
+    def await_all(self) -> None:
+        """Returns once every conductor is whole."""
         for number in range(len(self._conductors)):
             self._await_whole(number)
+
+    def end(self) -> list[int]:
+        """Drain the conductors; returns their exit codes."""
+        self.await_all()
         return [conductor.end() for conductor in self._conductors]
 
     # Conductors.
@@ -79,37 +85,58 @@ class Nemesis:
         options = self._options | {"test_deaf": ":".join(map(str, switches))}
         if self._wires:
             options["database"] = self._wires[number].url(self._stage.database)
-        return self._stage.conductor(wait=False, runners=RUNNERS, lease=LEASE, **options)
+        return self._stage.conductor(wait=False, **options)
 
     def _await_whole(self, number: int) -> dict[str, Any]:
-        """The processes of a conductor, once it has a keeper and a runner; it is replaced when it has ended."""
+        """The processes of a conductor, once it is whole."""
+        self._stage.wait_until(lambda: self._whole(number), f"conductor {number} to be whole")
+        return self._whole(number) or self._await_whole(number)
+
+    def _whole(self, number: int) -> dict[str, Any]:
+        """The processes of a conductor, if it has a keeper and a runner; it is replaced when it has ended."""
+        conductor = self._conductors[number]
+        if conductor.ended:
+            if "conductor.ready" in conductor.log:
+                self.surprises.append(conductor.log[-4000:])
+            self._conductors[number] = self._start(number)
+            return {}
+        log = conductor.log
+        if log.rfind("conductor.ready") <= log.rfind("conductor.lease_over"):
+            return {}  # not yet, or not again: it begins anew once its lease is over
+        try:
+            keeper, runners = conductor.keeper, conductor.runners
+        except ValueError:  # none yet, or one more that is just ending
+            return {}
+        return {"conductor": conductor.pid, "keeper": keeper, "runner": runners} if runners else {}
+
+    def _first_whole(self, number: int) -> int:
+        """The number of a conductor that is whole, from this one on."""
+        count = len(self._conductors)
+        found: list[int] = []
 
         def look() -> bool:
-            nonlocal found
-            conductor = self._conductors[number]
-            if conductor.ended:
-                if "conductor.ready" in conductor.log:
-                    self.surprises.append(conductor.log[-4000:])
-                self._conductors[number] = self._start(number)
-                return False
-            with contextlib.suppress(ValueError, FileNotFoundError):  # none yet, or one more that is just ending
-                found = {"conductor": conductor.pid, "keeper": conductor.keeper, "runner": conductor.runners}
-            return bool(found.get("runner")) and "conductor.ready" in conductor.log
+            found.extend(each % count for each in range(number, number + count) if self._whole(each % count))
+            return bool(found)
 
-        found: dict[str, Any] = {}
-        self._stage.wait_until(look, f"conductor {number} to be whole")
-        return found
+        self._stage.wait_until(look, "a conductor to be whole")
+        return found[0]
 
     def _kill(self, event: Event) -> None:
-        number = event.number % len(self._conductors)
+        number = self._first_whole(event.number)
         parts = event.what.split("+")
         pids = self._await_whole(number)
+        readies = self._conductors[number].log.count("conductor.ready")
         for part in parts:
             chosen = pids[part]
             _signal(chosen[event.number // 10 % len(chosen)] if part == "runner" else chosen, signal.SIGKILL)
         if parts != ["runner"]:
-            self._conductors[number].wait()  # without its keeper a conductor ends by itself
-            self._conductors[number] = self._start(number)
+            # Without its keeper it ends by itself, unless it has just lost its lease and begins anew.
+            conductor = self._conductors[number]
+            self._stage.wait_until(
+                lambda: conductor.ended or conductor.log.count("conductor.ready") > readies, "the end"
+            )
+            if conductor.ended:
+                self._conductors[number] = self._start(number)
 
     def _drain(self, event: Event) -> None:
         number = event.number % len(self._conductors)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CLIENTS = 4
+CANCELLERS = 16  # clients that do nothing but post and cancel
 NAMES = "abcde"
 # What a job may be made of, by how often.
 _KINDS = {"labour": 12, "": 4, "fail": 1, "stuck": 1}
@@ -26,13 +27,20 @@ PAUSES = ["conductor", "keeper", "runner", "conductor+keeper", "conductor+keeper
 
 @dataclass(frozen=True)
 class Action:
-    """What a client does, after a pause. `word` is the label of the post that it is or is about."""
+    """What a client does, after a pause. `word` is the label of the post that it is or is about.
+
+    Args:
+        cancel_after: of a post: so many seconds after its answer its job is cancelled.
+        once_claimed: or after it is seen to be claimed, or to have waited for that for too long.
+    """
 
     client: int
     op: str
     word: str
     pause: float
     args: dict[str, Any] = field(default_factory=dict)
+    cancel_after: float | None = None
+    once_claimed: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,26 @@ def _job(dice: random.Random) -> dict[str, Any]:
     if order == "linear" and dice.random() < 0.15:
         steps[-1], rounds = f"{names[-1]}:shaky", 2
     return {"steps": steps, "order": order, "rounds": rounds}
+
+
+def cancels(seed: int) -> Iterator[Action]:
+    """Posts without end of short jobs, each to be cancelled at any moment of its life."""
+    dice = random.Random(f"{seed} cancels")
+    for number in itertools.count():
+        names = NAMES[: dice.randint(2, 4)]
+        steps = [f"{name}:{dice.choice(['pause', 'pause', 'labour', '', ''])}" for name in names]
+        job = {"steps": steps, "order": dice.choice(["linear", "linear", "unordered"])}
+        once_claimed, delay = dice.random() < 0.7, dice.uniform(0.0, 0.6)
+        yield Action(number % CANCELLERS, "post", f"post {number + 1}", 0.0, job, delay, once_claimed)
+
+
+def kills(seed: int) -> Iterator[Event]:
+    """Blows with kill -9, without end. Most fall on runners, which are back at once."""
+    dice = random.Random(f"{seed} kills")
+    # One in twenty fells a keeper or a conductor, which take seconds to come back on a busy machine.
+    weights = [19 * (len(KILLS) - 1) if parts == "runner" else 1 for parts in KILLS]
+    while True:
+        yield Event("kill", dice.choices(KILLS, weights)[0], dice.randrange(1000))
 
 
 def events(seed: int, faults: Sequence[Event]) -> Iterator[Event]:

@@ -25,6 +25,7 @@ def share_of(seed, client):
 @pytest.mark.timeout(SECONDS + REST_SECONDS + 240)
 def test_whatever_breaks_no_promise_does(chaos, disk, server, wires, store_kind, seed, again):
     nemesis = Nemesis(chaos, chaos.recorder, disk, server, wires)
+    nemesis.await_all()
     url = wires[-1].url(chaos.database) if wires else chaos.database
     numbers = range(schedule.CLIENTS)
     clients = Clients(
