@@ -1,6 +1,8 @@
 """Clients: each does what the schedule says in a thread of its own, and what it is told is recorded."""
 
+import contextlib
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,12 @@ from typing import Any
 from ebbtide.flows import Registry
 from ebbtide.jobs import Job, Poster
 from tests.chaos.history import Recorder
-from tests.chaos.schedule import Action
+from tests.chaos.schedule import NAMES, Action
 
-FLOW = "pieces"  # of flows_for_chaos, which is imported nowhere here: it would register its flow
+# Of flows_for_chaos, which is imported nowhere here: it would register its flow.
+FLOW, DISK, MADE = "pieces", "disk", "made"
 _FOLLOWED_SECONDS = 1.0
-_LOOK_SECONDS, _LOOKS = 0.1, 100
+_BEGINNING_SECONDS = 10.0
 
 
 class Client:
@@ -40,8 +43,8 @@ class Client:
         """Do what an action says. About a post that is not known to be stored nothing can be done."""
         if action.op == "post":
             posted = self.post(action.word, **action.args)
-            if posted is not None and action.once_claimed:
-                self._await_claim(posted)
+            if posted is not None and action.once_begun:
+                self._await_beginning(posted)
             if posted is not None and action.cancel_after is not None:
                 self._clock.wait(action.cancel_after)
                 self.cancel(posted)
@@ -109,21 +112,18 @@ class Client:
         numbers: list[int] = []
 
         def ask() -> dict[str, Any]:
-            try:
+            with contextlib.suppress(TimeoutError):  # the job goes on
                 numbers.extend(entry.number for entry in self._poster.follow(job, timeout=_FOLLOWED_SECONDS))
-            except TimeoutError:
-                pass  # the job goes on
             return {"numbers": numbers}
 
         self._recorder.ask(self._name, "follow", {"job": job}, ask)
 
-    def _await_claim(self, job: str) -> None:
-        """Look now and then until somebody has claimed it, for as long as that is worth while."""
-        for _ in range(_LOOKS):
-            seen = self.look(job)
-            if seen is None or seen["state"] != "pending":
-                return
-            self._clock.wait(_LOOK_SECONDS)
+    def _await_beginning(self, job: str) -> None:
+        """Wait for the first file that its tasks make, for as long as that is worth while."""
+        first = self._folder / DISK / MADE / f"{job}.{NAMES[0]}"
+        give_up = time.monotonic() + _BEGINNING_SECONDS
+        while not first.exists() and time.monotonic() < give_up:
+            self._clock.wait(0.01)
 
 
 class Clients:

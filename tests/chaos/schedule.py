@@ -31,7 +31,7 @@ class Action:
 
     Args:
         cancel_after: of a post: so many seconds after its answer its job is cancelled.
-        once_claimed: or after it is seen to be claimed, or to have waited for that for too long.
+        once_begun: or after its first task has begun, or that was waited for for too long.
     """
 
     client: int
@@ -40,7 +40,7 @@ class Action:
     pause: float
     args: dict[str, Any] = field(default_factory=dict)
     cancel_after: float | None = None
-    once_claimed: bool = False
+    once_begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def cancels(seed: int) -> Iterator[Action]:
         names = NAMES[: dice.randint(2, 4)]
         steps = [f"{name}:{dice.choice(['pause', 'pause', 'labour', '', ''])}" for name in names]
         job = {"steps": steps, "order": dice.choice(["linear", "linear", "unordered"])}
-        once_claimed, delay = dice.random() < 0.7, dice.uniform(0.0, 0.6)
-        yield Action(number % CANCELLERS, "post", f"post {number + 1}", 0.0, job, delay, once_claimed)
+        once_begun, delay = dice.random() < 0.7, dice.uniform(0.0, 0.6)
+        yield Action(number % CANCELLERS, "post", f"post {number + 1}", 0.0, job, delay, once_begun)
 
 
 def kills(seed: int) -> Iterator[Event]:
