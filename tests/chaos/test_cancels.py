@@ -1,7 +1,8 @@
 """Jobs are cancelled at random moments while something is killed every second: none is lost or stuck.
 
-EBBTIDE_TEST_CHAOS_CANCELS says how many are to be accepted; EBBTIDE_TEST_CHAOS_REPORT names a file for the
-report, such as docs/chaos-report.md; EBBTIDE_TEST_SEED repeats a schedule.
+EBBTIDE_TEST_CHAOS_CANCELS says how many are to be accepted, if that many are within
+EBBTIDE_TEST_CHAOS_SECONDS; EBBTIDE_TEST_CHAOS_REPORT names a file for the report, such as
+docs/chaos-report.md; EBBTIDE_TEST_SEED repeats a schedule.
 
 Promises: P1, P2, P3, P4, P5, P6, P7, P9, P10, P13.
 """
@@ -21,6 +22,7 @@ from tests.chaos.report import report
 from tests.services.tmpfs import SmallDisk
 
 CANCELS = int(os.environ.get("EBBTIDE_TEST_CHAOS_CANCELS", "100"))
+MOST_SECONDS = float(os.environ.get("EBBTIDE_TEST_CHAOS_SECONDS", "inf"))
 REPORT = os.environ.get("EBBTIDE_TEST_CHAOS_REPORT")
 KILL_EVERY_SECONDS = 1.0
 CONDUCTORS, RUNNERS = 4, 3
@@ -47,7 +49,7 @@ def test_cancels_at_random_moments_under_kill_9_every_second(chaos, disk, seed, 
     try:
         for blow in schedule.kills(seed):
             accepted = sum(client.accepted for client in each)
-            if accepted >= CANCELS:
+            if accepted >= CANCELS or time.monotonic() - began > MOST_SECONDS:
                 break
             due = max(due + KILL_EVERY_SECONDS, time.monotonic())
             clock.wait(due - time.monotonic())
