@@ -60,7 +60,7 @@ def fence_off() -> None:
     from ebbtide.jobs import tables
 
     of_any_epoch = batch._update(tables.jobs, ("id",), batch._FENCED)
-    _replace(batch, "_fence", batch._Statement(of_any_epoch.returning(tables.jobs.c.cancel_requested_at)))  # type: ignore[arg-type]
+    _replace(batch, "_fence", batch._Statement(of_any_epoch.returning(tables.jobs.c.cancel_requested_at)))
 
 
 @_bug
@@ -77,10 +77,10 @@ def cancel_only_signalled() -> None:
 @_bug
 def nobody_looks() -> None:
     """A cancel request is stored, and neither the sweep nor the journal's commits look for it."""
-    from ebbtide.conductor import journal
+    from ebbtide.conductor import batch, journal
     from ebbtide.jobs.claims import Claims, Request
 
-    real = journal.write_fenced
+    real = batch.write_fenced
 
     class Unasked:
         cancel_requested_at = None

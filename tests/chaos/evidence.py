@@ -88,10 +88,10 @@ class Evidence:
 
     def is_serial(self, job: JobRow) -> bool:
         """Whether one task of it follows the other."""
-        return self.posts[job.word].args["order"] == "linear"
+        return bool(self.posts[job.word].args["order"] == "linear")
 
     def is_held(self, effect: Effect) -> bool:
-        """Whether a runner told it that nobody could end for a while: what it did late nobody could prevent."""
+        """Whether a runner told it that nobody could end for a while."""
         return effect.pid in self.history.held
 
     def tell(self, job_id: str) -> str:
@@ -133,7 +133,7 @@ def read_entries(url: str) -> list[Entry]:
                 "FROM job_entries ORDER BY job, number"
             )
         )
-        return [Entry(*row[:-1], json.loads(row.detail)) for row in rows]
+        return [Entry(**{**row._mapping, "detail": json.loads(row.detail)}) for row in rows]
 
 
 @contextlib.contextmanager

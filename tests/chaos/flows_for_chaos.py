@@ -159,8 +159,9 @@ def _be_deaf_while(switches: list[str]) -> None:
 
         return changed
 
-    for kind in (DataVersionSignal, NotifySignal):
-        kind.changed = dropping(kind.changed)  # type: ignore[method-assign]
+    kinds: tuple[Any, ...] = (DataVersionSignal, NotifySignal)
+    for kind in kinds:
+        kind.changed = dropping(kind.changed)
 
 
 if DEAF_VARIABLE in os.environ:

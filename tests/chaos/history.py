@@ -1,4 +1,4 @@
-"""What the clients of a chaos were told: each call as invoke, and ok, fail or unknown, in an append-only file.
+"""What clients were told: each call as invoke, then ok, fail or unknown, in an append-only file.
 
 Times are seconds of the machine's monotonic clock, which all its processes share: that of an invoke was
 taken before the call, that of an answer after it.

@@ -150,7 +150,7 @@ class Nemesis:
         number = event.number % len(self._conductors)
         parts = event.what.split("+")
         pids = self._await_whole(number)
-        stopped = []
+        stopped: list[int] = []
         for part in parts:
             # Its keeper may stand still by now: then these are all the runners there will be.
             stopped += self._conductors[number].runners if part == "runner" else [pids[part]]

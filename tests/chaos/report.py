@@ -16,7 +16,7 @@ _PACKAGES = ("ebbtide", "taskflow", "SQLAlchemy")
 def report(
     evidence: Evidence, *, seed: int, store_kind: str, seconds: float, dealt: Mapping[str, int]
 ) -> str:
-    """The page. Whether all is well is counted here once more, from calls and entries, not taken for granted."""
+    """The page. What became of the cancels is counted here once more, from calls and entries."""
     cancels = evidence.calls("cancel")
     accepted = [call for call in cancels if call.answer.get("answer") == "accepted"]
     fates = Counter(_fate(evidence, call.args["job"], call.args["reason"]) for call in accepted)
@@ -31,9 +31,9 @@ def report(
     )
     parts = [
         f"# {len(accepted):,} cancels under kill -9",
-        "Jobs are posted and cancelled at random moments while conductors, keepers and runners are killed. This\n"
-        "page was written by the run itself (`tests/chaos/test_cancels.py`). The checker, which decides from what\n"
-        "clients and tasks told and from what is stored, found no promise broken.",
+        "Jobs are posted and cancelled at random moments while conductors, keepers and runners are killed.\n"
+        "This page was written by the run itself (`tests/chaos/test_cancels.py`). The checker, which\n"
+        "decides from what clients and tasks told and from what is stored, found no promise broken.",
         _table(
             ("of the accepted cancels", ""),
             [
@@ -61,12 +61,12 @@ def report(
                 ("jobs parked after three interruptions without progress, and unparked", entries["unparked"]),
             ],
         ),
-        "What began and what was undone is told by the tasks, in a log outside the store. That a cancelled job has\n"
-        "left nothing is checked there, and by the files that its tasks had made.",
+        "What began and what was undone is told by the tasks, in a log outside the store. That a cancelled\n"
+        "job has left nothing is checked there, and by the files that its tasks had made.",
         f"{os.cpu_count()} cores, busy with other work too; {platform.machine()}, Linux "
         f"{platform.release().partition('-')[0]}.\n{_versions(store_kind)}.",
-        f"Again, in `tests/`: `{again} -k {store_kind} -s`.\n"
-        "The same calls and blows come in the same orders; when each comes, and what it meets, is not the same.",
+        f"Again, in `tests/`:\n`{again} pytest chaos/test_cancels.py -k {store_kind} -s`.\n"
+        "The same calls and blows come in the same orders; when each comes, and what it meets, differs.",
     ]
     return "\n\n".join(parts) + "\n"
 

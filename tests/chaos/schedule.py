@@ -73,7 +73,10 @@ def actions(seed: int) -> Iterator[Action]:
         (op,) = dice.choices(list(_OPS), list(_OPS.values()))
         if op == "post" or not words:
             words.append(f"post {len(words) + 1}")
-            yield Action(client, "post", words[-1], pause, _job(dice))
+            # Three in ten are cancelled while they are at work; what others ask for comes whenever it comes.
+            cancel_after = dice.uniform(0.0, 0.8) if dice.random() < 0.3 else None
+            at_work = cancel_after is not None
+            yield Action(client, "post", words[-1], pause, _job(dice), cancel_after, at_work)
         else:
             yield Action(client, op, dice.choice(words[-_RECENT:]), pause)
 
