@@ -145,17 +145,17 @@ class ChaosStage(Stage):
 @pytest.fixture
 def seed() -> int:
     """What the schedule is a function of: EBBTIDE_TEST_SEED, else a new one."""
-    chosen = int(os.environ.get("EBBTIDE_TEST_SEED", random.randrange(2**32)))
-    print(f"seed: {chosen}")
-    return chosen
+    return int(os.environ.get("EBBTIDE_TEST_SEED", random.randrange(2**32)))
 
 
 @pytest.fixture
 def again(seed: int, request: pytest.FixtureRequest) -> str:
-    """The command that runs this test again on the same seed."""
+    """The command that runs this test again on the same seed; printed, however the test may fail."""
     kept = [
         f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("EBBTIDE_TEST_")
     ]
     kept = [each for each in kept if not each.startswith("EBBTIDE_TEST_SEED=")]
-    test = f"{Path(*request.path.parts[-3:])}::{request.node.name}"
-    return " ".join([f"EBBTIDE_TEST_SEED={seed}", *kept, f"pytest '{test}'"])
+    test = f"{os.path.relpath(request.path, request.config.invocation_params.dir)}::{request.node.name}"
+    command = " ".join([f"EBBTIDE_TEST_SEED={seed}", *kept, f"pytest '{test}'"])
+    print(f"again: {command}")
+    return command

@@ -57,10 +57,11 @@ class Nemesis:
         self._clock = threading.Event()  # never set
         self.dealt: Counter[str] = Counter()
         self.surprises: list[str] = []  # conductors that ended, and nobody had made them
+        self._resuming: list[threading.Timer] = []
         self._conductors = [self._start(each) for each in range(number)]
 
     def strike(self, event: Event) -> None:
-        """Do it, and undo it where it does not end by itself."""
+        """Do it, and undo it; but what is stopped goes on after its time, while other events happen."""
         self._clock.wait(event.pause)
         print(event)
         self._recorder.nemesis(str(event))
@@ -73,9 +74,14 @@ class Nemesis:
         for number in range(len(self._conductors)):
             self._await_whole(number)
 
+    def heal(self) -> None:
+        """Returns once nothing stands still any more and every conductor is whole."""
+        for resume in self._resuming:
+            resume.join()
+        self.await_all()
+
     def end(self) -> list[int]:
         """Drain the conductors; returns their exit codes."""
-        self.await_all()
         return [conductor.end() for conductor in self._conductors]
 
     # Conductors.
@@ -159,9 +165,10 @@ class Nemesis:
         if "keeper" in parts:
             # Nobody can end these in time: their bodies may go on after their job was taken over.
             self._recorder.nemesis("held", self._conductors[number].runners)
-        self._clock.wait(event.seconds)
-        for pid in reversed(stopped):
-            _signal(pid, signal.SIGCONT)
+        # Meanwhile other things happen, to these processes too.
+        resume = threading.Timer(event.seconds, _resume, [stopped])
+        resume.start()
+        self._resuming.append(resume)
 
     # What they hear.
 
@@ -218,6 +225,11 @@ class Nemesis:
             return self._wires
         conductors, client = self._wires[:-1], self._wires[-1]
         return [client if event.what == "client" else conductors[event.number % len(conductors)]]
+
+
+def _resume(pids: list[int]) -> None:
+    for pid in pids:
+        _signal(pid, signal.SIGCONT)
 
 
 def _signal(pid: int, number: int) -> None:

@@ -58,6 +58,7 @@ def test_cancels_at_random_moments_under_kill_9_every_second(chaos, disk, seed, 
     finally:
         clients.end()
     lasted = time.monotonic() - began
+    nemesis.heal()
     chaos.bring_to_rest()
     codes = nemesis.end()
 

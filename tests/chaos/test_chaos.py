@@ -39,6 +39,7 @@ def test_whatever_breaks_no_promise_does(chaos, disk, server, wires, store_kind,
             nemesis.strike(event)
     finally:
         clients.end()
+    nemesis.heal()
     chaos.bring_to_rest()
     codes = nemesis.end()
 

@@ -54,7 +54,7 @@ def test_a_failure_tells_the_promise_the_job_the_files_and_the_command(chaos, di
     assert "client cancel {'job': " in told
     assert "name='posted'" in told
     assert f"EBBTIDE_TEST_SEED={seed} " in told
-    assert "pytest 'tests/chaos/test_schedule.py::test_a_failure_tells" in told
+    assert "chaos/test_schedule.py::test_a_failure_tells" in told
     assert str(chaos.folder) in told
     assert "post 1" in (chaos.folder / "jobs.txt").read_text()
     assert "posted" in (chaos.folder / "job_entries.txt").read_text()
