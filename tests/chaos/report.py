@@ -26,9 +26,7 @@ def report(
     entries = Counter(entry.name for entry in evidence.entries)
     stuck = sum(job.state not in FINAL for job in evidence.jobs)
     kills = sum(dealt.values())
-    again = (
-        f"EBBTIDE_TEST_CHAOS_CANCELS={len(accepted)} EBBTIDE_TEST_SEED={seed} pytest chaos/test_cancels.py"
-    )
+    again = f"EBBTIDE_TEST_CHAOS_CANCELS={len(accepted)} EBBTIDE_TEST_SEED={seed}"
     parts = [
         f"# {len(accepted):,} cancels under kill -9",
         "Jobs are posted and cancelled at random moments while conductors, keepers and runners are killed.\n"
@@ -63,9 +61,9 @@ def report(
         ),
         "What began and what was undone is told by the tasks, in a log outside the store. That a cancelled\n"
         "job has left nothing is checked there, and by the files that its tasks had made.",
-        f"{os.cpu_count()} cores, busy with other work too; {platform.machine()}, Linux "
+        f"{os.cpu_count()} cores, {platform.machine()}, Linux "
         f"{platform.release().partition('-')[0]}.\n{_versions(store_kind)}.",
-        f"Again, in `tests/`:\n`{again} pytest chaos/test_cancels.py -k {store_kind} -s`.\n"
+        f"Again, in `tests/`:\n\n    {again} pytest chaos/test_cancels.py -k {store_kind} -s\n\n"
         "The same calls and blows come in the same orders; when each comes, and what it meets, differs.",
     ]
     return "\n\n".join(parts) + "\n"
