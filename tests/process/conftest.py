@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -44,10 +44,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-@pytest.fixture(scope="session")
-def flows() -> ModuleType:
-    """The module of the test flows, registered in a registry of its own: other tests list the process's."""
-    spec = importlib.util.spec_from_file_location(FLOWS, HERE / f"{FLOWS}.py")
+def load_flows(file: Path) -> ModuleType:
+    """A module of flows with a `registry` of its own, where they are: other tests list the process's."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     module.registry = Registry()  # type: ignore[attr-defined]
@@ -57,13 +56,26 @@ def flows() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session")
+def flows() -> ModuleType:
+    """The module of the test flows."""
+    return load_flows(HERE / f"{FLOWS}.py")
+
+
 @pytest.fixture
 def stage(tmp_path: Path, prepared: str, flows: ModuleType) -> Iterator["Stage"]:
     """A store, a folder for effects and gates, and conductors as a test starts them."""
+    with open_stage(Stage, tmp_path, prepared, flows) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def open_stage(kind: "type[S]", folder: Path, database: str, flows: ModuleType) -> "Iterator[S]":
+    """A stage; when this ends, nothing of it lives."""
     # What a test kills leaves orphans: here they become ours, so that none can hide from the end of the test.
     _be_subreaper(True)
-    with Poster(prepared, registry=flows.registry) as poster:
-        opened = Stage(tmp_path, prepared, poster, flows)
+    with Poster(database, registry=flows.registry) as poster:
+        opened = kind(folder, database, poster, flows)
         yield opened
         opened.end()
     _be_subreaper(False)
@@ -319,6 +331,9 @@ class Stage:
             told = [line for line in conductor.log.splitlines() if job is None or job.id in line]
             lines += [f"conductor {conductor.pid} {state}", *told[-60:]]
         return "\n".join(lines)
+
+
+S = TypeVar("S", bound=Stage)
 
 
 def _state(pid: int) -> str:
