@@ -1,0 +1,102 @@
+"""All histories of a store that a test has used: read past all our code, replayed, and compared with the rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tests.model.replay import Entry, IllegalHistory, Seen, replay, told
+
+__all__ = ["ByHand", "faults_of", "open_file"]
+
+# Asks a store a statement without values.
+Ask = Callable[[str], list[Any]]
+
+_FINAL_EDGES = ("completed", "failed", "cancelled")
+_COLUMNS = ("state", "attempt", "epoch")
+
+
+class ByHand:
+    """What a test has written into rows of jobs past all our code, told by whoever wrote it."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, dict[int, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+
+    def put(self, job: str, row: Mapping[str, Any]) -> None:
+        """A job was put there in the middle of its life, with one entry."""
+        self._changes[job][0] = {}
+        self.changed(job, 1, {"attempt": 1, "epoch": 0} | dict(row))
+
+    def changed(self, job: str, entries: int, columns: Mapping[str, Any]) -> None:
+        """Columns of a job's row were changed when it had that many entries."""
+        seen = {name: columns[name] for name in _COLUMNS if name in columns}
+        if "cancel_requested_at" in columns:
+            seen["requested"] = columns["cancel_requested_at"] is not None
+        self._changes[job][entries] |= seen
+
+    def of(self, job: str) -> dict[int, dict[str, Any]]:
+        return self._changes.get(job, {})
+
+
+def open_file(url: str) -> Iterator[Ask]:
+    """A way to ask an SQLite file; nothing when there is none."""
+    path = Path(url.removeprefix("sqlite:///"))
+    if path.exists():
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            yield lambda statement: connection.execute(statement).fetchall()
+
+
+def faults_of(ask: Ask, by_hand: ByHand) -> list[str]:
+    """What is wrong with the histories of a store, a text for each job; nothing in one without our tables."""
+    rows = ask(
+        "SELECT j.id, j.state, j.attempt, j.epoch, j.entries, j.cancel_requested_at IS NOT NULL,"
+        " e.number, e.name, e.from_state, e.to_state, e.attempt, e.epoch"
+        " FROM jobs j LEFT JOIN job_entries e ON e.job = j.id ORDER BY j.id, e.number"
+    )
+    jobs: dict[str, tuple[Any, ...]] = {}
+    histories: dict[str, list[Entry]] = defaultdict(list)
+    for row in rows:
+        jobs[row[0]] = tuple(row[1:6])
+        if row[6] is not None:
+            histories[row[0]].append(Entry(*row[6:]))
+    outcomes: dict[str, dict[int, str]] = defaultdict(dict)
+    if jobs:
+        for job, attempt, state in ask("SELECT job, attempt, state FROM job_outcomes"):
+            outcomes[job][attempt] = state
+    found = []
+    for job, row in jobs.items():
+        entries = histories[job]
+        try:
+            _compare(row, outcomes[job], entries, by_hand.of(job))
+        except IllegalHistory as fault:
+            found.append(f"job {job}: {fault}\n{told(entries)}")
+    return found
+
+
+def _compare(
+    row: tuple[Any, ...], outcomes: dict[int, str], entries: list[Entry], changed: dict[int, dict[str, Any]]
+) -> None:
+    """P13 and P2: history comes out at the row, and each attempt that it ends has that outcome."""
+    steps = replay(entries, changed)
+    if not steps:
+        raise IllegalHistory("it has no history")
+    last = steps[-1]
+    seen = (last.state, last.attempt, last.epoch, last.number, last.requested)
+    stored = (*row[:4], bool(row[4]))
+    if seen != stored:
+        raise IllegalHistory(f"history comes out at {seen}, its row says {stored}")
+    ends = _ends(entries, steps)
+    if {attempt: outcomes.get(attempt) for attempt in ends} != ends or (not changed and outcomes != ends):
+        raise IllegalHistory(f"history tells of the outcomes {ends}, stored are {outcomes}")
+
+
+def _ends(entries: list[Entry], steps: list[Seen]) -> dict[int, str]:
+    return {
+        entry.attempt: seen.state
+        for entry, seen in zip(entries, steps, strict=True)
+        if entry.target in _FINAL_EDGES and (entry.number > 1)
+    }
