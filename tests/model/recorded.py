@@ -1,22 +1,26 @@
-"""All histories of a store that a test has used: read past all our code, replayed, and compared with the rows."""
+"""All histories of a store that a test has used: read past all our code, replayed, compared with the rows."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.model.replay import Entry, IllegalHistory, Seen, replay, told
+from ebbtide.jobs.states import FINAL_STATES
+from tests.model.replay import Entry, IllegalHistory, Seen, next_bare, replay, told
 
-__all__ = ["ByHand", "faults_of", "open_file"]
+__all__ = ["ByHand", "complaint", "faults_of"]
 
 # Asks a store a statement without values.
 Ask = Callable[[str], list[Any]]
 
-_FINAL_EDGES = ("completed", "failed", "cancelled")
+# Whether a store has a table for jobs.
+_IN_A_FILE = "SELECT 1 FROM sqlite_master WHERE name = 'jobs'"
+_ON_A_SERVER = "SELECT 1 FROM pg_tables WHERE schemaname = 'public' AND tablename = 'jobs'"
+_FINAL = {state.value for state in FINAL_STATES}
 _COLUMNS = ("state", "attempt", "epoch")
 
 
@@ -42,16 +46,36 @@ class ByHand:
         return self._changes.get(job, {})
 
 
-def open_file(url: str) -> Iterator[Ask]:
-    """A way to ask an SQLite file; nothing when there is none."""
+def complaint(url: str, server: Any, by_hand: ByHand, *, bare: bool = False) -> str | None:
+    """What is wrong with the histories of the store at `url`; None: nothing.
+
+    Args:
+        server: the PostgreSQL server of the tests; None for an SQLite file.
+        bare: edges were applied by themselves, without the statements that go with each.
+    """
+    import psycopg2  # here: some tests run where nothing but pytest is installed
+
+    try:
+        with _open_file(url) if server is None else server.asking(url) as ask:
+            has_tables = _IN_A_FILE if server is None else _ON_A_SERVER
+            faults = faults_of(ask, by_hand, bare=bare) if ask(has_tables) else []
+    except (sqlite3.Error, psycopg2.Error) as error:
+        return f"the store cannot be read: {error}"
+    return "\n".join(faults) or None
+
+
+@contextmanager
+def _open_file(url: str) -> Iterator[Ask]:
     path = Path(url.removeprefix("sqlite:///"))
-    if path.exists():
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            yield lambda statement: connection.execute(statement).fetchall()
+    if not path.exists():
+        yield lambda statement: []
+        return
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield lambda statement: connection.execute(statement).fetchall()
 
 
-def faults_of(ask: Ask, by_hand: ByHand) -> list[str]:
-    """What is wrong with the histories of a store, a text for each job; nothing in one without our tables."""
+def faults_of(ask: Ask, by_hand: ByHand, *, bare: bool = False) -> list[str]:
+    """What is wrong with the histories of a store that has our tables: a text for each job concerned."""
     rows = ask(
         "SELECT j.id, j.state, j.attempt, j.epoch, j.entries, j.cancel_requested_at IS NOT NULL,"
         " e.number, e.name, e.from_state, e.to_state, e.attempt, e.epoch"
@@ -71,7 +95,10 @@ def faults_of(ask: Ask, by_hand: ByHand) -> list[str]:
     for job, row in jobs.items():
         entries = histories[job]
         try:
-            _compare(row, outcomes[job], entries, by_hand.of(job))
+            if bare:
+                _compare_bare(row, replay(entries, by_hand.of(job), step=next_bare))
+            else:
+                _compare(row, outcomes[job], entries, by_hand.of(job))
         except IllegalHistory as fault:
             found.append(f"job {job}: {fault}\n{told(entries)}")
     return found
@@ -94,9 +121,14 @@ def _compare(
         raise IllegalHistory(f"history tells of the outcomes {ends}, stored are {outcomes}")
 
 
+def _compare_bare(row: tuple[Any, ...], steps: list[Seen]) -> None:
+    if not steps or (steps[-1].state, steps[-1].number) != (row[0], row[3]):
+        raise IllegalHistory(f"history comes out at {steps[-1:]}, its row says {row}")
+
+
 def _ends(entries: list[Entry], steps: list[Seen]) -> dict[int, str]:
     return {
         entry.attempt: seen.state
         for entry, seen in zip(entries, steps, strict=True)
-        if entry.target in _FINAL_EDGES and (entry.number > 1)
+        if entry.target in _FINAL
     }

@@ -7,13 +7,23 @@ and what is replayed the model takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ebbtide.jobs.states import EDGES, FINAL_STATES, Edge, JobState
 
-__all__ = ["FIRST", "Entry", "IllegalHistory", "Seen", "next_seen", "replay", "told"]
+__all__ = [
+    "FIRST",
+    "Entry",
+    "IllegalHistory",
+    "Seen",
+    "next_bare",
+    "next_seen",
+    "replay",
+    "state_after",
+    "told",
+]
 
 _EDGES = {each.name: each for each in EDGES}
 _FINAL = {state.value for state in FINAL_STATES}
@@ -73,21 +83,41 @@ def next_seen(seen: Seen, entry: Entry) -> Seen:
     return replace(after, number=entry.number)
 
 
+def next_bare(seen: Seen, entry: Entry) -> Seen:
+    """The same where edges are applied by themselves: the table alone says what may follow what.
+
+    Raises:
+        IllegalHistory: nothing writes this entry there.
+    """
+    _require(entry.number == seen.number + 1, entry, f"comes after number {seen.number}")
+    way = _EDGES.get(entry.name)
+    if way is None:
+        _require(entry.source is None and entry.target is None, entry, "is no edge and yet leads somewhere")
+        return replace(seen, number=entry.number)
+    return replace(seen, state=_target(seen, entry, way), number=entry.number)
+
+
 def _require(holds: bool, entry: Entry, why: str) -> None:
     if not holds:
         raise IllegalHistory(f"entry {entry.number}, {entry.name}, {why}")
 
 
-def _edge(seen: Seen, entry: Entry, way: Edge) -> Seen:
+def _target(seen: Seen, entry: Entry, way: Edge) -> str:
+    """Where the edge leads, if the table has it from here and the entry says so."""
     sources = {source.value for source in way.sources} or {""}
     _require(seen.state in sources, entry, f"does not begin at {seen.state or 'nothing'}")
     _require((entry.source or "") == seen.state, entry, f"says it begins at {entry.source}, not {seen.state}")
     _require(entry.target == way.target.value, entry, f"says it leads to {entry.target}")
+    return way.target.value
+
+
+def _edge(seen: Seen, entry: Entry, way: Edge) -> Seen:
+    target = _target(seen, entry, way)
     if way.name in _UNLESS_REQUESTED:
         _require(not seen.requested, entry, "although a cancel was accepted")
     if way.name in _IF_REQUESTED:
         _require(seen.requested, entry, "although nobody has asked for a cancel")
-    after = replace(seen, state=way.target.value, epoch=seen.epoch + (way.name in _ENTERS))
+    after = replace(seen, state=target, epoch=seen.epoch + (way.name in _ENTERS))
     if way.name in _NEXT_ATTEMPT:
         return Seen(state=after.state, attempt=seen.attempt + 1, epoch=after.epoch)
     return after
@@ -112,12 +142,18 @@ def _note(seen: Seen, entry: Entry) -> Seen:
     return seen
 
 
-def replay(entries: Iterable[Entry], by_hand: Mapping[int, Mapping[str, Any]] | None = None) -> list[Seen]:
+def replay(
+    entries: Iterable[Entry],
+    by_hand: Mapping[int, Mapping[str, Any]] | None = None,
+    *,
+    step: Callable[[Seen, Entry], Seen] = next_seen,
+) -> list[Seen]:
     """What is seen after each entry, in order.
 
     Args:
         by_hand: what a test has changed in the job's row past all our code, by the number of the last
             entry before.
+        step: `next_seen`, or `next_bare`.
 
     Raises:
         IllegalHistory: see `next_seen`.
@@ -127,11 +163,25 @@ def replay(entries: Iterable[Entry], by_hand: Mapping[int, Mapping[str, Any]] | 
     told = []
     for entry in entries:
         # The first entry of a job that was put there by hand says nothing of where it was put.
-        seen = Seen(number=entry.number) if 0 in changed and entry.number == 1 else next_seen(seen, entry)
+        seen = Seen(number=entry.number) if 0 in changed and entry.number == 1 else step(seen, entry)
         if entry.number in changed:
             seen = replace(seen, **changed[entry.number])
         told.append(seen)
     return told
+
+
+def state_after(entries: Iterable[Any]) -> str:
+    """The state in which the history that a poster gives ends: "" before the first entry.
+
+    Raises:
+        IllegalHistory: see `next_seen`.
+    """
+    rows = [
+        Entry(each.number, each.name, each.from_state, each.to_state, each.attempt, each.epoch)
+        for each in entries
+    ]
+    steps = replay(rows)
+    return steps[-1].state if steps else FIRST.state
 
 
 def told(entries: Sequence[Entry]) -> str:
