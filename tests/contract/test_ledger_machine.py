@@ -163,7 +163,7 @@ def retry_keeps_the_request(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.sqlite_only("what is asked is whether the machine finds it, not where")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "plant",
     [
