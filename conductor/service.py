@@ -138,12 +138,9 @@ class Conductor:
         """Under one owner id: register, run jobs, end. False: the lease was lost."""
         settings = self._settings
         claims = self._claims_of(store, new_owner_id())
-        try:
-            runners = self._runners(store, registry, claims.owner)
-        except EbbtideError:
-            if self._stops:
-                return True
-            raise
+        runners = self._start_runners(store, registry, claims.owner)
+        if runners is None:
+            return True
         # What the runners can run, and nothing that only this process knows: it would park there.
         keys = sorted(runners.keys)
         # The lease has a connection of its own: no crowd at the store, and no long transaction, is before it.
@@ -206,6 +203,23 @@ class Conductor:
             else:
                 self._served = True
                 return lease
+
+    def _start_runners(self, store: Store, registry: Registry, owner: str) -> Runners | None:
+        """The runners, once they are up; None: the conductor was told to stop before that.
+
+        That they do not come up when it starts is for the caller to know. When it begins anew they were up
+        before, and one that was killed at its start is no reason to end: they are started once more.
+        """
+        while True:
+            try:
+                return self._runners(store, registry, owner)
+            except EbbtideError as error:
+                if self._stops:
+                    return None
+                if not self._served or isinstance(error, ConfigError):
+                    raise
+                LOG.warning("conductor.runners_not_up: %s", error)
+                threading.Event().wait(self._settings.sweep_seconds)
 
     def _runners(self, store: Store, registry: Registry, owner: str) -> Runners:
         settings = self._settings
