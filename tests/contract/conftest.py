@@ -11,58 +11,42 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from ebbtide.jobs import clock as product_clock
 from ebbtide.jobs import moments, tables
 from ebbtide.jobs.claims import Claims
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
+from ebbtide.testing import FakeClock
+from tests.model.recorded import ByHand
+
+# What it asserts is told in full, as in a test.
+pytest.register_assert_rewrite("tests.contract.ledger_machine")
 
 
-class Clock:
-    """Wall time and seconds since boot, which stand still until a test sets them.
+class Clock(FakeClock):
+    """The clock of this process and of its database.
 
     Args:
-        tell: is given both whenever one of them is set.
+        tell: is given unix seconds and seconds since boot whenever they change.
     """
 
     def __init__(self, tell: Callable[[float, float], None]) -> None:
+        super().__init__()
         self._tell = tell
-        self._now = 1_700_000_000.0
-        self._boot = 5_000.0
-        self.boot_id = "0123456789ab"
-        tell(self._now, self._boot)
+        self.moved()
 
-    @property
-    def now(self) -> float:
-        return self._now
-
-    @now.setter
-    def now(self, seconds: float) -> None:
-        self._now = seconds
-        self._tell(self._now, self._boot)
-
-    @property
-    def boot(self) -> float:
-        return self._boot
-
-    @boot.setter
-    def boot(self, seconds: float) -> None:
-        self._boot = seconds
-        self._tell(self._now, self._boot)
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += seconds
-        self.boot += seconds
+    def moved(self) -> None:
+        self._tell(self.now, self.boot)
 
 
 class Board:
     """The store as a test sees it: it puts jobs of any state there and reads what was written."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, by_hand: ByHand) -> None:
         self.store = store
         self.clock = clock
+        self.by_hand = by_hand
         self.ledger = Ledger(store)
         self._numbers = itertools.count(1)
 
@@ -94,6 +78,7 @@ class Board:
             connection.execute(sa.insert(tables.jobs).values(**row))
             connection.execute(sa.insert(tables.job_entries).values(job=job, detail="{}", **entry))
             connection.execute(sa.insert(tables.job_parameters).values(job=job, parameters="{}", labels="{}"))
+        self.by_hand.put(job, row)
         return job
 
     def add(self, table: sa.Table, **columns: Any) -> None:
@@ -115,7 +100,9 @@ class Board:
 
     def change(self, job: str, **columns: Any) -> None:
         with self.store.write() as connection:
-            connection.execute(sa.update(tables.jobs).where(tables.jobs.c.id == job).values(**columns))
+            query = sa.update(tables.jobs).where(tables.jobs.c.id == job).values(**columns)
+            entries = connection.scalars(query.returning(tables.jobs.c.entries)).one()
+        self.by_hand.changed(job, entries, columns)
 
     def row(self, job: str) -> sa.Row[Any]:
         with self.store.read() as connection:
@@ -143,7 +130,7 @@ class Board:
 @pytest.fixture
 def clock(
     made: str, store_kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Clock:
+) -> Iterator[Clock]:
     """The clock of this process and of its database; other processes keep the real one."""
 
     def nobody(now: float, boot: float) -> None:
@@ -154,13 +141,11 @@ def clock(
         request.getfixturevalue("postgresql").query(made, statement, now, boot)
 
     fake = Clock(nobody if store_kind == "sqlite" else server)
-    monkeypatch.setattr(product_clock, "wall", lambda: fake.now)
-    monkeypatch.setattr(product_clock, "boot_seconds", lambda: fake.boot)
-    monkeypatch.setattr(product_clock, "boot_id", lambda: fake.boot_id)
     asked = {"WallNow": "(SELECT now FROM test_clock)", "LeaseNow": "(SELECT boot FROM test_clock)"}
     for name, query in asked.items():
         monkeypatch.setitem(moments._ON_POSTGRESQL, name, query)
-    return fake
+    with fake.installed():
+        yield fake
 
 
 @pytest.fixture(scope="session")
@@ -185,13 +170,13 @@ def _with_tables(url: str) -> None:
 
 
 @pytest.fixture
-def made(store_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def made(store_kind: str, replay: Callable[[str], None], request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a database with all its tables and no job."""
     if store_kind == "postgresql":
         server = request.getfixturevalue("postgresql")
-        url = server.create_database(_with_tables)
-        yield url
-        server.drop_database(url)
+        with server.database(_with_tables) as url:
+            yield url
+            replay(url)
         return
     database = request.getfixturevalue("database")
     shutil.copyfile(request.getfixturevalue("_empty"), database.removeprefix("sqlite:///"))
@@ -205,8 +190,8 @@ def store(made: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def board(store: Store, clock: Clock) -> Board:
-    return Board(store, clock)
+def board(store: Store, clock: Clock, by_hand: ByHand) -> Board:
+    return Board(store, clock, by_hand)
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ def test_the_first_look_says_changed_and_then_it_comes_to_rest(signal):
     assert not signal.changed()
 
 
+@pytest.mark.bare_edges("what is committed does not matter here")
 @pytest.mark.parametrize("word", WORDS)
 def test_it_rings_for_what_another_process_commits(board, conductor, signal, actor, word):
     conductor("one")

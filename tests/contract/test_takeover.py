@@ -32,7 +32,7 @@ def test_a_running_job_stays_with_a_conductor_whose_lease_runs(board, conductor,
     one = conductor("one", lease_seconds=30.0)
     job = board.post()
     one.claim(KEYS)
-    board.clock.pass_by(29.9)
+    board.clock.advance(29.9)
 
     assert two.claim(KEYS) is None
     assert one.claim(KEYS) is None
@@ -47,13 +47,13 @@ def test_a_job_whose_holder_is_gone_is_taken_over_under_a_higher_epoch(board, co
     started = board.row(job).started_at
     match end:
         case "expired":
-            board.clock.pass_by(30)
+            board.clock.advance(30)
         case "released":
             one.release()
         case "another boot":
             board.clock.boot_id = "ba9876543210"
             if store_kind == "postgresql":  # where it is the lease that tells
-                board.clock.pass_by(30)
+                board.clock.advance(30)
         case "unknown":
             board.change(job, owner="who?")
         case "nobody":
@@ -89,7 +89,7 @@ def test_what_ran_when_its_runner_died_was_interrupted_and_all_else_stays_as_it_
     board.add_task(job, "copying", attempt=2, fraction=0.5, saved="[3]")
     other = board.put(JobState.RUNNING, owner="two")
     board.add_task(other, "copying")
-    board.clock.pass_by(5)
+    board.clock.advance(5)
 
     two.claim(KEYS)
 
@@ -170,7 +170,7 @@ def test_a_conductor_whose_lease_is_over_takes_nothing_up_again(board, conductor
     one = conductor("one", lease_seconds=30.0)
     job = board.post()
     one.claim(KEYS)
-    board.clock.pass_by(30)
+    board.clock.advance(30)
 
     assert one.reclaim(job, 1, "it died") is None
 

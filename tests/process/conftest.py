@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +19,9 @@ import ebbtide
 import ebbtide.flows.registry
 from ebbtide.flows import Registry
 from ebbtide.jobs import Job, Poster
-from ebbtide.jobs.states import FINAL_STATES, edge
+from ebbtide.jobs.states import FINAL_STATES
+from ebbtide.testing import history, wait_until
+from tests.model.replay import state_after
 from tests.services import servants
 
 HERE = Path(__file__).parent
@@ -248,15 +248,8 @@ class Stage:
         return [entry for entry in self.poster.entries(job.id) if entry.name == name]
 
     def assert_history_replays(self, job: Job) -> None:
-        """P13: gapless; each edge is of the table and begins where the one before has led; it ends here."""
-        entries = self.poster.entries(job.id)
-        assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
-        here = None
-        for entry in entries:
-            if entry.to_state is not None:
-                assert (entry.from_state, entry.to_state) == (here, edge(entry.name).target)
-                here = entry.to_state
-        assert here == job.state
+        """P13: each entry is a step of the model, and the last one leads to where the job is."""
+        assert state_after(self.poster.entries(job.id)) == job.state
 
     # Effects.
 
@@ -312,12 +305,7 @@ class Stage:
 
     def wait_until(self, predicate: Callable[[], object], what: str) -> None:
         """Wait until `predicate` holds. Fails with all that is known when patience is over."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        pause = threading.Event()
-        while not predicate():
-            if time.monotonic() > give_up:
-                pytest.fail(f"waited in vain for {what}\n{self.report()}", pytrace=False)
-            pause.wait(0.01)
+        wait_until(predicate, what, seconds=PATIENCE_SECONDS, tell=self.report)
 
     @contextlib.contextmanager
     def explained(self, job: Job) -> Iterator[None]:
@@ -330,15 +318,7 @@ class Stage:
 
     def report(self, job: Job | None = None) -> str:
         """A job, or all, with history and effects, and what the conductors have printed."""
-        jobs = self.poster.list(limit=20) if job is None else [self.poster.show(job.id)]
-        lines: list[str] = []
-        for shown in jobs:
-            lines.append(
-                f"job {shown.id} {shown.phase} {shown.params} {shown.park_reason or shown.error or ''}"
-            )
-            for entry in self.poster.entries(shown.id):
-                lines.append(f"  {entry.number} {entry.name} {entry.epoch} {entry.actor} {entry.detail}")
-            lines += [f"  {record}" for record in self.poster.tasks(shown.id)]
+        lines = [history(self.poster, job)]
         lines += [f"effect: {line}" for line in self.effects(job)[-60:]]
         for conductor in self.conductors:
             state = "ended" if conductor.ended else f"tree {conductor.tree}"
