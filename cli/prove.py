@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 @click.option(
     "--check", metavar="MODULE:FUNCTION", help="What it returns has to be the same after each undo."
 )
-@click.option("--points", type=Whole(1), metavar="N", help="Try so many points, chosen by chance; else all.")
+@click.option(
+    "--points", type=Whole(0), metavar="N", help="Try the ends of tasks and undos and N other points; else all."
+)
 @click.option(
     "--doubles",
     type=Whole(0),

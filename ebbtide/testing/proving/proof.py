@@ -46,7 +46,7 @@ class Proof:
     flow: str
     seed: int
     points: list[Covered] = field(default_factory=list)
-    points_known: int = 0
+    points_known: int = 1
     crashes: int = 0
     cancels: int = 0
     double_crashes: int = 0

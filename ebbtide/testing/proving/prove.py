@@ -83,7 +83,8 @@ def prove_flow(
         check: called with the parameters, in a process of its own, before the proof and after each job that
             was undone; returns anything that JSON can hold, which has to be equal each time.
         database: an empty database to keep the jobs in; default: a temporary one.
-        points: how many points to try, where all would take too long; default: every one.
+        points: how many points to try besides the ends of tasks and undos, where all would take too long;
+            default: every one.
         doubles: how many double crashes to try, of those that there are.
         seed: for what is chosen by chance; default: any.
         task_threads: how many tasks of a job run at once.

@@ -57,22 +57,27 @@ class Seen:
         case: how it is told.
         undone: each task that was undone, and in which way.
         differences: of the world, after it; or that the undo of a task failed.
-        failed: the task whose undo failed; the rest of the world is not held against anybody then.
+        failed: what was being undone when its undo failed; what else is left is held against nobody then.
     """
 
     case: str
     undone: frozenset[_Undone]
     differences: tuple[str, ...]
-    failed: str | None = None
+    failed: _Undone | None = None
 
     @classmethod
     def of(
         cls, case: str, stories: dict[str, Story], differences: Iterable[str], failed: str | None, error: str
     ) -> Seen:
+        """What is to be seen after `case`.
+
+        Args:
+            failed: the task whose undo failed, with its `error`; None: all was undone.
+        """
         undone = frozenset((task, _how(story)) for task, story in stories.items() if _is_undone(story))
         if failed is None:
             return cls(case, undone, tuple(differences))
-        return cls(case, undone, (f"its undo failed: {error}",), failed)
+        return cls(case, undone, (f"its undo failed: {error}",), (failed, _how(stories[failed])))
 
 
 def _is_undone(story: Story) -> bool:
@@ -119,8 +124,7 @@ class _Blame:
         self._whole = [each for each in seen if each.failed is None]
         for each in seen:
             if each.failed is not None:
-                how = next((how for task, how in each.undone if task == each.failed), _How.WHOLE)
-                self._add((each.failed, how), f"{each.differences[0]} ({each.case})")
+                self._add(each.failed, f"{each.differences[0]} ({each.case})")
         for difference in sorted({word for each in self._whole for word in each.differences}):
             self._find(difference, [each for each in self._whole if difference in each.differences])
         # What is called otherwise each time, by chance or by the clock: any difference is the same one.
