@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import TYPE_CHECKING
 
 import click
@@ -40,7 +39,10 @@ if TYPE_CHECKING:
     "--check", metavar="MODULE:FUNCTION", help="What it returns has to be the same after each undo."
 )
 @click.option(
-    "--points", type=Whole(0), metavar="N", help="Try the ends of tasks and undos and N other points; else all."
+    "--points",
+    type=Whole(0),
+    metavar="N",
+    help="Try the ends of tasks and undos and N other points; else all.",
 )
 @click.option(
     "--doubles",
@@ -80,9 +82,7 @@ def prove(
     store, or in the empty one that --database names here. What --same names is put back; without it no job
     completes: each is cancelled at its last commit and undone. Exits with 1 when something was found.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
-        from ebbtide.testing.proving import prove_flow
+    from ebbtide.testing.proving import prove_flow
 
     if not 0 < timeout < float("inf"):
         raise click.UsageError("--timeout wants a number of seconds, above 0")

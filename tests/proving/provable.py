@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from taskflow import retry
 from taskflow.flow import Flow
@@ -26,7 +27,7 @@ class Make(CancelableTask):
         mine.mkdir(exist_ok=True)
         if self.name.endswith("last"):
             self.checkpoint({"made": str(mine)})
-        if fail == self.name and number == 2 or fail == f"first {self.name}" and number == 1:
+        if fail == (self.name if number == 2 else f"first {self.name}"):
             raise ValueError(f"{self.name} was to fail")
         (mine / "file").write_text(self.job.id)
         return str(mine)
@@ -108,7 +109,8 @@ def parallel_retry(folder: str, fail: str = "") -> Flow:
 
 @flow("forgetful")
 def forgetful(folder: str) -> Flow:
-    return linear_flow.Flow("forgetful").add(Make(name="before"), Forgetful(name="forget"), Make(name="after"))
+    forget = Forgetful(name="forget")
+    return linear_flow.Flow("forgetful").add(Make(name="before"), forget, Make(name="after"))
 
 
 @flow("edit")
@@ -151,12 +153,12 @@ def raises(params: dict[str, Any]) -> None:
 # Bugs to plant in the product.
 
 
-def no_fence() -> None:
+def no_fence(patch):
     """Whoever held the job once stores whatever he has."""
     from ebbtide.conductor import batch, journal
     from ebbtide.jobs import tables
 
-    def write(connection: sa.Connection, mine: Any) -> Any:
+    def write(connection, mine):
         batch.write_unfenced(connection, mine)
         jobs = tables.jobs
         update = sa.update(jobs).where(jobs.c.id == mine.job_id).values(**mine.job)
@@ -164,23 +166,23 @@ def no_fence() -> None:
             update.returning(jobs.c.cancel_requested_at, jobs.c.pause_requested_at)
         ).first()
 
-    journal.write_fenced = write
+    patch.setattr(journal, "write_fenced", write)
 
 
-def outcome_ignores_the_request() -> None:
+def outcome_ignores_the_request(patch):
     """A job completes although its cancel was accepted meanwhile."""
     from ebbtide.conductor import outcome
 
-    outcome._CONDITIONS.clear()
+    patch.setattr(outcome, "_CONDITIONS", {})
 
 
-def barrier_ignores_the_request() -> None:
+def barrier_ignores_the_request(patch):
     """A cancel only signals: the barriers of the next tasks do not see it."""
     from ebbtide.conductor.journal import Journal
 
     real = Journal._transact
 
-    def transact(self: Journal, mine: Any, outcome: Any) -> None:
+    def transact(self, mine, outcome):
         beginning, mine.beginning = mine.beginning, set()
         try:
             real(self, mine, outcome)
@@ -188,22 +190,22 @@ def barrier_ignores_the_request() -> None:
             mine.beginning = beginning
         self._request = None
 
-    Journal._transact = transact
+    patch.setattr(Journal, "_transact", transact)
 
 
-def outcome_before_the_undo() -> None:
+def outcome_before_the_undo(patch):
     """A cancelled job that is taken up again is settled first."""
     from ebbtide.conductor.engine import Rest
     from ebbtide.conductor.execution import Execution
 
     real = Execution._drive
 
-    def drive(self: Execution, engine: Any, *args: Any, **kwargs: Any) -> Rest:
+    def drive(self, engine, *args, **kwargs):
         if self.claim.cancel is not None:
             return Rest.UNDONE
         return real(self, engine, *args, **kwargs)
 
-    Execution._drive = drive
+    patch.setattr(Execution, "_drive", drive)
 
 
 PLANTED = {
@@ -213,4 +215,4 @@ PLANTED = {
     "outcome before the undo": outcome_before_the_undo,
 }
 if os.environ.get("EBBTIDE_TEST_PLANTED"):
-    PLANTED[os.environ["EBBTIDE_TEST_PLANTED"]]()
+    PLANTED[os.environ["EBBTIDE_TEST_PLANTED"]](pytest.MonkeyPatch())

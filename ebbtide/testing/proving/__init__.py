@@ -6,6 +6,7 @@
 Names are loaded when they are first asked for.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ebbtide.testing.proving' has no attribute {name!r}")
-    value = getattr(import_module(f"ebbtide.testing.proving.{_HOMES[name]}"), name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+        value = getattr(import_module(f"ebbtide.testing.proving.{_HOMES[name]}"), name)
     globals()[name] = value  # the next access does not come here
     return value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +22,7 @@ def prove_flow() -> Callable[..., Proof]:
 
     All arguments are those of `ebbtide.testing.proving.prove_flow`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
-        from ebbtide.testing.proving import prove_flow as prove
+    from ebbtide.testing.proving import prove_flow as prove
 
     def proven(flow: str, *args: Any, **options: Any) -> Proof:
         proof = prove(flow, *args, **options)
