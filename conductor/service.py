@@ -283,13 +283,16 @@ class Conductor:
             claim = self._waiting.pop() if self._waiting else desk.claims.claim(desk.keys)
             if claim is None:
                 return
-            held[claim.job_id] = claim
-            self._given.add((claim.job_id, claim.epoch))
             LOG.info(
                 "job.claimed %s %s attempt=%d epoch=%d", claim.job_id, claim.key, claim.attempt, claim.epoch
             )
             faults.point("conductor.claimed")
-            desk.runners.run(claim)
+            if not desk.runners.run(claim):
+                # A runner that was idle has just died: the claim waits for the next.
+                self._waiting.append(claim)
+                return
+            held[claim.job_id] = claim
+            self._given.add((claim.job_id, claim.epoch))
 
     def _forward(self, desk: _Desk) -> None:
         for request in desk.claims.requests():

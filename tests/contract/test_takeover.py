@@ -1,12 +1,14 @@
 """Taking up again what another conductor, or a runner of one's own, has left; parking what never gets on."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ebbtide.errors import ClaimLost
 from ebbtide.jobs import tables
 from ebbtide.jobs.claims import MAX_INTERRUPTIONS, Request
+from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import JobState
 
@@ -298,6 +300,25 @@ def test_a_job_may_be_parked_once_more(board):
         board.change(job, state="running")
 
     assert [row["reason"] for row in board.rows(tables.job_parks, job)] == ["reason 0", "reason 1"]
+
+
+@pytest.mark.postgresql_only("SQLite has one writer at a time")
+def test_what_a_dead_runner_has_sent_to_the_server_is_waited_for(board, two, made, postgresql):
+    """Its last commit may still be under way there when its death is noticed here."""
+    job = board.post()
+    claim = two.claim(KEYS)
+    with ThreadPoolExecutor(1) as pool:
+        with board.store.write() as of_the_dead:
+            outcome = {"owner": None, "undo": "none", "ended_at": 1.0}
+            apply_edge(of_the_dead, "completed", job, at=1.0, epoch=claim.epoch, values=outcome, actor="two")
+            reclaiming = pool.submit(two.reclaim, job, claim.epoch, "its runner was ended by SIGKILL")
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            while postgresql.query(made, waiting) != [(1,)]:
+                assert not reclaiming.done()
+        assert reclaiming.result() is None
+
+    assert board.row(job).state == "completed"
+    assert board.history(job) == ["posted", "claimed", "completed"]
 
 
 def test_a_claim_that_no_runner_was_given_interrupts_nothing_however_often(board, two):
