@@ -31,7 +31,7 @@ def test_an_undo_that_forgets_a_file_is_found_and_its_task_is_named(workshop):
     assert "task.ended forget: killed: completed; " in points
     lines = [" ".join(line.split()) for line in verdicts.splitlines()]
     assert lines[:2] == ["before undo complete", "forget undo leaks"]
-    assert f"{workshop.world}/forgotten is new (cancel at task.ended forget)" in lines
+    assert "world/forgotten is new (cancel at task.ended forget)" in lines
     assert "after undo complete" in lines
     assert lines[-1].endswith("1 violations (seed 1)")
     assert ended.stderr == (
@@ -44,7 +44,7 @@ def test_an_undo_that_goes_once_is_found(workshop):
     proof = workshop.proof("edit", *few, code=1)
 
     assert told(proof) == {"before": "undo complete", "edit": "undo not repeatable"}
-    found = [task["found"] for task in proof["tasks"] if task["task"] == "edit"][0]
+    (found,) = (task["found"] for task in proof["tasks"] if task["task"] == "edit")
     assert all(words.startswith("its undo failed: FileNotFoundError") for words in found)
     assert any("then kill at undo.ended edit" in words for words in found)
     assert proof["broken"] == []

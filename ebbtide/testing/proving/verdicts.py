@@ -105,7 +105,7 @@ def verdicts(
     for task in tasks:
         ways = {how for each in seen for name, how in each.undone if name == task}
         mine = {how: words for (name, how), words in blame.words.items() if name == task}
-        told = tuple(dict.fromkeys(word for how in sorted(mine) for word in mine[how]))
+        told = tuple(dict.fromkeys(word for how in _How for word in mine.get(how, ())))
         if mine:
             verdict = Verdict.NOT_REPEATABLE if set(mine) == {_How.REPEATED} else Verdict.LEAKS
         elif not ways:

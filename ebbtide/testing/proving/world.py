@@ -36,10 +36,10 @@ class Folders:
     """
 
     def __init__(self, paths: Iterable[Path], aside: Path) -> None:
-        self._paths = [Path(os.path.abspath(path)) for path in paths]
+        self._paths = list(paths)  # as they were given: so they are told
         self._aside = aside
         for path in self._paths:
-            if path == Path(path.anchor) or aside.resolve().is_relative_to(path.resolve()):
+            if aside.resolve().is_relative_to(path.resolve()):
                 raise UsageError(f"{path} holds the folder for temporary files: set TMPDIR, or name another")
         self.before = self.picture()
         self._copy_all(self.before, to_aside=True)
