@@ -22,7 +22,7 @@ from ebbtide.cli.output import emit, plain, say
 from ebbtide.interrupts import Raised
 
 if TYPE_CHECKING:
-    from ebbtide.testing.proving import Covered
+    from ebbtide.testing.proving import Covered, Proof
     from ebbtide.testing.proving.world import Check
 
 
@@ -93,11 +93,6 @@ def prove(
     _consent(definition.key, yes)
     silence_libraries()
 
-    def show(covered: Covered) -> None:
-        if not invocation.json:
-            click.echo(plain(covered))
-            sys.stdout.flush()
-
     try:
         with Raised():
             proof = prove_flow(
@@ -112,17 +107,29 @@ def prove(
                 seed=seed,
                 task_threads=invocation.settings().task_threads,
                 timeout_seconds=timeout,
-                on_point=show,
+                on_point=_silent if invocation.json else _show,
             )
     except KeyboardInterrupt:
         say("interrupted; what --same names is as it was")
         return Exit.INTERRUPTED
-    if invocation.json:
+    return _told(proof, as_json=invocation.json)
+
+
+def _told(proof: Proof, *, as_json: bool) -> Exit:
+    if as_json:
         emit(proof.as_dict())
     else:
-        click.echo()
-        click.echo(plain(proof.report(), keep="\n"))
+        click.echo("\n" + plain(proof.report(), keep="\n"))
     return Exit.DONE if proof.holds else Exit.ENDED_BADLY
+
+
+def _show(covered: Covered) -> None:
+    click.echo(plain(covered))
+    sys.stdout.flush()
+
+
+def _silent(covered: Covered) -> None:
+    pass
 
 
 def _function(reference: str | None) -> Check | None:

@@ -77,9 +77,11 @@ def test_a_check_function_tells_whether_the_world_is_as_before(workshop):
 
     assert (good.returncode, bad.returncode) == (0, 1)
     assert set(told(json.loads(good.stdout)).values()) == {"undo complete"}
-    verdicts = told(json.loads(bad.stdout))
-    assert verdicts["forget"] == "undo leaks"
-    assert "forgotten" in workshop.there  # nobody was told to put it back
+    proof = json.loads(bad.stdout)
+    # What is left hides what the next job leaves: it ends there, and knows whose it is.
+    assert proof["stopped"].startswith("the world is not as it was, and nothing can put it back")
+    assert told(proof) == {"before": "undo complete", "forget": "undo leaks", "after": "undo not seen"}
+    assert "forgotten" in workshop.there
 
 
 def test_file_processing_is_proven(workshop):

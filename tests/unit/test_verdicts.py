@@ -40,6 +40,17 @@ def test_the_task_that_is_there_whenever_something_is_left_leaks():
     assert words["b"] == ("x is new (two)",)
 
 
+def test_what_leaks_when_it_is_undone_once_is_to_blame_when_it_is_undone_twice():
+    found, nobodys, _ = verdict_of(
+        case("one", a=WHOLE),
+        case("two", "x is new", a=WHOLE, b=WHOLE),
+        case("three", "x is new", a=WHOLE, b=REPEATED, c=WHOLE),
+    )
+
+    assert found == {"a": Verdict.COMPLETE, "b": Verdict.LEAKS, "c": Verdict.COMPLETE}
+    assert nobodys == []
+
+
 def test_two_that_leak_are_told_apart_by_what_they_leave():
     found, _, _ = verdict_of(
         case("one", a=WHOLE),

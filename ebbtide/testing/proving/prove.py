@@ -69,54 +69,60 @@ def prove_flow(
 ) -> Proof:
     """Run a flow for real, kill it at every point, cancel it at every point, and look at what is left.
 
-    Its tasks run with all their effects, some hundred times, in child processes that are killed. Prove it
-    where that does no harm.
+    Its tasks run with all their effects, some hundred times, in forks of this process that are killed; so it
+    must have a single thread (not in a worker of pytest-xdist). Prove a flow where that does no harm.
 
     Args:
-        flow: a name, or name@version.
-        params: of every job.
-        flow_modules: modules that register flows.
-        registry: the flows, instead of looking for modules.
+        flow: a name, or name@version; `params` are those of every job.
+        flow_modules: modules that register flows; or `registry`, the flows themselves.
         same: files and folders that an undo has to leave as they were. They are copied aside, and put back
-            before each job and at the end; so jobs may complete. Without, every job is cancelled at its
-            last commit at the latest, so that the flow's own undo puts the world back.
-        check: called with the parameters, in a process of its own, before the proof and after each job that
-            was undone; returns anything that JSON can hold, which has to be equal each time.
+            before each job and at the end; so jobs may complete. Without, each is cancelled before.
+        check: called with the parameters, in a fork, before the proof and after each job that was undone;
+            returns anything that JSON can hold, which has to be equal each time.
         database: an empty database to keep the jobs in; default: a temporary one.
-        points: how many points to try besides the ends of tasks and undos, where all would take too long;
-            default: every one.
-        doubles: how many double crashes to try, of those that there are.
-        seed: for what is chosen by chance; default: any.
-        task_threads: how many tasks of a job run at once.
-        timeout_seconds: how long a run of a job may take.
+        points: how many to try besides the ends of tasks and undos; default: every one.
+        doubles: how many double crashes to try; `seed` is for what is chosen by chance.
+        timeout_seconds: how long a run of a job may take; `task_threads`: how many tasks run at once.
         on_point: called with each point that is covered.
 
     Raises:
         FlowNotFound, ParameterError, FlowRefused, UsageError, StoreUnavailable: as they stand.
         ProofFailed: it could not be ended; what `same` names is put back as far as that can be.
-
-    It forks, so that this process must have a single thread: not in a worker of pytest-xdist, for one.
     """
     _refuse_threads()
-    known = registry or load_flows(flow_modules)
-    definition = known.get(flow)
-    canonical = definition.validate(params or {})
-    before = predecessors(definition.build(canonical)[0])
+    subject = _subject(flow, params or {}, registry or load_flows(flow_modules), task_threads)
     chosen = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    tries = _Tries(points, doubles, chosen, timeout_seconds)
+    return _proven(subject, tries, [Path(path) for path in same], check, database, on_point)
+
+
+@dataclass(frozen=True)
+class _Tries:
+    """How much is tried."""
+
+    points: int | None
+    doubles: int
+    seed: int
+    seconds: float
+
+
+def _subject(flow: str, params: Mapping[str, Any], registry: Registry, threads: int) -> Subject:
+    definition = registry.get(flow)
+    return Subject(registry, definition, definition.validate(params), threads)
+
+
+def _proven(
+    subject: Subject,
+    tries: _Tries,
+    same: list[Path],
+    check: Check | None,
+    database: str | None,
+    on_point: Callable[[Covered], object],
+) -> Proof:
+    before = predecessors(subject.definition.build(subject.params)[0])
     with _folder(None) as aside, _folder(_MEMORY) as fast, _store(database, fast) as store:
-        folders = Folders(map(Path, same), aside)
-        stage = _Stage(
-            Subject(known, definition, canonical, task_threads),
-            store,
-            folders,
-            check,
-            fast,
-            before=before,
-            seconds=timeout_seconds,
-            points=points,
-            doubles=doubles,
-            seed=chosen,
-        )
+        folders = Folders(same, aside)
+        stage = _Stage(subject, store, folders, check, fast, before, tries)
         return _heard(stage, folders, aside, on_point)
 
 
@@ -130,10 +136,7 @@ class _Stage:
     check: Check | None
     folder: Path
     before: dict[str, set[str]]
-    seconds: float
-    points: int | None
-    doubles: int
-    seed: int
+    tries: _Tries
 
     def prove(self, tell: Callable[[dict[str, Any]], None]) -> None:
         """Do it. Only what it puts back is left of it, whatever happens."""
@@ -142,14 +145,15 @@ class _Stage:
         try:
             warm_up(self.store, self.folder)
             gc.freeze()  # nobody's to collect in the forks: their memory stays shared
-            world = World(self.folders, self.check, self.subject.params, self.seconds)
+            tries = self.tries
+            world = World(self.folders, self.check, self.subject.params, tries.seconds)
             bench = Bench(
                 self.subject,
                 self.store,
                 world,
                 self.folder,
                 before=self.before,
-                seconds=self.seconds,
+                seconds=tries.seconds,
             )
             prover = Prover(
                 bench,
@@ -157,9 +161,9 @@ class _Stage:
                 list(self.before),
                 completes=world.restorable,
                 looked_at=world.looked_at,
-                points=self.points,
-                doubles=self.doubles,
-                seed=self.seed,
+                points=tries.points,
+                doubles=tries.doubles,
+                seed=tries.seed,
                 tell=lambda covered: tell({"covered": vars(covered)}),
             )
             tell({"proof": prover.prove().as_dict()})

@@ -69,6 +69,7 @@ class Prover:
         proof = self.proof
         try:
             self._cover("before the claim", [Plan(UNCLAIMED, (Run(cancel_first=True),))])
+            self._first_look()
             self._ground = self._explore()
             cases = list(self._ground.cases())
             proof.points_known = len(cases) + 1
@@ -80,6 +81,14 @@ class Prover:
             proof.stopped = str(error)
         proof.tasks, proof.unexplained = verdicts(self._tasks, self._seen, looked_at=self._looked_at)
         return proof
+
+    def _first_look(self) -> None:
+        """Where nothing can be put back the first difference is the last: a task at a time tells whose."""
+        if self.proof.completes or not self._looked_at:
+            return
+        for task in self._tasks:
+            here = Act(Address("task.ended", task), Deed.CANCEL)
+            self._run(Plan(CANCELLED, (Run((here, _CANCEL_AT_THE_END)),)))
 
     def _chosen(self, cases: list[_Case]) -> list[_Case]:
         """The end of each task and of each undo, which tell whose doing something is; others by chance."""
@@ -160,6 +169,9 @@ class Prover:
         self.proof.broken += result.broken
         if result.seen is not None:
             self._seen.append(result.seen)
+        if result.seen is not None and result.seen.differences and not self.proof.completes:
+            reason = "the world is not as it was, and nothing can put it back: name it by --same"
+            raise Stopped(f"{reason} ({plan})")
         if result.stuck:
             state = result.account.state
             raise Stopped(f"a job is still {state}, and whoever comes next would take it up ({plan})")

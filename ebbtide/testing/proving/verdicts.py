@@ -132,7 +132,7 @@ class _Blame:
         self.nobodys = [f"{each.differences[0]} ({each.case})" for each in self._unexplained()]
 
     def _unexplained(self) -> list[Seen]:
-        return [each for each in self._whole if each.differences and not each.undone & self.words.keys()]
+        return [e for e in self._whole if e.differences and not _explained(e.undone, self.words)]
 
     def _find(self, difference: str | None, there: Sequence[Seen]) -> None:
         """Whose doing it is that `difference`, or any, is found after the cases `there`."""
@@ -142,7 +142,7 @@ class _Blame:
         mine: set[_Undone] = set()
         for each in sorted(there, key=lambda e: (len(e.undone - innocent), len(e.undone), e.case)):
             suspects = each.undone - innocent
-            if any(task == other and how.explains(seen) for task, how in mine for other, seen in suspects):
+            if _explained(suspects, mine):
                 continue
             mine |= suspects
             for who in suspects:
@@ -152,3 +152,9 @@ class _Blame:
 
     def _add(self, who: _Undone, words: str) -> None:
         self.words.setdefault(who, []).append(words)
+
+
+def _explained(undone: Iterable[_Undone], blamed: Iterable[_Undone]) -> bool:
+    """Whether one of those that were undone is known to leave something then."""
+    ways = list(undone)
+    return any(task == other and how.explains(now) for task, how in blamed for other, now in ways)
