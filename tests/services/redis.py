@@ -135,9 +135,9 @@ class RedisServer:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        never_again = Retry(NoBackoff(), 0)  # type: ignore[no-untyped-call]
+        never_again = Retry(NoBackoff(), 0)
         with redis.Redis(host=HOST, port=self.port, db=database, retry=never_again) as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return client.execute_command(*command)
 
     def cut_clients(self) -> int:
         """End every connection to it from the server's side; how many."""
