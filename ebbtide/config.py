@@ -8,7 +8,7 @@ since it is at home in passwords. `python -m ebbtide.config` prints the sample f
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any

@@ -57,7 +57,7 @@ class ZookeeperLink(Link):
             handler=self._handler(),
             timeout=_SESSION_SECONDS,
             # Each host once: what waits and tries again is whoever makes links.
-            connection_retry={"max_tries": 0},
+            connection_retry={"max_tries": 1},
             logger=_kazoo_log,
         )
         self._client.add_listener(self._note_state)

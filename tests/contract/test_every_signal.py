@@ -177,9 +177,12 @@ def test_the_last_of_many_rings_is_heard_by_all_and_then_they_come_to_rest(opene
     listeners = [opened() for _ in range(2)]
     ringer = opened()
     attend(*listeners)
-    threads = [
-        threading.Thread(target=lambda: [ringer.ring(str(uuid.uuid4())) for _ in range(300)]) for _ in range(4)
-    ]
+
+    def ring():
+        for _ in range(300):
+            ringer.ring(str(uuid.uuid4()))
+
+    threads = [threading.Thread(target=ring) for _ in range(4)]
 
     for thread in threads:
         thread.start()
@@ -538,7 +541,7 @@ def test_what_does_not_fit_is_refused_in_one_line(store, settings, name, told):
 def test_an_address_that_is_none_is_refused_without_its_password(store, settings):
     wrong = Settings(database=settings.database, signal="redis", redis_url="http://:sesame@cache/0")
 
-    with pytest.raises(ConfigError, match="^redis_url cannot be used: ") as caught:
+    with pytest.raises(ConfigError, match=r"^redis_url cannot be used: ") as caught:
         open_signal(store, wrong)
 
     assert "sesame" not in str(caught.value)
@@ -546,5 +549,5 @@ def test_an_address_that_is_none_is_refused_without_its_password(store, settings
 
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
 def test_sqlite_does_not_fit_postgresql(store, settings):
-    with pytest.raises(ConfigError, match="^signal sqlite wants a database on SQLite"):
+    with pytest.raises(ConfigError, match=r"^signal sqlite wants a database on SQLite"):
         open_signal(store, Settings(**(vars(settings) | {"signal": "sqlite"})))
