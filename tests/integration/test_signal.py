@@ -215,27 +215,3 @@ def test_a_broken_signal_says_look_instead_of_raising(tmp_path_factory: pytest.T
         signal.close()
 
     assert seen == [True, True, True, False]
-
-
-def test_a_closed_signal_says_look_and_may_be_closed_again(signal: Signal) -> None:
-    signal.changed()
-
-    signal.close()
-    signal.close()
-
-    assert signal.changed()
-
-
-def test_closing_ends_a_pause(signal: Signal) -> None:
-    ended = threading.Event()
-
-    def pause() -> None:
-        signal.pause(3600)
-        ended.set()
-
-    waiter = threading.Thread(target=pause)
-    waiter.start()
-    signal.close()
-    waiter.join(30)
-
-    assert ended.is_set()
