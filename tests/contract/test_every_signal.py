@@ -47,16 +47,9 @@ def store_kind(kind):
 
 
 @pytest.fixture
-def settings(kind, prepared, tmp_path, request):
+def settings(kind, prepared, signal_options):
     """Options that choose it, with a place of the test's own."""
-    given = {"database": prepared, "signal": kind, "signal_folder": str(tmp_path / "cancellations")}
-    if kind == "redis":
-        given |= {name: request.getfixturevalue(name) for name in ("redis_channel",)}
-        given["redis_url"] = request.getfixturevalue("redis_database")
-    if kind == "zookeeper":
-        given["zookeeper_path"] = request.getfixturevalue("zookeeper_path")
-        given["zookeeper_hosts"] = request.getfixturevalue("zookeeper").hosts
-    return Settings(**given)
+    return Settings(database=prepared, **signal_options(kind))
 
 
 @pytest.fixture
