@@ -112,7 +112,7 @@ class Inbox:
         now = time.monotonic()
         if now >= self._next_tidying:
             self._next_tidying = now + _TIDY_SECONDS
-            self._requests.put_back_abandoned()
+            self._requests.put_back_orphaned()
             self._requests.clean_up(self._keep_seconds)
 
 

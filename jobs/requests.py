@@ -164,7 +164,7 @@ class Requests:
         with closed_folder(self.folder) as folder, contextlib.suppress(FileNotFoundError):
             _publish(folder, taken.taken_as or "", taken.job_id)
 
-    def put_back_abandoned(self) -> None:
+    def put_back_orphaned(self) -> None:
         """Put back what somebody took who does not live any more."""
         before = time.time() - _TAKEN_SECONDS
         with closed_folder(self.folder) as folder, os.scandir(folder) as listing:
