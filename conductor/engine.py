@@ -1,7 +1,9 @@
-"""The only module that touches a TaskFlow engine, beside those that it is given: `executor` and `backend`.
+"""The only module that touches a TaskFlow engine, beside what it gives to it: executor, backend, selector.
 
-Private in TaskFlow 6.5 are the runtime's completer with its `_determine_resolution`, and the engine's
-`_change_state` and `_fetch_task_executor`. A guard test fails when they move.
+Private in TaskFlow 6.5 are the runtime's completer with its `_determine_resolution`, its selector with
+`_browse_atoms_for_execute` and `_get_maybe_ready_for_execute`, the storage's `_save_flow_detail` and
+`_save_atom_detail`, and the engine's `_change_state` and `_fetch_task_executor`. A guard test fails when
+they move.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from taskflow.engines.action_engine.compiler import RETRY, TASK
 from taskflow.flow import Flow
 from taskflow.persistence import models
 from taskflow.types import failure
+from taskflow.utils import misc
 
-from ebbtide.conductor.backend import Backend
+from ebbtide.conductor.backend import Backend, Storage
 from ebbtide.conductor.executor import TaskExecutor
 from ebbtide.conductor.jobrun import JobRun
+from ebbtide.conductor.selector import Selector
 from ebbtide.errors import ClaimLost
 from ebbtide.tasks import CancelableTask
 from ebbtide.tasks.retries import bind_retry
@@ -81,10 +85,18 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
             options["pool"], options["run"], options["suspend_requested"], options["end_leftovers"]
         )
 
+    @misc.cachedproperty  # type: ignore[untyped-decorator]
+    def storage(self) -> Storage:
+        def scopes_of(atom: str) -> Any:
+            return self._runtime.fetch_scopes_for(atom) if self._compiled else None
+
+        return Storage(self._flow_detail, backend=self._backend, scope_fetcher=scopes_of)
+
     def compile(self) -> None:
         if self._compiled:
             return
         super().compile()
+        self._runtime._selector = Selector(self._runtime)
         self._runtime._completer = _Completer(
             self._runtime, self._go_backwards, self._newest_first, self._as_given
         )

@@ -17,7 +17,7 @@ from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.outcome import Outcome
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.secrets import Resolved, resolve
-from ebbtide.conductor.stored import StoredRun, load_run
+from ebbtide.conductor.stored import StoredRun, Unreadable, load_run
 from ebbtide.errors import ClaimLost, EdgeRefused, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs import clock
@@ -98,6 +98,8 @@ class Execution:
             self.redactor = secrets.redactor
             with self.redactor.active():
                 return self._run(stored, definition, flow, secrets)
+        except Unreadable as error:
+            return self._park(str(error))
         except (ClaimLost, StoreUnavailable) as error:
             LOG.warning("job.lost %s epoch=%d: %s", self.claim.job_id, self.claim.epoch, error)
             return LOST

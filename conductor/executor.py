@@ -16,7 +16,8 @@ from taskflow.types import failure, notifier
 from ebbtide.conductor.capture import capturing
 from ebbtide.conductor.failures import storable_failure
 from ebbtide.conductor.jobrun import JobRun
-from ebbtide.tasks import CancelableTask, Cancelled
+from ebbtide.tasks import CancelableTask
+from ebbtide.tasks.calling import executed, reverted
 
 __all__ = ["TaskExecutor"]
 
@@ -82,7 +83,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
             try:
                 with self._run.bodies.executing(task.name, task.grace_seconds):
                     self._run.event.check()
-                    result = _executed(task, arguments)
+                    result = executed(task, arguments)
             except Exception as error:  # noqa: BLE001  # whatever a task raises is its failure
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.EXECUTED, result)
@@ -91,9 +92,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         with self._at_work(task):
             try:
                 with self._run.bodies.undoing():
-                    task.pre_revert()
-                    result = task.revert(**arguments)
-                    task.post_revert()
+                    result = reverted(task, arguments)
             except Exception as error:  # noqa: BLE001  # as above
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.REVERTED, result)
@@ -116,16 +115,3 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
                 yield
         finally:
             self._run.left(task.name)
-
-
-def _executed(task: CancelableTask, arguments: dict[str, Any]) -> Any:
-    task.pre_execute()
-    try:
-        result = task.execute(**arguments)
-    except Cancelled as cancelled:
-        if not cancelled.returned:
-            raise
-        # It had returned: for TaskFlow it succeeded, and keeps its result for the undo.
-        result = cancelled.result
-    task.post_execute()
-    return result

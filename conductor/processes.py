@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.runners import Ended, News, Runners, listening
+from ebbtide.conductor.runners import News, Runners, listening
 from ebbtide.conductor.seat import Seat
 from ebbtide.conductor.trees import end_marked
 from ebbtide.errors import ConfigError, EbbtideError
@@ -107,14 +107,10 @@ class ProcessRunners(Runners):
         with self._lock:
             return list(self._seats)
 
-    def run(self, claim: Claim) -> None:
+    def run(self, claim: Claim) -> bool:
         with self._lock:
-            seat = next((seat for seat in self._seats.values() if seat.idle), None)
-            if seat is not None:
-                seat.run(claim)
-                return
-            # The climber has just heard that the idle one is dead.
-            self._news.append(Ended(claim, None, "no runner was left to take it"))
+            # None, perhaps: one that was idle a moment ago has died, and the climber has heard of it.
+            return any(seat.idle and seat.run(claim) for seat in self._seats.values())
 
     def cancel(self, request: Request) -> bool:
         with self._changed:

@@ -60,8 +60,8 @@ class Runners(abc.ABC):
         """How many more jobs may be given to `run` now."""
 
     @abc.abstractmethod
-    def run(self, claim: Claim) -> None:
-        """Start running a claimed job; there has to be an idle place."""
+    def run(self, claim: Claim) -> bool:
+        """Start running a claimed job. False: no place is idle any more; the job was begun nowhere."""
 
     @abc.abstractmethod
     def cancel(self, request: Request) -> bool:

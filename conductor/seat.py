@@ -49,13 +49,16 @@ class Seat:
         """Whether `climb` is to be called now and then."""
         return self._ladder is not None and self._ladder.rung is not Rung.ENDED
 
-    def run(self, claim: Claim) -> None:
+    def run(self, claim: Claim) -> bool:
+        """Give the runner a job. False: it cannot be reached, and has not got it."""
+        if not self._send({"run": claim.as_dict()}):
+            return False
         self.claim = claim
         self.served = True
         self._grace = self._options.grace_seconds
         self._ladder = None
         self._forwarded = False
-        self._send({"run": claim.as_dict()})
+        return True
 
     def cancel(self, request: Request) -> bool:
         """Forward the request, once, and begin the ladder; see `Runners.cancel`."""

@@ -12,14 +12,15 @@ from taskflow.persistence import models
 
 from ebbtide.conductor.batch import WITH_RESULT
 from ebbtide.conductor.begun import Row
-from ebbtide.errors import ClaimLost
+from ebbtide.errors import ClaimLost, EbbtideError
 from ebbtide.jobs import tables
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.ledger import logbook_of
 from ebbtide.jobs.store import Store
 from ebbtide.tasks import payload
+from ebbtide.tasks.wrapping import describe
 
-__all__ = ["StoredRun", "flow_detail_id", "load_run"]
+__all__ = ["StoredRun", "Unreadable", "flow_detail_id", "load_run"]
 
 _NAMESPACE = uuid.UUID("5c1f7f3e-4b8e-4b57-9d7f-3a1d2c0e9b11")
 
@@ -53,12 +54,27 @@ class StoredRun:
         return {atom.name for atom in self.flow}
 
 
+class Unreadable(Exception):
+    """What is stored of a run is not what a run stores: somebody else has written there."""
+
+
 def load_run(store: Store, claim: Claim) -> StoredRun:
     """Read what is stored of the claim's attempt.
 
     Raises:
         ClaimLost: the job has another holder already.
+        Unreadable: some of it cannot be read, and never will be.
     """
+    try:
+        return _load_run(store, claim)
+    except (EbbtideError, sa.exc.SQLAlchemyError):
+        raise
+    except Exception as error:
+        # Whatever a decoder raises: all that is not the store's own trouble lies in the rows.
+        raise Unreadable(f"what is stored of this run cannot be read: {describe(error)}") from error
+
+
+def _load_run(store: Store, claim: Claim) -> StoredRun:
     flow = models.FlowDetail(claim.key, flow_detail_id(claim.job_id, claim.attempt))
     with store.read() as connection:
         job = connection.execute(
@@ -90,9 +106,16 @@ def load_run(store: Store, claim: Claim) -> StoredRun:
         logs=job.logs,
         set_back={atom.name for atom in flow if atom.state == taskflow_states.PENDING},
         undo_failed=undo_failed,
-        parameters=payload.decode(posted.parameters),
-        labels=payload.decode(posted.labels),
+        parameters=_mapping(posted.parameters),
+        labels=_mapping(posted.labels),
     )
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    found = payload.decode(text)
+    if not isinstance(found, dict):
+        raise TypeError(f"parameters and labels are mappings, not {type(found).__name__}")
+    return found
 
 
 def _load_flow(connection: sa.Connection, flow: models.FlowDetail) -> bool:

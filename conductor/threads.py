@@ -52,7 +52,9 @@ class ThreadRunners(Runners):
     def idle(self) -> int:
         return self._count - len(self._running)
 
-    def run(self, claim: Claim) -> None:
+    def run(self, claim: Claim) -> bool:
+        if not self.idle:
+            return False
         execution = Execution(self._store, self._registry, claim, self._options)
         thread = threading.Thread(
             target=self._drive, args=(execution, claim), name="ebbtide-driver", daemon=True
@@ -60,6 +62,7 @@ class ThreadRunners(Runners):
         self._running[claim] = execution
         self._threads[claim] = thread
         thread.start()
+        return True
 
     def cancel(self, request: Request) -> bool:
         for claim, execution in self._running.items():

@@ -194,8 +194,8 @@ def _job(
         phase=str(phase),
         attempt=row.attempt,
         priority=row.priority,
-        labels=json.loads(stored.labels),
-        params=json.loads(stored.parameters),
+        labels=_mapping(stored.labels),
+        params=_mapping(stored.parameters),
         progress=_progress(state, row.tasks_total, tasks),
         undo=row.undo,
         error=error,
@@ -214,6 +214,15 @@ def _job(
         not_undone=not_undone(tasks) if _left_standing(row) else [],
         waits_for=waits_for(row, due=bool(row.is_due), live=live),
     )
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """What a poster stored. Altered by others it may be anything, and keeps no job from being listed."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"(cannot be read)": text[:200]}
 
 
 def _left_standing(row: sa.Row[Any]) -> bool:

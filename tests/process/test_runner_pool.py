@@ -80,6 +80,19 @@ def test_a_runner_that_dies_right_after_it_was_started_is_replaced(stage, runner
         seen.update(runners.pids)
 
 
+def test_a_job_is_not_given_to_a_runner_that_has_died_unheard(stage, runners, claim):
+    (pid,) = runners.pids
+    _kill_unseen(stage, pid)
+
+    given = [runners.idle, runners.run(claim), runners.idle]
+    ended = _poll_until(stage, runners, lambda: runners.idle)
+
+    assert (given, ended) == ([1, False, 0], [])
+    assert runners.run(claim)
+    ended = _poll_until(stage, runners, lambda: runners.idle)
+    assert [(end.claim, end.edge) for end in ended] == [(claim, "lost")]
+
+
 def test_a_death_is_told_once_with_its_claim_although_a_message_to_the_runner_failed_before(
     stage, runners, claim
 ):

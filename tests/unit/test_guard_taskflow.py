@@ -16,9 +16,11 @@ from taskflow.types import failure
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
-    from taskflow.engines.action_engine import completer, executor, runtime
+    from taskflow import storage
+    from taskflow.engines.action_engine import completer, executor, runtime, selector
     from taskflow.engines.action_engine import engine as action_engine
 
+    from ebbtide.conductor import backend as our_backend
     from ebbtide.conductor import engine as ours
     from ebbtide.conductor import executor as our_executor
 
@@ -145,6 +147,19 @@ def test_the_completer_of_a_runtime_is_cached_under_the_name_that_is_written():
     assert engine._runtime.builder._completer is replaced
 
 
+def test_the_selector_of_a_runtime_is_cached_under_the_name_that_is_written():
+    assert hasattr(runtime.Runtime, "selector")
+    engine = _Engine(_flow(_Passes("a")))
+    engine.compile()
+    assert not hasattr(engine._runtime, "_selector"), "nobody has asked for it yet: it may still be replaced"
+
+    replaced = selector.Selector(engine._runtime)
+    engine._runtime._selector = replaced
+
+    assert engine._runtime.selector is replaced
+    assert engine._runtime.builder._selector is replaced
+
+
 def test_a_completer_that_does_not_keep_the_failure_of_an_undo_lets_the_others_go_on():
     asked = []
 
@@ -259,11 +274,14 @@ def test_a_retry_controller_is_asked_through_on_failure_of_the_instance(controll
 
 
 def test_our_engine_overrides_exactly_what_taskflow_still_has():
-    for name in ("_fetch_task_executor", "_change_state", "compile"):
+    for name in ("_fetch_task_executor", "_change_state", "compile", "storage"):
         assert name in vars(ours.Engine)
         assert hasattr(action_engine.ParallelActionEngine, name)
     parameters = list(inspect.signature(completer.Completer.complete_failure).parameters)
     assert parameters == ["self", "node", "outcome", "failure"]
+    for name in ("_save_flow_detail", "_save_atom_detail"):
+        assert name in vars(our_backend.Storage)
+        assert len(inspect.signature(getattr(storage.Storage, name)).parameters) == 4
     for name in ("execute_task", "revert_task"):
         theirs = inspect.signature(getattr(executor.TaskExecutor, name)).parameters
         assert list(inspect.signature(getattr(our_executor.TaskExecutor, name)).parameters) == list(theirs)

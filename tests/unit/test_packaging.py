@@ -33,6 +33,7 @@ def test_the_public_names_are_these():
     assert set(PUBLIC) <= set(dir(ebbtide))
 
 
+@pytest.mark.filterwarnings("ignore:eventletutils module:DeprecationWarning")  # TaskFlow's engines import it
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_is_there_when_asked_for(name):
     assert getattr(ebbtide, name) is not None
