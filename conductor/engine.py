@@ -21,7 +21,7 @@ from taskflow import states
 from taskflow.engines.action_engine import completer as taskflow_completer
 from taskflow.engines.action_engine import engine as taskflow_engine
 from taskflow.engines.action_engine import executor as taskflow_executor
-from taskflow.engines.action_engine.compiler import RETRY, TASK
+from taskflow.engines.action_engine.compiler import RETRY, TASK, PatternCompiler
 from taskflow.flow import Flow
 from taskflow.persistence import models
 from taskflow.types import failure
@@ -36,7 +36,7 @@ from ebbtide.tasks import CancelableTask
 from ebbtide.tasks.retries import bind_retry
 from ebbtide.tasks.wrapping import describe
 
-__all__ = ["Engine", "Rest"]
+__all__ = ["Engine", "Rest", "predecessors"]
 
 _ERROR = "ebbtide_error"
 
@@ -268,6 +268,16 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         """Whether a drain left something that was scheduled and did not begin, for whoever goes on."""
         states_of = self.storage.get_atoms_states(self.atom_names()).values()
         return any(state in (states.RUNNING, states.REVERTING) for state, _ in states_of)
+
+
+def predecessors(flow: Flow) -> dict[str, set[str]]:
+    """For each task of a flow, in an order in which they may begin, those that have to be done before it."""
+    graph = PatternCompiler(flow).compile().execution_graph
+    tasks = [node for node in graph.topological_sort() if graph.nodes[node]["kind"] == TASK]
+    return {
+        task.name: {before.name for before in graph.bfs_predecessors_iter(task) if before in tasks}
+        for task in tasks
+    }
 
 
 class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflow is untyped
