@@ -82,6 +82,8 @@ def replay(by_hand: Any, request: pytest.FixtureRequest) -> Callable[[str], None
     def call(url: str) -> None:
         from tests.model.recorded import complaint
 
+        if _reasoned(request.node, "planted") is not None:
+            return
         marker, bare = _reasoned(request.node, "altered_by_hand"), _reasoned(request.node, "bare_edges")
         server = None if url.startswith("sqlite:") else request.getfixturevalue("postgresql")
         wrong = complaint(url, server, by_hand, bare=bare is not None)
