@@ -24,7 +24,10 @@ from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Claims, new_owner_id
+from ebbtide.jobs.inbox import Inbox
+from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.overdue import clear_overdue, mark_overdue
+from ebbtide.jobs.requests import Requests
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import Signal, open_signal
 from ebbtide.jobs.store import Store
@@ -47,6 +50,7 @@ class _Desk:
     keys: list[str]
     lease: Lease
     signal: Signal
+    inbox: Inbox | None
     sweep_seconds: float
 
 
@@ -138,6 +142,8 @@ class Conductor:
         """Under one owner id: register, run jobs, end. False: the lease was lost."""
         settings = self._settings
         claims = self._claims_of(store, new_owner_id())
+        # First: what cannot be used of it is for the caller to know. It connects nowhere yet.
+        hint = open_signal(store, settings)
         try:
             runners = self._runners(store, registry, claims.owner)
         except EbbtideError:
@@ -158,19 +164,27 @@ class Conductor:
                     "conductor.ready %s runners=%d flows=%s", claims.owner, settings.runners, ",".join(keys)
                 )
                 self._on_ready()
-                with contextlib.closing(open_signal(store)) as hint:
-                    return self._loop(
-                        _Desk(store, claims, runners, keys, lease, hint, settings.sweep_seconds)
-                    )
+                inbox = self._inbox(store, hint)
+                return self._loop(
+                    _Desk(store, claims, runners, keys, lease, hint, inbox, settings.sweep_seconds)
+                )
             finally:
                 lease.stop()
         finally:
+            hint.close()
             runners.close()
             # Only now: nothing of ours lives, so what we still hold may be claimed at once.
             with contextlib.suppress(StoreUnavailable):
                 claims.release()
             own.close()
             LOG.info("conductor.ended %s", claims.owner)
+
+    def _inbox(self, store: Store, hint: Signal) -> Inbox | None:
+        settings = self._settings
+        if settings.signal != "file":
+            return None
+        requests = Requests(settings.signal_folder)
+        return Inbox(requests, Ledger(store), hint, keep_seconds=settings.signal_keep_seconds)
 
     def _open_store(self) -> Store:
         # No statement waits for so long that the lease would be over by itself meanwhile.
@@ -252,6 +266,8 @@ class Conductor:
             if desk.signal.changed() or news or may_run or now >= next_sweep:
                 next_sweep = now + desk.sweep_seconds
                 with self._store_may_be_away():
+                    if desk.inbox is not None:
+                        desk.inbox.record()
                     self._forward(desk)
                     self._tell(desk)
                     if not self._stops:

@@ -20,7 +20,9 @@ sys.modules.setdefault("tests", types.ModuleType("tests")).__path__ = [str(HERE)
 
 from tests.services import servants  # noqa: E402
 
-pytest_plugins = ["tests.services.postgresql", "tests.services.proxy", "tests.services.tmpfs"]
+pytest_plugins = [
+    f"tests.services.{name}" for name in ("postgresql", "proxy", "redis", "signals", "tmpfs", "zookeeper")
+]
 
 STORES = ("sqlite", "postgresql")
 # The folders whose tests run on every store; all other tests run on SQLite.
