@@ -15,7 +15,8 @@ from taskflow.types import failure, notifier
 
 from ebbtide.conductor.enginerun import EngineRun
 from ebbtide.conductor.failures import storable_failure
-from ebbtide.tasks import CancelableTask, Cancelled
+from ebbtide.tasks import CancelableTask
+from ebbtide.tasks.calling import executed, reverted
 
 __all__ = ["TaskExecutor"]
 
@@ -123,19 +124,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         return task.grace_seconds
 
     def _executed(self, task: CancelableTask, arguments: dict[str, Any]) -> Any:
-        task.pre_execute()
-        try:
-            result = task.execute(**arguments)
-        except Cancelled as cancelled:
-            if not cancelled.returned:
-                raise
-            # It had returned: for TaskFlow it succeeded, and keeps its result for the undo.
-            result = cancelled.result
-        task.post_execute()
-        return result
+        return executed(task, arguments)
 
     def _reverted(self, task: CancelableTask, arguments: dict[str, Any]) -> Any:
-        task.pre_revert()
-        result = task.revert(**arguments)
-        task.post_revert()
-        return result
+        return reverted(task, arguments)

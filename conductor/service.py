@@ -24,10 +24,8 @@ from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Claims, new_owner_id
-from ebbtide.jobs.inbox import Inbox
-from ebbtide.jobs.ledger import Ledger
+from ebbtide.jobs.inbox import Inbox, open_inbox
 from ebbtide.jobs.overdue import clear_overdue, mark_overdue
-from ebbtide.jobs.requests import Requests
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import Signal, open_signal
 from ebbtide.jobs.store import Store
@@ -51,7 +49,6 @@ class _Desk:
     lease: Lease
     signal: Signal
     inbox: Inbox | None
-    sweep_seconds: float
 
 
 class Conductor:
@@ -144,12 +141,9 @@ class Conductor:
         claims = self._claims_of(store, new_owner_id())
         # First: what cannot be used of it is for the caller to know. It connects nowhere yet.
         hint = open_signal(store, settings)
-        try:
-            runners = self._runners(store, registry, claims.owner)
-        except EbbtideError:
-            if self._stops:
-                return True
-            raise
+        runners = self._start_runners(store, registry, claims.owner)
+        if runners is None:
+            return True
         # What the runners can run, and nothing that only this process knows: it would park there.
         keys = sorted(runners.keys)
         # The lease has a connection of its own: no crowd at the store, and no long transaction, is before it.
@@ -164,10 +158,8 @@ class Conductor:
                     "conductor.ready %s runners=%d flows=%s", claims.owner, settings.runners, ",".join(keys)
                 )
                 self._on_ready()
-                inbox = self._inbox(store, hint)
-                return self._loop(
-                    _Desk(store, claims, runners, keys, lease, hint, inbox, settings.sweep_seconds)
-                )
+                inbox = open_inbox(store, settings, hint)
+                return self._loop(_Desk(store, claims, runners, keys, lease, hint, inbox))
             finally:
                 lease.stop()
         finally:
@@ -178,13 +170,6 @@ class Conductor:
                 claims.release()
             own.close()
             LOG.info("conductor.ended %s", claims.owner)
-
-    def _inbox(self, store: Store, hint: Signal) -> Inbox | None:
-        settings = self._settings
-        if settings.signal != "file":
-            return None
-        requests = Requests(settings.signal_folder)
-        return Inbox(requests, Ledger(store), hint, keep_seconds=settings.signal_keep_seconds)
 
     def _open_store(self) -> Store:
         # No statement waits for so long that the lease would be over by itself meanwhile.
@@ -220,6 +205,23 @@ class Conductor:
             else:
                 self._served = True
                 return lease
+
+    def _start_runners(self, store: Store, registry: Registry, owner: str) -> Runners | None:
+        """The runners, once they are up; None: the conductor was told to stop before that.
+
+        That they do not come up when it starts is for the caller to know. When it begins anew they were up
+        before, and one that was killed at its start is no reason to end: they are started once more.
+        """
+        while True:
+            try:
+                return self._runners(store, registry, owner)
+            except EbbtideError as error:
+                if self._stops:
+                    return None
+                if not self._served or isinstance(error, ConfigError):
+                    raise
+                LOG.warning("conductor.runners_not_up: %s", error)
+                threading.Event().wait(self._settings.sweep_seconds)
 
     def _runners(self, store: Store, registry: Registry, owner: str) -> Runners:
         settings = self._settings
@@ -264,7 +266,7 @@ class Conductor:
             now = time.monotonic()
             may_run = self._waiting and desk.runners.idle
             if desk.signal.changed() or news or may_run or now >= next_sweep:
-                next_sweep = now + desk.sweep_seconds
+                next_sweep = now + self._settings.sweep_seconds
                 with self._store_may_be_away():
                     if desk.inbox is not None:
                         desk.inbox.record()

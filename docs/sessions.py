@@ -196,7 +196,7 @@ _DIFFERS_FROM_RUN_TO_RUN = (
     (r"\bjob [0-9a-f]{8}\b", "job <job>"),
     (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+Z)?", "<moment>"),
     (r"\b\d\d:\d\d:\d\d\.\d{3}\b", "<time>"),
-    (r"\b\d+(\.\d+)? m?s\b", "<span>"),
+    (r"\b\d+(\.\d+)? ?m?s\b", "<span>"),
     (r"(?<!\S)[\w.-]+:\d+(:[0-9a-f]{8}:[0-9a-f]{12})?(?!\S)", "<conductor>"),
     (r"sqlite:///\S*/", "sqlite:///"),
     (r"[ \t]+", " "),

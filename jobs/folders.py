@@ -11,6 +11,8 @@ from ebbtide.errors import FolderRefused
 
 __all__ = ["closed_folder"]
 
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 @contextlib.contextmanager
 def closed_folder(path: str) -> Iterator[int]:
@@ -20,10 +22,13 @@ def closed_folder(path: str) -> Iterator[int]:
         FolderRefused: others may look or write into it, or put another one into its place.
     """
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(path, _FLAGS)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+            descriptor = os.open(path, _FLAGS)
     except OSError as error:
         raise FolderRefused(path, f"it is no folder that can be opened ({error.strerror})") from error
     try:

@@ -6,15 +6,17 @@ import logging
 import os
 import time
 
+from ebbtide.config import Settings
 from ebbtide.errors import FolderRefused, JobNotFound, TooLate
 from ebbtide.jobs.folders import closed_folder
 from ebbtide.jobs.ledger import ACCEPTED, Ledger
 from ebbtide.jobs.requestfiles import PENDING, FiledRequest, Refused, names_job, read_request
 from ebbtide.jobs.requests import Requests
 from ebbtide.jobs.signals import Signal
+from ebbtide.jobs.store import Store
 from ebbtide.wording import one_line
 
-__all__ = ["Inbox"]
+__all__ = ["Inbox", "open_inbox"]
 
 LOG = logging.getLogger(__name__)
 
@@ -112,8 +114,16 @@ class Inbox:
         now = time.monotonic()
         if now >= self._next_tidying:
             self._next_tidying = now + _TIDY_SECONDS
-            self._requests.put_back_abandoned()
+            self._requests.put_back_orphaned()
             self._requests.clean_up(self._keep_seconds)
+
+
+def open_inbox(store: Store, settings: Settings, signal: Signal) -> Inbox | None:
+    """The folder of requests that belongs to the signal `file`; None with any other."""
+    if settings.signal != "file":
+        return None
+    requests = Requests(settings.signal_folder)
+    return Inbox(requests, Ledger(store), signal, keep_seconds=settings.signal_keep_seconds)
 
 
 def _is_pending(folder: int, name: str) -> bool:

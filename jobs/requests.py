@@ -103,7 +103,7 @@ class Requests:
 
         Returns it as it is now. None: there is no pending one, or somebody else was quicker.
         """
-        taken = self.take(checked_job_id(job_id))
+        taken = self.take(job_id)
         return None if taken is None else self.answer(taken, answer)
 
     def clean_up(self, older_than_seconds: float) -> int:
@@ -134,6 +134,7 @@ class Requests:
 
         Whoever dies in between leaves it to the next one, half a minute later. None: there is none to take.
         """
+        checked_job_id(job_id)
         with closed_folder(self.folder) as folder:
             taken = f".{job_id}.{secrets.token_hex(8)}{_TAKEN}"
             try:
@@ -164,7 +165,7 @@ class Requests:
         with closed_folder(self.folder) as folder, contextlib.suppress(FileNotFoundError):
             _publish(folder, taken.taken_as or "", taken.job_id)
 
-    def put_back_abandoned(self) -> None:
+    def put_back_orphaned(self) -> None:
         """Put back what somebody took who does not live any more."""
         before = time.time() - _TAKEN_SECONDS
         with closed_folder(self.folder) as folder, os.scandir(folder) as listing:

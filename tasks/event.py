@@ -52,10 +52,14 @@ class CancelEvent:
 
     A level, not a pulse: code that swallows one `Cancelled` meets the next checkpoint. Safe to
     use from any thread. `reason` and `source` do not change once set.
+
+    Args:
+        make_flag: makes what is waited on. A test gives flags whose time it controls.
     """
 
-    def __init__(self) -> None:
-        self._flag = threading.Event()
+    def __init__(self, make_flag: Callable[[], threading.Event] = threading.Event) -> None:
+        self._make_flag = make_flag
+        self._flag = make_flag()
         self._lock = threading.Lock()  # guards the three fields below until the flag is set
         self._reason = ""
         self._source = ""
@@ -111,7 +115,7 @@ class CancelEvent:
         """
         seconds = min(seconds, threading.TIMEOUT_MAX)  # beyond that, infinity too, Python raises
         if self.shielded:
-            threading.Event().wait(seconds)
+            self._make_flag().wait(seconds)
             return False
         return self._flag.wait(seconds)
 
@@ -134,7 +138,7 @@ class CancelEvent:
 
     def child(self) -> CancelEvent:
         """An event that is set with this one and may be set alone."""
-        event = CancelEvent()
+        event = CancelEvent(self._make_flag)
         event._shields = self._shields  # a shield is the thread's, whichever event it asks
 
         def pass_on(parent: CancelEvent) -> None:

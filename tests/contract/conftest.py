@@ -11,50 +11,32 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from ebbtide.jobs import clock as product_clock
 from ebbtide.jobs import moments, tables
 from ebbtide.jobs.claims import Claims
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
+from ebbtide.testing import FakeClock
+
+# What it asserts is told in full, as in a test.
+pytest.register_assert_rewrite("tests.contract.ledger_machine")
 
 
-class Clock:
-    """Wall time and seconds since boot, which stand still until a test sets them.
+class Clock(FakeClock):
+    """The clock of this process and of its database.
 
     Args:
-        tell: is given both whenever one of them is set.
+        tell: is given unix seconds and seconds since boot whenever they change.
     """
 
     def __init__(self, tell: Callable[[float, float], None]) -> None:
+        super().__init__()
         self._tell = tell
-        self._now = 1_700_000_000.0
-        self._boot = 5_000.0
-        self.boot_id = "0123456789ab"
-        tell(self._now, self._boot)
+        self.moved()
 
-    @property
-    def now(self) -> float:
-        return self._now
-
-    @now.setter
-    def now(self, seconds: float) -> None:
-        self._now = seconds
-        self._tell(self._now, self._boot)
-
-    @property
-    def boot(self) -> float:
-        return self._boot
-
-    @boot.setter
-    def boot(self, seconds: float) -> None:
-        self._boot = seconds
-        self._tell(self._now, self._boot)
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += seconds
-        self.boot += seconds
+    def moved(self) -> None:
+        self._tell(self.now, self.boot)
 
 
 class Board:
@@ -143,7 +125,7 @@ class Board:
 @pytest.fixture
 def clock(
     made: str, store_kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Clock:
+) -> Iterator[Clock]:
     """The clock of this process and of its database; other processes keep the real one."""
 
     def nobody(now: float, boot: float) -> None:
@@ -154,13 +136,11 @@ def clock(
         request.getfixturevalue("postgresql").query(made, statement, now, boot)
 
     fake = Clock(nobody if store_kind == "sqlite" else server)
-    monkeypatch.setattr(product_clock, "wall", lambda: fake.now)
-    monkeypatch.setattr(product_clock, "boot_seconds", lambda: fake.boot)
-    monkeypatch.setattr(product_clock, "boot_id", lambda: fake.boot_id)
     asked = {"WallNow": "(SELECT now FROM test_clock)", "LeaseNow": "(SELECT boot FROM test_clock)"}
     for name, query in asked.items():
         monkeypatch.setitem(moments._ON_POSTGRESQL, name, query)
-    return fake
+    with fake.installed():
+        yield fake
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def test_a_conductor_registers_with_its_first_lease(board, conductor, store_kind
 def test_a_lease_is_prolonged_while_it_runs(board, conductor):
     one = conductor("one", lease_seconds=30.0)
     for _ in range(5):
-        board.clock.pass_by(29)
+        board.clock.advance(29)
         assert one.renew()
 
     assert board.rows(tables.conductors)[0]["lease_until"] == board.clock.boot + 30
@@ -46,7 +46,7 @@ def test_a_lease_is_prolonged_while_it_runs(board, conductor):
 def test_a_lease_that_is_over_is_over_for_good(board, conductor, seconds):
     one = conductor("one", lease_seconds=30.0)
     board.post()
-    board.clock.pass_by(seconds)
+    board.clock.advance(seconds)
 
     assert not one.renew()
     assert one.claim(KEYS) is None
@@ -58,7 +58,7 @@ def test_a_released_lease_is_over(board, conductor):
     one = conductor("one")
     board.post()
     one.release()
-    board.clock.pass_by(1)
+    board.clock.advance(1)
     one.release()
 
     assert not one.renew()
@@ -107,7 +107,7 @@ def test_where_there_is_nothing_to_do_nothing_is_claimed(board, conductor):
 def test_a_claim_takes_the_job_up(board, conductor):
     one = conductor("one")
     job = board.post()
-    board.clock.pass_by(5)
+    board.clock.advance(5)
 
     claim = one.claim(KEYS)
 
@@ -146,10 +146,10 @@ def test_a_job_is_claimed_when_it_is_due_and_not_before(board, conductor):
     one = conductor(lease_seconds=1000.0)
     job = board.post(delay_seconds=60.0)
 
-    board.clock.pass_by(59.9)
+    board.clock.advance(59.9)
     assert one.claim(KEYS) is None
 
-    board.clock.pass_by(0.1)
+    board.clock.advance(0.1)
     claim = one.claim(KEYS)
     assert claim is not None
     assert claim.job_id == job
@@ -183,7 +183,7 @@ def test_a_job_that_was_handed_back_keeps_the_time_it_started(board, conductor):
     one.claim(KEYS)
     started = board.row(job).started_at
     edge(board, "released", job, owner=None)
-    board.clock.pass_by(5)
+    board.clock.advance(5)
 
     claim = one.claim(KEYS)
 

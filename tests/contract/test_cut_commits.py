@@ -273,7 +273,7 @@ def test_a_claim_of_which_nobody_can_tell_is_found_by_its_owner(board, claims, n
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_renewal_may_be_repeated(board, claims, proxy, moment):
     proxy.set(CutAt(COMMIT, moment))
-    board.clock.pass_by(10)
+    board.clock.advance(10)
 
     if moment != "after":
         with pytest.raises(StoreUnavailable):

@@ -56,7 +56,7 @@ def test_every_post_is_a_job_of_its_own(board):
 @pytest.mark.parametrize("state", [JobState.PENDING, JobState.PAUSED])
 def test_a_job_of_which_nothing_has_begun_is_cancelled_at_once(board, state):
     job = board.put(state)
-    board.clock.pass_by(5)
+    board.clock.advance(5)
 
     answer = board.ledger.cancel(job, reason="wrong folder", who="bob")
 
@@ -119,7 +119,7 @@ def test_a_cancel_of_what_has_ended_otherwise_is_too_late_and_stores_nothing(boa
 def test_asking_twice_is_asking_once_and_the_first_reason_is_kept(board, state, begun):
     job = board.put(state, begun=begun)
     board.ledger.cancel(job, reason="first", who="bob")
-    board.clock.pass_by(5)
+    board.clock.advance(5)
     before, history = board.row(job), board.history(job)
 
     for _ in range(2):
@@ -164,7 +164,7 @@ def test_a_retry_is_the_same_job_in_its_next_attempt(board, state):
         "undoing": 1,
     }
     job = board.put(state, attempt=2, epoch=7, write=9, logs=5, priority=3, **ended, **counted)
-    board.clock.pass_by(60)
+    board.clock.advance(60)
 
     assert board.ledger.retry(job, who="bob") == 3
 

@@ -48,7 +48,7 @@ def parked(board):
                 error_task=task,
                 actor="one",
             )
-        board.clock.pass_by(60)
+        board.clock.advance(60)
         return job
 
     return make
@@ -113,7 +113,7 @@ def test_a_job_that_is_to_be_cancelled_and_has_begun_nothing_is_cancelled_by_bei
     """P3: there is nothing to be undone, and no conductor may be able to build it."""
     job = board.put(JobState.PARKED)
     board.ledger.cancel(job, reason="enough", who="bob")
-    board.clock.pass_by(5)
+    board.clock.advance(5)
 
     board.ledger.unpark(job, who="ann")
 

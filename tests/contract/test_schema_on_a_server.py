@@ -15,7 +15,7 @@ from taskflow.persistence import backends
 
 from ebbtide.cli import command
 from ebbtide.cli.exits import Exit
-from ebbtide.errors import SchemaMismatch
+from ebbtide.errors import SchemaMismatch, StoreUnavailable
 from ebbtide.jobs.schema import VERSION_TABLE, SchemaState, check_schema, ensure_schema
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.tables import REVISION, metadata, taskflow_metadata
@@ -165,3 +165,13 @@ def test_the_tables_of_another_program_are_refused(database, postgresql):
     assert [each.exit_code for each in ended] == [Exit.STORE, Exit.STORE]
     assert [len(each.stderr.splitlines()) for each in ended] == [1, 1]
     assert tables_of(postgresql, database) == {"diary"}
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused_while_it_is_empty(postgresql):
+    database = postgresql.create_database_in("SQL_ASCII")
+
+    with Store(database) as store, pytest.raises(StoreUnavailable, match=r"encoding SQL_ASCII.*'UTF8'"):
+        ensure_schema(store)
+
+    assert tables_of(postgresql, database) == set()
+    postgresql.drop_database(database)

@@ -1,12 +1,14 @@
 """Taking up again what another conductor, or a runner of one's own, has left; parking what never gets on."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ebbtide.errors import ClaimLost
 from ebbtide.jobs import tables
 from ebbtide.jobs.claims import MAX_INTERRUPTIONS, Request
+from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import JobState
 
@@ -30,7 +32,7 @@ def test_a_running_job_stays_with_a_conductor_whose_lease_runs(board, conductor,
     one = conductor("one", lease_seconds=30.0)
     job = board.post()
     one.claim(KEYS)
-    board.clock.pass_by(29.9)
+    board.clock.advance(29.9)
 
     assert two.claim(KEYS) is None
     assert one.claim(KEYS) is None
@@ -45,13 +47,13 @@ def test_a_job_whose_holder_is_gone_is_taken_over_under_a_higher_epoch(board, co
     started = board.row(job).started_at
     match end:
         case "expired":
-            board.clock.pass_by(30)
+            board.clock.advance(30)
         case "released":
             one.release()
         case "another boot":
             board.clock.boot_id = "ba9876543210"
             if store_kind == "postgresql":  # where it is the lease that tells
-                board.clock.pass_by(30)
+                board.clock.advance(30)
         case "unknown":
             board.change(job, owner="who?")
         case "nobody":
@@ -87,7 +89,7 @@ def test_what_ran_when_its_runner_died_was_interrupted_and_all_else_stays_as_it_
     board.add_task(job, "copying", attempt=2, fraction=0.5, saved="[3]")
     other = board.put(JobState.RUNNING, owner="two")
     board.add_task(other, "copying")
-    board.clock.pass_by(5)
+    board.clock.advance(5)
 
     two.claim(KEYS)
 
@@ -168,7 +170,7 @@ def test_a_conductor_whose_lease_is_over_takes_nothing_up_again(board, conductor
     one = conductor("one", lease_seconds=30.0)
     job = board.post()
     one.claim(KEYS)
-    board.clock.pass_by(30)
+    board.clock.advance(30)
 
     assert one.reclaim(job, 1, "it died") is None
 
@@ -298,6 +300,25 @@ def test_a_job_may_be_parked_once_more(board):
         board.change(job, state="running")
 
     assert [row["reason"] for row in board.rows(tables.job_parks, job)] == ["reason 0", "reason 1"]
+
+
+@pytest.mark.postgresql_only("SQLite has one writer at a time")
+def test_what_a_dead_runner_has_sent_to_the_server_is_waited_for(board, two, made, postgresql):
+    """Its last commit may still be under way there when its death is noticed here."""
+    job = board.post()
+    claim = two.claim(KEYS)
+    with ThreadPoolExecutor(1) as pool:
+        with board.store.write() as of_the_dead:
+            outcome = {"owner": None, "undo": "none", "ended_at": 1.0}
+            apply_edge(of_the_dead, "completed", job, at=1.0, epoch=claim.epoch, values=outcome, actor="two")
+            reclaiming = pool.submit(two.reclaim, job, claim.epoch, "its runner was ended by SIGKILL")
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            while postgresql.query(made, waiting) != [(1,)]:
+                assert not reclaiming.done()
+        assert reclaiming.result() is None
+
+    assert board.row(job).state == "completed"
+    assert board.history(job) == ["posted", "claimed", "completed"]
 
 
 def test_a_claim_that_no_runner_was_given_interrupts_nothing_however_often(board, two):

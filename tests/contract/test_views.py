@@ -91,7 +91,7 @@ def test_a_scheduled_job_is_pending_once_it_is_due(board, shown):
     job = board.post(delay_seconds=60.0)
     assert (shown.job(job).phase, shown.jobs(state="scheduled")[0].id) == ("scheduled", job)
 
-    board.clock.pass_by(60)
+    board.clock.advance(60)
 
     assert shown.job(job).phase == "pending"
     assert shown.jobs(state="scheduled") == []

@@ -64,13 +64,13 @@ def test_a_conductor_whose_lease_is_over_is_none(shown, knows, clock, job, end, 
     one = knows("sum@2")
     match end:
         case "expired":
-            clock.pass_by(30)
+            clock.advance(30)
         case "released":
             one.release()
         case "another boot":
             clock.boot_id = "ba9876543210"
             if store_kind == "postgresql":  # where it is the lease that tells
-                clock.pass_by(30)
+                clock.advance(30)
 
     assert shown.job(job).waits_for == NOBODY
 
@@ -93,7 +93,7 @@ def test_a_job_that_is_run_or_waits_for_its_time_or_a_person_waits_for_no_conduc
     rest = [board.put(state, **SUM) for state in sorted(set(JobState) - {"pending", "running"})]
 
     assert {shown.job(job).waits_for for job in (held, later, *rest)} == {None}
-    board.clock.pass_by(29)
+    board.clock.advance(29)
     assert shown.job(later).phase == "scheduled"
 
 

@@ -69,6 +69,8 @@ def described(wheel: Path, name: str) -> str:
 def sources() -> set[str]:
     """Every file of the rooms and of the front door, by its path in the wheel."""
     found = {f"ebbtide/{path.name}" for path in (ROOT / "ebbtide").iterdir() if path.is_file()}
+    for path in (ROOT / "ebbtide" / "testing").rglob("*.py"):
+        found.add(path.relative_to(ROOT).as_posix())
     for room in ROOMS:
         paths = [path.relative_to(ROOT) for path in (ROOT / room).rglob("*") if path.is_file()]
         found |= {f"ebbtide/{path.as_posix()}" for path in paths if "__pycache__" not in path.parts}

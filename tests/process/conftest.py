@@ -8,12 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,6 +20,7 @@ import ebbtide.flows.registry
 from ebbtide.flows import Registry
 from ebbtide.jobs import Job, Poster
 from ebbtide.jobs.states import FINAL_STATES, edge
+from ebbtide.testing import history, wait_until
 from tests.services import servants
 
 HERE = Path(__file__).parent
@@ -45,10 +44,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-@pytest.fixture(scope="session")
-def flows() -> ModuleType:
-    """The module of the test flows, registered in a registry of its own: other tests list the process's."""
-    spec = importlib.util.spec_from_file_location(FLOWS, HERE / f"{FLOWS}.py")
+def load_flows(file: Path) -> ModuleType:
+    """A module of flows with a `registry` of its own, where they are: other tests list the process's."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     module.registry = Registry()  # type: ignore[attr-defined]
@@ -58,13 +56,26 @@ def flows() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session")
+def flows() -> ModuleType:
+    """The module of the test flows."""
+    return load_flows(HERE / f"{FLOWS}.py")
+
+
 @pytest.fixture
 def stage(tmp_path: Path, prepared: str, flows: ModuleType) -> Iterator["Stage"]:
     """A store, a folder for effects and gates, and conductors as a test starts them."""
+    with open_stage(Stage, tmp_path, prepared, flows) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def open_stage(kind: "type[S]", folder: Path, database: str, flows: ModuleType) -> "Iterator[S]":
+    """A stage; when this ends, nothing of it lives."""
     # What a test kills leaves orphans: here they become ours, so that none can hide from the end of the test.
     _be_subreaper(True)
-    with Poster(prepared, registry=flows.registry) as poster:
-        opened = Stage(tmp_path, prepared, poster, flows)
+    with Poster(database, registry=flows.registry) as poster:
+        opened = kind(folder, database, poster, flows)
         yield opened
         opened.end()
     _be_subreaper(False)
@@ -300,12 +311,7 @@ class Stage:
 
     def wait_until(self, predicate: Callable[[], object], what: str) -> None:
         """Wait until `predicate` holds. Fails with all that is known when patience is over."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        pause = threading.Event()
-        while not predicate():
-            if time.monotonic() > give_up:
-                pytest.fail(f"waited in vain for {what}\n{self.report()}", pytrace=False)
-            pause.wait(0.01)
+        wait_until(predicate, what, seconds=PATIENCE_SECONDS, tell=self.report)
 
     @contextlib.contextmanager
     def explained(self, job: Job) -> Iterator[None]:
@@ -318,21 +324,16 @@ class Stage:
 
     def report(self, job: Job | None = None) -> str:
         """A job, or all, with history and effects, and what the conductors have printed."""
-        jobs = self.poster.list(limit=20) if job is None else [self.poster.show(job.id)]
-        lines: list[str] = []
-        for shown in jobs:
-            lines.append(
-                f"job {shown.id} {shown.phase} {shown.params} {shown.park_reason or shown.error or ''}"
-            )
-            for entry in self.poster.entries(shown.id):
-                lines.append(f"  {entry.number} {entry.name} {entry.epoch} {entry.actor} {entry.detail}")
-            lines += [f"  {record}" for record in self.poster.tasks(shown.id)]
+        lines = [history(self.poster, job)]
         lines += [f"effect: {line}" for line in self.effects(job)[-60:]]
         for conductor in self.conductors:
             state = "ended" if conductor.ended else f"tree {conductor.tree}"
             told = [line for line in conductor.log.splitlines() if job is None or job.id in line]
             lines += [f"conductor {conductor.pid} {state}", *told[-60:]]
         return "\n".join(lines)
+
+
+S = TypeVar("S", bound=Stage)
 
 
 def _state(pid: int) -> str:

@@ -233,6 +233,11 @@ def _burst(step: Step, folder: str) -> None:
         os.abort()
 
 
+def _linger(step: Step, folder: str) -> None:
+    """Leaves a thread behind that never ends."""
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
 def _on_cancel(die: Callable[[Step, str], None]) -> Callable[[Step, str], None]:
     """Wait for a cancel, and then, instead of heeding it, do that."""
 
@@ -296,6 +301,7 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
     "cancel-segfault": _on_cancel(_segfault),
     "cancel-burst": _on_cancel(_burst),
     "litter": _litter,
+    "linger": _linger,
     "fork": _fork,
     "exit": _exit,
     "kill": _kill,

@@ -13,7 +13,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
     from ebbtide.conductor import Conductor
 from ebbtide.config import Settings
-from ebbtide.errors import StoreUnavailable
+from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claims
 
@@ -159,3 +159,47 @@ def test_a_conductor_whose_store_takes_its_lease_along_is_back_when_the_store_is
 
     assert job.state == "completed"
     assert registered[0] != registered[1] == registered[3]
+
+
+@pytest.fixture
+def lost_once(stage, flows, monkeypatch):
+    """Starts a conductor that loses its lease once; takes what becomes of its runners then."""
+    settings = Settings(
+        stage.database, isolation="thread", lease_seconds=60, self_fence_seconds=40, renew_seconds=0.05
+    )
+    renew, runners = Claims.renew, Conductor._runners
+    answers = iter([False])
+    monkeypatch.setattr(Claims, "renew", lambda claims: next(answers, True) and renew(claims))
+
+    def start(*outcomes):
+        coming = iter([None, *outcomes])
+
+        def start_or_fail(conductor, *args):
+            error = next(coming, None)
+            if error is not None:
+                raise error
+            return runners(conductor, *args)
+
+        monkeypatch.setattr(Conductor, "_runners", start_or_fail)
+        conductor = Conductor(settings, registry=flows.registry)
+        conductor.start()
+        return conductor
+
+    return start
+
+
+def test_a_conductor_whose_runners_are_killed_while_it_begins_anew_starts_them_again(stage, lost_once):
+    conductor = lost_once(EbbtideError("a runner ended at once"), EbbtideError("and another"))
+
+    job = stage.ended(stage.post("a"))
+    conductor.stop()
+    conductor.wait()
+
+    assert job.state == "completed"
+
+
+def test_a_conductor_whose_flows_cannot_be_imported_any_more_ends_and_says_so(lost_once):
+    conductor = lost_once(ConfigError("flow module gone"))
+
+    with pytest.raises(ConfigError, match="flow module gone"):
+        conductor.wait()

@@ -251,3 +251,16 @@ def test_a_limit_that_leaves_no_room_for_a_runner_is_refused_in_a_line(stage):
     assert re.fullmatch(
         r"ebbtide: memory_limit_mib \(2\) is too little: runners need \d+ before a task has any", line
     )
+
+
+def test_a_runner_in_which_a_thread_goes_on_is_replaced_and_its_job_has_ended(stage):
+    conductor = stage.conductor(runners=1)
+    (before,) = conductor.runners
+
+    job = stage.ended(stage.post("a", "b:linger"))
+    stage.await_end_of([before])
+    other = stage.ended(stage.post("a"))
+
+    assert (job.state, other.state) == ("completed", "completed")
+    assert stage.names(job) == stage.names(other) == ["posted", "claimed", "completed"]
+    assert before not in conductor.runners

@@ -149,6 +149,10 @@ class PostgresqlServer:
             self._templates[prepare] = _name(url)
         return self._create(self._templates[prepare])
 
+    def create_database_in(self, encoding: str) -> str:
+        """A new, empty database in another encoding than the usual UTF8; returns its URL."""
+        return self._create(f"template0 ENCODING '{encoding}' LOCALE 'C'")
+
     def drop_database(self, database: str) -> None:
         """Drop it, whoever is connected; wakes the server up when a test has left it stopped."""
         if not self.running:

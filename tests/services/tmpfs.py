@@ -1,5 +1,6 @@
 """A disk of a few megabytes that a test can fill to the last byte."""
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -15,7 +16,7 @@ _CHUNK = b"\0" * 65536
 
 
 class SmallDisk:
-    """A file system of `SIZE_BYTES` in memory, mounted at `path`."""
+    """A file system in memory, mounted at `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,12 +44,11 @@ class SmallDisk:
         self._filler.unlink(missing_ok=True)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """A small disk, gone after the test: whoever still uses it then makes the test fail."""
-    path = tmp_path / "small-disk"
+@contextlib.contextmanager
+def mounted_disk(path: Path, size_bytes: int) -> Iterator[SmallDisk]:
+    """A disk of that size while this lasts; whoever still uses it then makes the test fail."""
     path.mkdir()
-    options = f"size={SIZE_BYTES},mode=0700"
+    options = f"size={size_bytes},mode=0700"
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)],
         capture_output=True,
@@ -66,3 +66,10 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
         if left.returncode != 0:
             subprocess.run(["umount", "--lazy", str(path)], check=True)
             pytest.fail(f"the small disk is still in use: {left.stderr.strip()}", pytrace=False)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A small disk, gone after the test."""
+    with mounted_disk(tmp_path / "small-disk", SIZE_BYTES) as disk:
+        yield disk

@@ -244,6 +244,23 @@ def test_two_controllers_of_one_class_heed_their_own_event():
     assert ask(retry.Times(2, "other"), other) is retry.RETRY
 
 
+def test_a_round_does_not_begin_once_a_cancel_is_requested():
+    asked = []
+
+    class Asked(retry.Times):
+        def execute(self, history, *args, **kwargs):
+            asked.append(history)
+
+    event, controller = CancelEvent(), Asked(2, "asked")
+    bind_retry(controller, DetachedRun(event))
+    controller.execute(history=[])
+    event.set("enough")
+
+    with pytest.raises(Cancelled):
+        controller.execute(history=[])
+    assert len(asked) == 1
+
+
 def test_binding_changes_nothing_that_taskflow_reads():
     plain, bound = CONTROLLERS["parameterized"](), CONTROLLERS["parameterized"]()
     bind_retry(bound, DetachedRun(CancelEvent()))

@@ -13,6 +13,9 @@ FRONT = ROOT / "ebbtide"
 # The order of imports. The bottom is `ebbtide` itself, whose modules stand in an order of their own.
 BOTTOM = ("interrupts", "wording", "errors", "faults", "places", "optionkinds", "config")
 ROOMS = ("tasks", "flows", "jobs", "conductor", "cli")
+# A package of the front door's, which is a folder there and no link.
+INSIDE = ("testing",)
+ORDER = (*BOTTOM, *ROOMS[:-1], *INSIDE, ROOMS[-1])
 SAYS_NOTHING = {"utils", "util", "common", "misc", "constants", "helpers", "base_utils", "lib"}
 
 
@@ -20,7 +23,11 @@ def modules(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
 
 
-PRODUCT = [*sorted(FRONT.glob("*.py")), *(module for room in ROOMS for module in modules(ROOT / room))]
+PRODUCT = [
+    *sorted(FRONT.glob("*.py")),
+    *(module for package in INSIDE for module in modules(FRONT / package)),
+    *(module for room in ROOMS for module in modules(ROOT / room)),
+]
 EVERYTHING = [
     *PRODUCT,
     *(module for folder in ("tests", "examples", "benchmarks", "docs") for module in modules(ROOT / folder)),
@@ -31,10 +38,15 @@ def label(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def below(path: Path) -> Path:
+    """Where the module stands in `ebbtide`, as it is imported."""
+    return path.relative_to(FRONT if path.is_relative_to(FRONT) else ROOT)
+
+
 def imports(path: Path) -> Iterator[str]:
     """Every absolute name that the module imports, at any depth; relative ones resolved."""
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    inside = path.relative_to(FRONT if path.parent == FRONT else ROOT)
+    inside = below(path)
     package = ["ebbtide", *inside.parent.parts]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -51,14 +63,13 @@ def height(name: str) -> int | None:
     if parts[0] != "ebbtide":
         return None
     second = parts[1] if len(parts) > 1 else ""
-    order = ("__version__", *BOTTOM, *ROOMS)
+    order = ("__version__", *ORDER)
     # A name of the front door may come from any room, so that only the highest may ask for it there.
     return order.index(second if second in order else ROOMS[-1])
 
 
 def own_name(path: Path) -> str:
-    inside = path.relative_to(FRONT if path.parent == FRONT else ROOT).with_suffix("")
-    return ".".join(["ebbtide", *inside.parts])
+    return ".".join(["ebbtide", *below(path).with_suffix("").parts])
 
 
 def setup() -> ConfigParser:
@@ -98,10 +109,9 @@ def test_engines_are_touched_where_ours_is_and_in_what_runs_its_tasks():
 def test_the_package_list_the_folders_and_the_links_agree():
     listed = set(setup()["options"]["packages"].split())
     mapped = dict(line.split(" = ") for line in setup()["options"]["package_dir"].strip().splitlines())
+    tops = [*(FRONT / package for package in INSIDE), *(ROOT / room for room in ROOMS)]
     folders = {"ebbtide"} | {
-        ".".join(["ebbtide", *init.parent.relative_to(ROOT).parts])
-        for room in ROOMS
-        for init in (ROOT / room).rglob("__init__.py")
+        ".".join(["ebbtide", *below(init.parent).parts]) for top in tops for init in top.rglob("__init__.py")
     }
     links = {entry.name: os.readlink(entry) for entry in FRONT.iterdir() if entry.is_symlink()}
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import json
 import select
 import socket
 import sys
@@ -25,6 +24,7 @@ from ebbtide.config import Settings
 from ebbtide.flows import Registry
 from ebbtide.jobs import CancelAnswer, Job, Poster
 from ebbtide.tasks import CancelEvent
+from ebbtide.testing import history, wait_until
 
 STEPS = Path(__file__).with_name("steps.py")
 PATIENCE_SECONDS = 30.0
@@ -99,7 +99,6 @@ class Bench:
         self.shapes = steps.SHAPES
         self.steps = steps
         self.conductors: list[Conductor] = []
-        self._never = threading.Event()
         self._moved = False
         self._executions: list[Execution] = []
         self._edges: list[str] = []
@@ -173,18 +172,14 @@ class Bench:
 
     def until(self, what: str, predicate: Callable[[], bool]) -> None:
         """Wait until `predicate` holds."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not predicate():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"it never came to this: {what}; effects: {self.effects}")
-            self._never.wait(0.003)
+        wait_until(predicate, what, poster=self.poster, seconds=PATIENCE_SECONDS, tell=self.noted)
 
     def reached(self, *places: str) -> None:
         """Wait until the job is at these places."""
         try:
             self.gates.wait(*places)
         except TimeoutError as error:
-            raise TimeoutError(f"{error}; effects: {self.effects}; {self.told()}") from error
+            raise TimeoutError(f"{error}\n{self.noted()}\n{self.told()}") from error
 
     def ended(self, *tasks: str, times: int = 1) -> None:
         """Wait until these tasks have come to their end, each so many times."""
@@ -205,7 +200,7 @@ class Bench:
         try:
             return self.poster.wait(job.id, timeout=PATIENCE_SECONDS)
         except TimeoutError as error:
-            raise TimeoutError(f"{error}; effects: {self.effects}; {self.told()}") from error
+            raise TimeoutError(f"{error}\n{self.noted()}\n{self.told()}") from error
 
     # Breaking.
 
@@ -268,14 +263,13 @@ class Bench:
                 wrong[line[1]] = line[2]
         return wrong
 
-    def told(self, *jobs: Job) -> str:
-        """All that is known of these jobs, else of all, for a failed test."""
-        lines = []
-        for job in [self.poster.show(job.id) for job in jobs] or self.poster.list():
-            lines.append(json.dumps(job.as_dict()))
-            lines += [json.dumps(record.as_dict()) for record in self.poster.tasks(job.id)]
-            lines += [json.dumps(entry.as_dict()) for entry in self.poster.entries(job.id)]
-        return "\n".join(lines)
+    def noted(self) -> str:
+        """The effect log, for a failed test."""
+        return f"effects: {self.effects}"
+
+    def told(self, job: Job | None = None) -> str:
+        """All that is known of a job, else of all, for a failed test."""
+        return history(self.poster, job)
 
     def sql(self, query: str, *values: Any) -> list[Any]:
         """Ask the database itself, past all our code. A `?` stands for each value."""
