@@ -19,6 +19,7 @@ from ebbtide.cli import (
     listing,
     logs,
     post,
+    prove,
     retry,
     show,
     unpark,
@@ -66,7 +67,7 @@ command.sections = (
         "Jobs",
         ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
     ),
-    ("Service", ("flows", "conductor", "db")),
+    ("Service", ("flows", "prove", "conductor", "db")),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -82,6 +83,7 @@ for _verb in (
     accept.accept,
     delete.delete,
     flows.flows,
+    prove.prove,
     conductor.conductor,
     db.db,
     demo.demo,

@@ -79,23 +79,25 @@ class JobRun(EngineRun):
 
     def begin(self, task: str) -> Begun:
         self._passing(task)
-        faults.point("task.beginning")
+        faults.point("task.beginning", task)
         begun = self.journal.begin(task)
-        faults.point("task.begun")
+        faults.point("task.begun", task)
         return begun
 
     def returned(self, task: str, text: str) -> None:
-        faults.point("task.ended")
+        faults.point("task.ended", task)
         self.journal.returned(task, text)
 
     def stopped(self, task: str, how: How, error: str) -> None:
-        faults.point("task.ended")
+        faults.point("task.ended", task)
         if how is How.CANCELLED:
             self.journal.delivered(task)
         self.journal.stopped(task, how, error)
 
     def save(self, task: str, text: str) -> None:
+        faults.point("task.saving", task)
         self.journal.save(task, text)
+        faults.point("task.saved", task)
 
     def report(self, task: str, fraction: float, message: str) -> None:
         self.journal.report(task, fraction, self.hide(message))
@@ -106,14 +108,14 @@ class JobRun(EngineRun):
 
     def begin_undo(self, task: str) -> Undo | None:
         self._passing(task)
-        faults.point("undo.beginning")
+        faults.point("undo.beginning", task)
         undo = self.journal.begin_undo(task)
         if undo is not None:
-            faults.point("undo.begun")
+            faults.point("undo.begun", task)
         return undo
 
     def end_undo(self, task: str, error: str | None) -> None:
-        faults.point("undo.ended")
+        faults.point("undo.ended", task)
         self.journal.end_undo(task, error)
 
     # EngineRun.

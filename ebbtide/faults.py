@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["POINTS", "FaultRaised", "arm", "point"]
+__all__ = ["POINTS", "FaultRaised", "arm", "point", "watch"]
 
 #: Every point, and when a process comes there.
 POINTS = {
@@ -24,6 +24,8 @@ POINTS = {
     "conductor.claimed": "a claim is stored; no runner has been told",
     "task.beginning": "a task is about to begin; nothing says so yet",
     "task.begun": "it is stored that a task has begun; its `execute` comes next",
+    "task.saving": "a task is about to store the data of a checkpoint",
+    "task.saved": "that data is stored; the task goes on",
     "task.ended": "an `execute` has returned or raised; nobody knows yet",
     "undo.beginning": "the undo of a task is about to begin; nothing says so yet",
     "undo.begun": "it is stored that an undo has begun; `revert` comes next",
@@ -59,8 +61,10 @@ class Fault:
         self._switch = switch
         self._lock = threading.Lock()
 
-    def meet(self) -> None:
-        """A thread has come to the point."""
+    def meet(self, name: str, task: str | None) -> None:
+        """A thread has come to the point `name`."""
+        if name != self.name:
+            return
         with self._lock:
             if self._switch is not None and not self._switch.exists():
                 self._left = self._at
@@ -82,12 +86,21 @@ class Fault:
         return True
 
 
-def point(name: str) -> None:
-    """A process comes to the point `name`."""
+class Watcher:
+    """Calls its action at every point."""
+
+    def __init__(self, action: Callable[[str, str | None], object]) -> None:
+        self._action = action
+
+    def meet(self, name: str, task: str | None) -> None:
+        self._action(name, task)
+
+
+def point(name: str, task: str | None = None) -> None:
+    """A process comes to the point `name`; with the name of the task, where it is about one."""
     if _armed:
-        for fault in _armed:
-            if fault.name == name:
-                fault.meet()
+        for each in _armed:
+            each.meet(name, task)
 
 
 @contextmanager
@@ -96,13 +109,26 @@ def arm(name: str, action: Callable[[], object], *, at: int = 1) -> Iterator[Fau
 
     The action may wait for a gate, or raise whatever a test wants raised.
     """
-    global _armed
     fault = Fault(name, action, at)
-    _armed = (*_armed, fault)
-    try:
+    with _as_armed(fault):
         yield fault
+
+
+@contextmanager
+def watch(action: Callable[[str, str | None], object]) -> Iterator[None]:
+    """While this lasts, every thread that comes to any point calls ``action(point, task)`` there."""
+    with _as_armed(Watcher(action)):
+        yield
+
+
+@contextmanager
+def _as_armed(new: Fault | Watcher) -> Iterator[None]:
+    global _armed
+    _armed = (*_armed, new)
+    try:
+        yield
     finally:
-        _armed = tuple(other for other in _armed if other is not fault)
+        _armed = tuple(other for other in _armed if other is not new)
 
 
 def _raise() -> None:
@@ -130,4 +156,4 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[Fault]:
 
 # Read here and once: whatever process this is, it is armed before it comes to a point, and so are its forks.
 # Replaced as a whole: `point` looks at it without a lock.
-_armed: tuple[Fault, ...] = tuple(_from_environment(os.environ))
+_armed: tuple[Fault | Watcher, ...] = tuple(_from_environment(os.environ))

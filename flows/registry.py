@@ -19,7 +19,7 @@ from ebbtide.errors import ConfigError, EbbtideError, FlowNotFound, FlowRefused
 from ebbtide.flows.definition import FlowDefinition, check_identity
 from ebbtide.wording import one_line
 
-__all__ = ["ENTRY_POINT_GROUP", "Registry", "flow", "load_flows", "registered"]
+__all__ = ["ENTRY_POINT_GROUP", "Registry", "flow", "load_flows", "load_function", "registered"]
 
 ENTRY_POINT_GROUP = "ebbtide.flows"
 
@@ -142,6 +142,27 @@ def load_flows(modules: Iterable[str] = ()) -> Registry:
             for name in named:
                 _import_or_refuse(f"flow module {name}", partial(importlib.import_module, name), module=name)
     return registered
+
+
+def load_function(reference: str, what: str) -> Callable[..., Any]:
+    """The function that ``package.module:function`` names; modules are found as `load_flows` finds them.
+
+    Args:
+        what: how an error names it.
+
+    Raises:
+        ConfigError: there is no such function, or its module cannot be imported.
+    """
+    module, colon, name = reference.partition(":")
+    if not colon or not name.isidentifier():
+        raise ConfigError(f"{what} {one_line(reference, 100)}: write it as package.module:function")
+    _check_module_name(module)
+    with _current_folder_last_on_path():
+        _import_or_refuse(f"{what} {module}", partial(importlib.import_module, module), module=module)
+    function: Callable[..., Any] | None = getattr(sys.modules[module], name, None)
+    if not callable(function):
+        raise ConfigError(f"{what} {reference}: module {module} has no function {name}")
+    return function
 
 
 def _import_or_refuse(what: str, load: Callable[[], object], *, module: str | None = None) -> None:

@@ -58,8 +58,9 @@ class Store:
     """One database, for the threads of one process.
 
     Safe to use from several threads. Never shared across a fork: the child would hold copies of the parent's
-    locks and half-sent statements, so use in another process than its own raises RuntimeError. Making a Store
-    touches nothing; `ebbtide.jobs.schema.ensure_schema` makes the database usable.
+    locks and half-sent statements, so use in another process than its own raises RuntimeError, unless it has
+    moved in there. Making a Store touches nothing; `ebbtide.jobs.schema.ensure_schema` makes the database
+    usable.
 
     Args:
         url: as users write it.
@@ -123,6 +124,14 @@ class Store:
         """Close all connections that are not in use. Safe to call twice; after a fork it closes nothing."""
         # To close an inherited SQLite handle could remove the log under the parent.
         self._engine.dispose(close=os.getpid() == self._pid)
+
+    def move_in(self) -> None:
+        """In a fork: make this store the fork's own, with all that it has compiled and no connection yet.
+
+        Whoever forked had no connection open, and no thread: `close` was called there before.
+        """
+        self._engine.dispose(close=False)
+        self._pid = os.getpid()
 
     def __enter__(self) -> "Store":
         return self

@@ -14,12 +14,25 @@ from ebbtide.tasks.run import How, Missing
 if TYPE_CHECKING:
     from ebbtide.tasks.base import CancelableTask
 
-__all__ = ["SecretMissing", "TaskExited", "describe", "is_wrapped", "undoes_nothing", "wrap", "wrap_class"]
+__all__ = [
+    "SecretMissing",
+    "TaskExited",
+    "describe",
+    "is_wrapped",
+    "set_witness",
+    "undoes_nothing",
+    "wrap",
+    "wrap_class",
+]
 
 _MARK = "__ebbtide_wrapped__"
 _UNDOES_NOTHING = "__ebbtide_undoes_nothing__"
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+Witness = Callable[[str, "CancelableTask", Callable[..., Any], Mapping[str, Any]], Any]
+
+_witness: Witness | None = None
 
 
 class TaskExited(RuntimeError):
@@ -59,6 +72,23 @@ def refuse_missing(arguments: Mapping[str, Any]) -> None:
     for value in arguments.values():
         if isinstance(value, Missing):
             raise SecretMissing(value.why)
+
+
+def set_witness(witness: Witness) -> None:
+    """From now on, in this process, `witness` is given each body to run, for a proof of what really runs.
+
+    It is called as ``witness(verb, task, body, arguments)`` and returns ``body(**arguments)``.
+    """
+    global _witness
+    _witness = witness
+
+
+def _run_body(
+    verb: str, task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+) -> Any:
+    if _witness is None:
+        return body(task, *args, **kwargs)
+    return _witness(verb, task, functools.partial(body, task, *args), kwargs)
 
 
 def is_wrapped(function: object) -> bool:
@@ -128,7 +158,7 @@ def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: 
     begun = run.begin(task.name)
     task.interrupted, task.saved = begun.interrupted, begun.saved
     try:
-        text = run.encode(body(task, *args, **kwargs), f"the result of {task.name}")
+        text = run.encode(_run_body("execute", task, body, args, kwargs), f"the result of {task.name}")
     except Cancelled as error:
         if error.returned:
             # Of some other body: only this one's own result may go with its end.
@@ -190,7 +220,7 @@ def _revert(
         if not hasattr(body, _UNDOES_NOTHING):
             refuse_missing(kwargs)
         with run.event.shield():
-            body(task, **kwargs)
+            _run_body("revert", task, body, (), kwargs)
     except Exception as error:
         run.end_undo(task.name, describe(error, run.hide))
         raise

@@ -56,28 +56,69 @@ def store_kind() -> str:
     return "sqlite"
 
 
+def _reasoned(test: pytest.Item, name: str) -> pytest.Mark | None:
+    marker: pytest.Mark | None = test.get_closest_marker(name)
+    if marker is not None and not marker.args:
+        raise pytest.UsageError(f"{test.nodeid}: {name} wants a reason")
+    return marker
+
+
 @pytest.fixture
-def database(store_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def by_hand() -> Any:
+    """Whoever writes a job's state, attempt, epoch or request past all our code says so here."""
+    # Imported here, as below: the tests of what is published run where nothing is installed.
+    from tests.model.recorded import ByHand
+
+    return ByHand()
+
+
+@pytest.fixture
+def replay(by_hand: Any, request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Replays all histories of the store at a URL against the model; one that it forbids fails the test.
+
+    For the end of a fixture that makes a store, once nobody uses it any more.
+    """
+
+    def call(url: str) -> None:
+        from tests.model.recorded import complaint
+
+        marker, bare = _reasoned(request.node, "altered_by_hand"), _reasoned(request.node, "bare_edges")
+        server = None if url.startswith("sqlite:") else request.getfixturevalue("postgresql")
+        wrong = complaint(url, server, by_hand, bare=bare is not None)
+        if wrong is not None and marker is None:
+            pytest.fail(f"the model forbids what is recorded:\n{wrong}", pytrace=False)
+        if wrong is None and marker is not None:
+            pytest.fail("altered by hand, and yet all histories replay: take the marker away", pytrace=False)
+
+    return call
+
+
+@pytest.fixture
+def database(
+    store_kind: str, tmp_path: Path, replay: Callable[[str], None], request: pytest.FixtureRequest
+) -> Iterator[str]:
     """The URL of a store without any table: an SQLite file that does not exist yet, or an empty database."""
     if store_kind == "sqlite":
-        yield f"sqlite:///{tmp_path / 'ebbtide.db'}"
+        url = f"sqlite:///{tmp_path / 'ebbtide.db'}"
+        yield url
+        replay(url)
         return
     server = request.getfixturevalue("postgresql")
-    url = server.create_database()
-    yield url
-    server.drop_database(url)
+    with server.database() as url:
+        yield url
+        replay(url)
 
 
 @pytest.fixture
-def prepared(store_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def prepared(store_kind: str, replay: Callable[[str], None], request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a store that is to be used at once: on a server its tables are there, copied in no time."""
     if store_kind == "sqlite":
         yield request.getfixturevalue("database")
         return
     server = request.getfixturevalue("postgresql")
-    url = server.create_database(_make_tables)
-    yield url
-    server.drop_database(url)
+    with server.database(_make_tables) as url:
+        yield url
+        replay(url)
 
 
 @pytest.fixture

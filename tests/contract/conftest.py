@@ -18,6 +18,7 @@ from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 from ebbtide.testing import FakeClock
+from tests.model.recorded import ByHand
 
 # What it asserts is told in full, as in a test.
 pytest.register_assert_rewrite("tests.contract.ledger_machine")
@@ -42,9 +43,10 @@ class Clock(FakeClock):
 class Board:
     """The store as a test sees it: it puts jobs of any state there and reads what was written."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, by_hand: ByHand) -> None:
         self.store = store
         self.clock = clock
+        self.by_hand = by_hand
         self.ledger = Ledger(store)
         self._numbers = itertools.count(1)
 
@@ -76,6 +78,7 @@ class Board:
             connection.execute(sa.insert(tables.jobs).values(**row))
             connection.execute(sa.insert(tables.job_entries).values(job=job, detail="{}", **entry))
             connection.execute(sa.insert(tables.job_parameters).values(job=job, parameters="{}", labels="{}"))
+        self.by_hand.put(job, row)
         return job
 
     def add(self, table: sa.Table, **columns: Any) -> None:
@@ -97,7 +100,9 @@ class Board:
 
     def change(self, job: str, **columns: Any) -> None:
         with self.store.write() as connection:
-            connection.execute(sa.update(tables.jobs).where(tables.jobs.c.id == job).values(**columns))
+            query = sa.update(tables.jobs).where(tables.jobs.c.id == job).values(**columns)
+            entries = connection.scalars(query.returning(tables.jobs.c.entries)).one()
+        self.by_hand.changed(job, entries, columns)
 
     def row(self, job: str) -> sa.Row[Any]:
         with self.store.read() as connection:
@@ -165,13 +170,13 @@ def _with_tables(url: str) -> None:
 
 
 @pytest.fixture
-def made(store_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def made(store_kind: str, replay: Callable[[str], None], request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a database with all its tables and no job."""
     if store_kind == "postgresql":
         server = request.getfixturevalue("postgresql")
-        url = server.create_database(_with_tables)
-        yield url
-        server.drop_database(url)
+        with server.database(_with_tables) as url:
+            yield url
+            replay(url)
         return
     database = request.getfixturevalue("database")
     shutil.copyfile(request.getfixturevalue("_empty"), database.removeprefix("sqlite:///"))
@@ -185,8 +190,8 @@ def store(made: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def board(store: Store, clock: Clock) -> Board:
-    return Board(store, clock)
+def board(store: Store, clock: Clock, by_hand: ByHand) -> Board:
+    return Board(store, clock, by_hand)
 
 
 @pytest.fixture

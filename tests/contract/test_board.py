@@ -29,7 +29,8 @@ def open_board(database: str) -> Iterator[Callable[..., SqlJobBoard]]:
     boards: list[SqlJobBoard] = []
 
     def opened(**conf: Any) -> SqlJobBoard:
-        board = backends.fetch("test", {"board": "sql", "connection": database, "poll": 0.02} | conf)
+        conf = {"board": "sql", "connection": database, "poll": 0.02} | conf
+        board: SqlJobBoard = backends.fetch("test", conf)
         board.connect()
         boards.append(board)
         return board
@@ -177,7 +178,7 @@ def test_an_owner_that_lives_keeps_its_claim(open_board, database):
     # Renewed after a third of a second: later than it was claimed for.
     def lease() -> float:
         with Store(database) as store, store.read() as connection:
-            return connection.execute(sa.select(board_jobs.c.lease_until)).scalar_one()
+            return float(connection.execute(sa.select(board_jobs.c.lease_until)).scalar_one())
 
     first = lease()
     wait_until(lambda: lease() > first, "the renewal")

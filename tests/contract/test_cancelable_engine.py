@@ -145,7 +145,10 @@ def load(persistence: Any, folder: str) -> Callable[..., CancelableEngine]:
             with contextlib.closing(persistence.get_connection()) as connection:
                 connection.save_logbook(book)
         options = {"requests": f"file://{folder}"} | options
-        return engines.load(flow, flow_detail=detail, backend=persistence, engine="cancelable", **options)
+        engine: CancelableEngine = engines.load(
+            flow, flow_detail=detail, backend=persistence, engine="cancelable", **options
+        )
+        return engine
 
     return loaded
 
@@ -365,7 +368,7 @@ def test_a_result_that_lacks_a_name_it_provides_undoes_all(load, stored):
             return ["x"]
 
     class Wants(Plain):
-        def execute(self, y: object) -> str:
+        def execute(self, y: object) -> str:  # type: ignore[override]  # TaskFlow goes by the names
             return super().execute()
 
     engine = load(Step("a"), Lacks("b"), Wants("c"))
@@ -509,7 +512,7 @@ def test_a_result_is_what_the_undo_is_given_whatever_others_did_to_it(load, requ
         default_provides = "made"
 
     class Spoils(Waits):
-        def execute(self, made: dict[str, Any]) -> None:
+        def execute(self, made: dict[str, Any]) -> None:  # type: ignore[override]  # as above
             made.clear()
             super().execute()
 

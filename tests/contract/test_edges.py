@@ -10,6 +10,8 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.states import EDGES, Edge, JobState
 
+pytestmark = pytest.mark.bare_edges("it is about them")
+
 NOBODY = "00000000-0000-4000-8000-000000000000"
 LEAVING = [each for each in EDGES if each.sources]
 PAIRS = [(each, state) for each in LEAVING for state in JobState]

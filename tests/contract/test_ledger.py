@@ -215,21 +215,6 @@ def test_each_attempt_can_be_cancelled_for_a_reason_of_its_own(board):
     assert board.history(job) == ["posted", *once, "retried", *once, "retried", *once]
 
 
-def test_history_replays_to_the_present_state(board):
-    """P13."""
-    job = board.post()
-    board.ledger.cancel(job, reason="", who="bob")
-    board.ledger.retry(job, who="bob")
-
-    state = None
-    for entry in board.rows(tables.job_entries, job):
-        if entry["to_state"] is not None:
-            assert entry["from_state"] == state
-            state = entry["to_state"]
-
-    assert state == board.row(job).state == "pending"
-
-
 # -- delete: which jobs; that everything goes is shown with a job that ran, in test_deletion.py
 
 

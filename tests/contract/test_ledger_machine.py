@@ -22,7 +22,7 @@ from hypothesis.stateful import run_state_machine_as_test
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
     from ebbtide.conductor import batch, journal, outcome
-from ebbtide.jobs import claims, edges, ledger
+from ebbtide.jobs import claims, edges, ledger, tables
 from ebbtide.jobs.changes import Changes
 from tests.contract.ledger_machine import LedgerMachine
 
@@ -30,7 +30,7 @@ EXAMPLES = int(os.environ.get("EBBTIDE_TEST_EXAMPLES", "40"))
 STEPS = 50
 # Of a plain search for a fault that is there: with the seed below each is found in far fewer.
 MOST_EXAMPLES = 300
-SEED = 1
+SEED = 3
 
 
 def seed() -> int:
@@ -163,7 +163,7 @@ def retry_keeps_the_request(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.sqlite_only("what is asked is whether the machine finds it, not where")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "plant",
     [
@@ -178,10 +178,14 @@ def retry_keeps_the_request(patch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda plant: plant.__name__,
 )
-def test_a_planted_fault_is_found(play, monkeypatch, plant):
+def test_a_planted_fault_is_found(play, board, monkeypatch, plant):
     plant(monkeypatch)
 
     with pytest.raises(AssertionError) as caught:
         play(MOST_EXAMPLES, SEED, Phase.generate)
 
     print(caught.value)
+    # What a planted fault has left is no history of the product.
+    with board.store.write() as connection:
+        for table in reversed(tables.metadata.sorted_tables):
+            connection.execute(sa.delete(table))

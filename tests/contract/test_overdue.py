@@ -90,6 +90,7 @@ def test_a_stale_word_of_rest_changes_nothing(board, job, mark):
     assert phase(board, job) == "overdue"
 
 
+@pytest.mark.bare_edges("each edge, whatever else would come of it")
 @pytest.mark.parametrize("edge", [edge for edge in EDGES if JobState.RUNNING in edge.sources], ids=str)
 def test_every_edge_out_of_the_run_takes_it_back(board, job, mark, edge):
     mark(job)

@@ -28,6 +28,8 @@ from ebbtide.jobs.store import Store
 from ebbtide.tasks import task
 
 LONG = 30.0
+# Of a job that `move` moves, or another process.
+MOVED = pytest.mark.bare_edges("how a job comes to where it is does not matter here")
 
 OTHER = """
 import sys
@@ -251,6 +253,7 @@ def test_a_wait_for_any_other_ends_with_its_time_and_says_what_the_job_does(boar
         list(poster.follow(job, timeout=timeout))
 
 
+@MOVED
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "parked"])
 def test_a_wait_ends_when_the_job_does(board, poster, move, end):
     job = board.put(JobState.RUNNING)
@@ -261,6 +264,7 @@ def test_a_wait_ends_when_the_job_does(board, poster, move, end):
         assert waited.result(LONG).state == end
 
 
+@MOVED
 def test_a_wait_goes_on_through_what_is_no_end(board, poster, move):
     job = board.put(JobState.RUNNING)
     with ThreadPoolExecutor(1) as pool:
@@ -283,6 +287,7 @@ def test_a_wait_for_a_job_that_is_deleted_meanwhile_says_that_it_is_gone(poster)
 # -- following
 
 
+@MOVED
 def test_following_gives_each_entry_once_in_order_and_ends_with_the_final_one(board, poster, move):
     job = board.put(JobState.RUNNING)
     seen: list[str] = []
@@ -342,6 +347,7 @@ def test_one_poster_serves_many_threads(poster):
     assert {job.id for job in poster.list(state="cancelled")} == set(jobs)
 
 
+@MOVED
 def test_two_posters_in_two_processes_see_what_the_other_did(made, board, poster, move):
     """What one was answered, the other finds stored."""
     command = [sys.executable, "-c", OTHER, made]

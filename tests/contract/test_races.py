@@ -83,7 +83,12 @@ def complete(job: str, epoch: int) -> Callable[[Store], str]:
     def contend(store: Store) -> str:
         unasked = (tables.jobs.c.cancel_requested_at.is_(None),)
         with store.write() as connection:
-            apply_edge(connection, "completed", job, at=1.0, epoch=epoch, conditions=unasked)
+            row = apply_edge(connection, "completed", job, at=1.0, epoch=epoch, conditions=unasked)
+            connection.execute(
+                sa.insert(tables.job_outcomes).values(
+                    job=job, attempt=row.attempt, state=row.state, undo="none", ended_at=1.0
+                )
+            )
         return "completed"
 
     return contend
@@ -222,7 +227,7 @@ def test_a_deletion_against_a_claim_leaves_the_job_whole_or_nothing_of_it(board,
 def test_posts_from_many_threads_and_stores_are_all_there(board, together):
     def post(number: int) -> Callable[[Store], list[str]]:
         def contend(store: Store) -> list[str]:
-            own = type(board)(store, board.clock)
+            own = type(board)(store, board.clock, board.by_hand)
             return [own.post(priority=number) for _ in range(5)]
 
         return contend

@@ -91,6 +91,7 @@ def attend(signal):
         signal.pause(0.01)
 
 
+@pytest.mark.bare_edges("what is committed does not matter here")
 @pytest.mark.parametrize("word", WORDS)
 def test_it_rings_for_what_another_process_commits(board, conductor, signal, actor, word):
     conductor("one")

@@ -309,16 +309,16 @@ def test_what_a_dead_runner_has_sent_to_the_server_is_waited_for(board, two, mad
     claim = two.claim(KEYS)
     with ThreadPoolExecutor(1) as pool:
         with board.store.write() as of_the_dead:
-            outcome = {"owner": None, "undo": "none", "ended_at": 1.0}
-            apply_edge(of_the_dead, "completed", job, at=1.0, epoch=claim.epoch, values=outcome, actor="two")
+            values = {"owner": None}
+            apply_edge(of_the_dead, "released", job, at=1.0, epoch=claim.epoch, values=values, actor="two")
             reclaiming = pool.submit(two.reclaim, job, claim.epoch, "its runner was ended by SIGKILL")
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             while postgresql.query(made, waiting) != [(1,)]:
                 assert not reclaiming.done()
         assert reclaiming.result() is None
 
-    assert board.row(job).state == "completed"
-    assert board.history(job) == ["posted", "claimed", "completed"]
+    assert board.row(job).state == "pending"
+    assert board.history(job) == ["posted", "claimed", "released"]
 
 
 def test_a_claim_that_no_runner_was_given_interrupts_nothing_however_often(board, two):

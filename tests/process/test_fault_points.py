@@ -20,6 +20,8 @@ COMPLETED = {
     "outcome.committed": 1,
 }
 CANCELLED = COMPLETED | {
+    "task.saving": 1,
+    "task.saved": 1,
     "undo.beginning": 3,
     "undo.begun": 3,
     "undo.ended": 3,

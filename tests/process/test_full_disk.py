@@ -19,9 +19,11 @@ HELD = r"nothing was stored.*held by another process"
 
 
 @pytest.fixture
-def prepared(small_disk):
+def prepared(small_disk, replay):
     """The store is on the small disk; the effects of the jobs are not."""
-    return f"sqlite:///{small_disk.path / 'ebbtide.db'}"
+    url = f"sqlite:///{small_disk.path / 'ebbtide.db'}"
+    yield url
+    replay(url)
 
 
 def refuses_all(stage, job):

@@ -73,7 +73,8 @@ class Program:
         return len(list((self.folder / name).glob("piece-*")))
 
     def state(self, flow: str) -> str | None:
-        return self.detail(flow).state
+        state: str | None = self.detail(flow).state
+        return state
 
     def detail(self, flow: str) -> Any:
         backend = backends.fetch({"connection": self.database})

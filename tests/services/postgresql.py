@@ -153,6 +153,24 @@ class PostgresqlServer:
         """A new, empty database in another encoding than the usual UTF8; returns its URL."""
         return self._create(f"template0 ENCODING '{encoding}' LOCALE 'C'")
 
+    @contextlib.contextmanager
+    def database(self, prepare: Callable[[str], None] | None = None) -> Iterator[str]:
+        """A new database for the block, as `create_database` makes it; dropped whatever happens there."""
+        url = self.create_database(prepare)
+        try:
+            yield url
+        finally:
+            self.drop_database(url)
+
+    @contextlib.contextmanager
+    def asking(self, database: str) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
+        """`query` with one connection for all questions of the block; wakes the server up if need be."""
+        if not self.running:
+            self.restart()
+        with contextlib.closing(self._connect(ROLE, _name(database))) as connection:
+            connection.autocommit = True
+            yield lambda statement: _answer(connection, statement, ())
+
     def drop_database(self, database: str) -> None:
         """Drop it, whoever is connected; wakes the server up when a test has left it stopped."""
         if not self.running:
@@ -190,9 +208,7 @@ class PostgresqlServer:
     ) -> list[tuple[Any, ...]]:
         with contextlib.closing(self._connect(user, database)) as connection:
             connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement, values or None)
-                return [] if cursor.description is None else cursor.fetchall()
+            return _answer(connection, statement, values)
 
     def _connect(self, user: str, database: str) -> Any:
         import psycopg2  # here: some tests run where nothing but pytest is installed
@@ -232,6 +248,12 @@ def find_programs() -> Path | None:
         if all(os.access(folder / program, os.X_OK) for program in ("initdb", "postgres")):
             return folder
     return None
+
+
+def _answer(connection: Any, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return [] if cursor.description is None else cursor.fetchall()
 
 
 def _name(database: str) -> str:

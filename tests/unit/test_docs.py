@@ -171,6 +171,8 @@ def verbs(group: click.Group) -> list[click.Command]:
 @every_page
 def test_every_variable_that_is_named_exists(page):
     known = {"EBBTIDE_CONFIG", FAULTS_VARIABLE, *(variable(option.name) for option in OPTIONS)}
+    for tests in (ROOT / "tests").rglob("*.py"):
+        known |= set(re.findall(r"\bEBBTIDE_TEST_[A-Z_]*[A-Z]", tests.read_text(encoding="utf-8")))
 
     named = set(re.findall(r"(?<![\w_])EBBTIDE_[A-Z_]*[A-Z]", prose(page)))
 

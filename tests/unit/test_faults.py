@@ -13,7 +13,7 @@ import pytest
 from ebbtide import faults
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("tasks", "flows", "jobs", "conductor", "cli")
+ROOMS = ("tasks", "flows", "jobs", "conductor", "ebbtide/testing", "cli")
 
 
 def points_in_source():
@@ -90,6 +90,17 @@ def test_several_faults_may_be_armed_at_one_point():
         faults.point("task.begun")
 
     assert told == ["first", "second"]
+
+
+def test_a_watcher_is_told_of_every_point_and_of_the_task_that_it_is_about():
+    told = []
+    with faults.watch(lambda name, task: told.append((name, task))):
+        faults.point("task.begun", "copy")
+        faults.point("store.committed")
+    faults.point("task.ended", "copy")
+
+    assert told == [("task.begun", "copy"), ("store.committed", None)]
+    assert faults._armed == ()
 
 
 @pytest.mark.parametrize(

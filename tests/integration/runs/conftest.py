@@ -25,6 +25,7 @@ from ebbtide.flows import Registry
 from ebbtide.jobs import CancelAnswer, Job, Poster
 from ebbtide.tasks import CancelEvent
 from ebbtide.testing import history, wait_until
+from tests.model.replay import state_after
 
 STEPS = Path(__file__).with_name("steps.py")
 PATIENCE_SECONDS = 30.0
@@ -328,14 +329,7 @@ class Bench:
         for record in sorted(records, key=lambda record: record.round):
             per_attempt.setdefault((record.attempt, record.task), []).append(record.round)
         assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in per_attempt.values())
-        entries = self.poster.entries(job.id)
-        assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
-        state = None
-        for entry in entries:
-            if entry.to_state is not None:
-                assert entry.from_state == state, self.told()
-                state = entry.to_state
-        assert state == self.poster.show(job.id).state
+        assert state_after(self.poster.entries(job.id)) == self.poster.show(job.id).state, self.told()
 
     def cancelled_and_undone(self, job: Job, shape: Any, passed: Collection[str] = ()) -> Job:
         """Wait for the job's end and check that it is the promised one: cancelled, undone, recorded."""

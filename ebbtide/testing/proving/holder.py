@@ -1,0 +1,252 @@
+"""A holder: the process that claims a job as a conductor does, and runs it as a runner does.
+
+It is forked for one run, tells of each fault point that the run comes to, and does there what its plan says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ebbtide import faults
+from ebbtide.conductor.capture import install
+from ebbtide.conductor.execution import Execution
+from ebbtide.conductor.options import RunOptions
+from ebbtide.conductor.trees import become_subreaper, end_below
+from ebbtide.errors import TooLate
+from ebbtide.flows import FlowDefinition, Registry
+from ebbtide.jobs.claims import Claims, new_owner_id
+from ebbtide.jobs.ledger import Ledger, NewJob
+from ebbtide.jobs.store import Store
+from ebbtide.tasks import payload
+from ebbtide.testing.proving.effects import CANCEL, TOO_LATE, Effect, EffectLog
+from ebbtide.testing.proving.plans import Act, Address, Deed, Run
+
+__all__ = ["Order", "Subject", "hold", "hold_job", "post"]
+
+REASON = "a proof"
+SOURCE = "proof"
+_LEASE_SECONDS = 3600.0
+_PATIENCE_SECONDS = 10.0
+_LOG_LINES = 100
+# Of the conductor's sweep, which finds what no signal has told, only quicker.
+_SWEEP_SECONDS = 0.2
+
+Tell = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is proven: a flow with its parameters, as a job has them, and how many tasks run at once."""
+
+    registry: Registry
+    definition: FlowDefinition
+    params: dict[str, Any]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one holder is told.
+
+    Attributes:
+        threads: see `Plan`.
+        gone: the owner id of the holder before, which is proven dead, or taken for dead.
+    """
+
+    job: str
+    log: Path
+    run: Run
+    threads: int = 0
+    gone: str | None = None
+
+
+class _Line:
+    """Tells the prover, a JSON value a line: owner, points, deeds, answers, and the edge at the end."""
+
+    def __init__(self, writer: int) -> None:
+        self._writer = writer
+        self._lock = threading.Lock()
+
+    def tell(self, **facts: Any) -> None:
+        data = (json.dumps(facts) + "\n").encode()
+        with self._lock:
+            while data:
+                data = data[os.write(self._writer, data) :]
+
+
+def post(subject: Subject, store: Store) -> str:
+    """Put a job on the board; returns its id."""
+    definition = subject.definition
+    text = payload.encode(subject.params, "the parameters")
+    new = NewJob(definition.name, definition.version, text, labels_text="{}", labels={})
+    return Ledger(store).post(new, who=SOURCE)
+
+
+def hold(subject: Subject, store: Store, order: Order, writer: int, bed: int) -> None:
+    """Be the holder of one run, in a process that was forked for it; see `Holder`."""
+    warnings.simplefilter("ignore")  # those of the program that proves are none of the user's tasks
+    become_subreaper()
+    install(outputs=True)
+    store.move_in()
+    log = EffectLog(order.log)
+    log.witness()
+    hold_job(subject, store, order, log, _Line(writer).tell, lambda: os.read(bed, 1))
+    end_below()
+
+
+def hold_job(
+    subject: Subject, store: Store, order: Order, log: EffectLog, tell: Tell, sleep: Callable[[], object]
+) -> None:
+    """Claim the job and run it to its next edge. Returns once that is stored and its threads have ended."""
+    canceller = _Canceller(store, order.job, log, tell)
+    if order.run.cancel_first:
+        canceller.cancel()
+    if order.gone is not None:
+        # What the keeper does once the runners of a dead conductor are gone.
+        Claims(store, order.gone, name="gone", lease_seconds=_LEASE_SECONDS).release()
+    tell(edge=_run(subject, store, order, _Watch(order.run.acts, canceller, tell, sleep), tell))
+
+
+def _run(subject: Subject, store: Store, order: Order, watch: _Watch, tell: Tell) -> str | None:
+    """The name of the edge; None: there was nothing to claim."""
+    claims = Claims(store, new_owner_id(), name="proof", lease_seconds=_LEASE_SECONDS)
+    tell(owner=claims.owner)
+    claims.register(flows=[subject.definition.key], runners=1, isolation="process")
+    options = RunOptions(
+        database=store.url,
+        flow_modules=(),
+        owner=claims.owner,
+        task_threads=order.threads or subject.threads,
+        patience_seconds=_PATIENCE_SECONDS,
+        log_lines=_LOG_LINES,
+    )
+    with faults.watch(watch.come):
+        claim = claims.claim([subject.definition.key])
+        if claim is None:
+            claims.release()
+            return None
+        execution = Execution(store, subject.registry, claim, options, end_leftovers=end_below)
+        watch.begin(execution)
+        edge = execution.run()
+        _join_workers()
+    claims.release()
+    return edge
+
+
+def _join_workers() -> None:
+    """A run that has lost its job does not wait for a worker, which may sleep."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("ebbtide-"):
+            thread.join()
+
+
+class _Canceller:
+    """Cancels the job as somebody does who watches it."""
+
+    def __init__(self, store: Store, job: str, log: EffectLog, tell: Tell) -> None:
+        self._ledger = Ledger(store)
+        self._job = job
+        self._log = log
+        self._tell = tell
+
+    def cancel(self) -> bool:
+        """Whether a request stands now; False: it came too late."""
+        try:
+            answer = self._ledger.cancel(self._job, reason=REASON, who=SOURCE, source=SOURCE)
+        except TooLate:
+            answer = TOO_LATE
+        self._log.write(Effect(CANCEL, job=self._job, value=answer))
+        self._tell(answer=answer)
+        return answer != TOO_LATE
+
+
+class _Watch:
+    """Tells of each point that the run comes to, and does there what the plan says."""
+
+    def __init__(
+        self, acts: tuple[Act, ...], canceller: _Canceller, tell: Tell, sleep: Callable[[], object]
+    ) -> None:
+        self._acts = {act.address: act.deed for act in acts}
+        self._canceller = canceller
+        self._tell = tell
+        self._sleep = sleep
+        self._lock = threading.Lock()  # guards the counts, and keeps what is told in their order
+        self._in_bodies: set[int] = set()  # threads, from the barrier of a body to its end
+        self._none_in_bodies = threading.Condition(self._lock)
+        self._times: Counter[tuple[str, str]] = Counter()
+        self._ours = threading.local()
+        self._execution: Execution | None = None
+        self._requested = False
+
+    def begin(self, execution: Execution) -> None:
+        self._execution = execution
+        if self._requested:
+            execution.event.set(REASON, SOURCE)
+
+    def come(self, name: str, task: str | None) -> None:
+        if getattr(self._ours, "busy", False):
+            return  # the commits of a deed are no points of the run
+        with self._lock:
+            place = (name, task or "")
+            self._times[place] += 1
+            address = Address(*place, self._times[place])
+            self._tell(point=[address.name, address.task, address.number])
+            self._note_body(name)
+        deed = self._acts.get(address)
+        if deed is not None:
+            self._do(deed)
+
+    def _do(self, deed: Deed) -> None:
+        if deed is Deed.SLEEP:
+            self._go_to_sleep()
+            return
+        self._tell(deed=deed)
+        if deed is Deed.KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            self._ours.busy = True
+            try:
+                requested = self._canceller.cancel()
+            finally:
+                self._ours.busy = False
+            if requested:
+                self._forward(_SWEEP_SECONDS if deed is Deed.CANCEL_UNHEARD else 0.0)
+
+    def _note_body(self, name: str) -> None:
+        me = threading.get_ident()
+        if name in ("task.begun", "undo.begun"):
+            self._in_bodies.add(me)
+        elif name in ("task.ended", "undo.ended"):
+            self._in_bodies.discard(me)
+            self._none_in_bodies.notify_all()
+
+    def _go_to_sleep(self) -> None:
+        """Let somebody else take the job meanwhile, but no body run beside his."""
+        with self._lock:
+            if threading.get_ident() in self._in_bodies:
+                return
+            self._none_in_bodies.wait_for(lambda: not self._in_bodies)
+        self._tell(deed=Deed.SLEEP)
+        self._sleep()
+
+    def _forward(self, seconds: float) -> None:
+        """Hand the request to the run: at once, as a signal does, or later, as a sweep does."""
+        self._requested = True
+        execution = self._execution
+        if execution is None:
+            return  # it is told when it begins
+        if not seconds:
+            execution.event.set(REASON, SOURCE)
+            return
+        sweep = threading.Timer(seconds, execution.event.set, (REASON, SOURCE))
+        sweep.daemon = True
+        sweep.start()

@@ -1,0 +1,168 @@
+"""The world that a flow changes: folders, which are kept aside and put back, and what a check says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ebbtide.conductor.trees import end_below
+from ebbtide.errors import UsageError
+from ebbtide.testing.proving.holders import ChildFailed, answer_of
+from ebbtide.wording import one_line
+
+__all__ = ["Check", "Folders", "World"]
+
+Check = Callable[[dict[str, Any]], Any]
+
+CHECK = "the check function"
+_FOLDER = "a folder"
+
+Picture = Mapping[str, str]
+"""Path, or what else is looked at -> what is there."""
+
+
+class Folders:
+    """Trees that are to be as they were: names, contents, modes, targets of links. Not times, not owners.
+
+    Args:
+        paths: folders or files; what is not there is to be gone again.
+        aside: an empty folder in which copies are kept.
+    """
+
+    def __init__(self, paths: Iterable[Path], aside: Path) -> None:
+        self._paths = list(paths)  # as they were given: so they are told
+        self._aside = aside
+        for path in self._paths:
+            if aside.resolve().is_relative_to(path.resolve()):
+                raise UsageError(f"{path} holds the folder for temporary files: set TMPDIR, or name another")
+        self.before = self.picture()
+        self._copy_all(self.before, to_aside=True)
+        if self.picture() != self.before:
+            raise UsageError("what is to be the same changes by itself: stop whatever writes there")
+
+    @property
+    def any(self) -> bool:
+        """Whether there are such trees."""
+        return bool(self._paths)
+
+    def picture(self) -> dict[str, str]:
+        """What is there now, by path."""
+        return {name: told for path in self._paths for name, told in _look(path)}
+
+    def put_back(self) -> None:
+        """Make all as it was before. Only what differs is touched."""
+        now = self.picture()
+        wrong = {name for name in now.keys() | self.before.keys() if now.get(name) != self.before.get(name)}
+        for name in sorted(wrong & now.keys(), reverse=True):
+            if not now[name].startswith(_FOLDER):
+                Path(name).unlink()
+            elif not self.before.get(name, "").startswith(_FOLDER):
+                Path(name).rmdir()
+        self._copy_all(wrong & self.before.keys(), to_aside=False)
+
+    def _copy_all(self, names: Iterable[str], *, to_aside: bool) -> None:
+        """Copy entries between their places and their copies; modes of folders last, which may forbid it."""
+        folders = []
+        for name in sorted(names):
+            number, path = next((n, path) for n, path in enumerate(self._paths) if _below(name, path))
+            pair = (Path(name), self._aside / str(number) / Path(name).relative_to(path))
+            source, target = pair if to_aside else pair[::-1]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if self.before[name].startswith(_FOLDER):
+                target.mkdir(exist_ok=True)
+                folders.append((source, target))
+            else:
+                shutil.copy2(source, target, follow_symlinks=False)
+        for source, target in reversed(folders):
+            shutil.copystat(source, target)
+
+
+class World:
+    """All that a proof looks at.
+
+    Args:
+        check: given the parameters; returns what is to be as before, as JSON can hold it.
+        seconds: how long it may take.
+    """
+
+    def __init__(
+        self, folders: Folders, check: Check | None, params: dict[str, Any], seconds: float
+    ) -> None:
+        self.folders = folders
+        self._check = check
+        self._params = params
+        self._seconds = seconds
+        #: Whether anything is looked at, and whether it can be put back.
+        self.looked_at = check is not None or folders.any
+        self.restorable = folders.any
+        try:
+            self._before = self._picture()
+        except ChildFailed as error:
+            raise UsageError(f"the check function failed before anything was run: {error}") from error
+
+    def _picture(self) -> Picture:
+        picture = dict(self.folders.picture())
+        if self._check is not None:
+            picture[CHECK] = answer_of(self._checked, self._seconds)
+            end_below()
+        return picture
+
+    def _checked(self) -> str:
+        assert self._check is not None
+        return json.dumps(self._check(dict(self._params)), sort_keys=True)
+
+    def differences(self, job: str) -> list[str]:
+        """What is not as it was; a job's id, of which names may be made, stands as JOB in it."""
+        try:
+            now = self._picture()
+        except ChildFailed as error:
+            return [f"{CHECK}: {error}".replace(job, "JOB")]
+        told = []
+        for name in sorted(now.keys() | self._before.keys()):
+            then, there = self._before.get(name), now.get(name)
+            if then != there:
+                told.append(_difference(name, then, there).replace(job, "JOB"))
+        return told
+
+    def settle(self) -> None:
+        """Before the next job: put back what can be; what cannot is from now on how it was before."""
+        self.folders.put_back()
+        self._before = self._picture()
+
+
+def _difference(name: str, then: str | None, now: str | None) -> str:
+    if name == CHECK:
+        return f"{CHECK} says {one_line(now, 200)} instead of {one_line(then, 200)}"
+    if then is None:
+        return f"{name} is new"
+    return f"{name} is gone" if now is None else f"{name} differs: {now} instead of {then}"
+
+
+def _below(name: str, path: Path) -> bool:
+    return Path(name).is_relative_to(path)
+
+
+def _look(path: Path) -> Iterable[tuple[str, str]]:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    mode = f"{stat.S_IMODE(status.st_mode):o}"
+    if stat.S_ISLNK(status.st_mode):
+        yield str(path), f"a link to {os.readlink(path)}"
+    elif stat.S_ISREG(status.st_mode):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        yield str(path), f"a file of {status.st_size} bytes, mode {mode}, SHA-256 {digest[:16]}"
+    elif stat.S_ISDIR(status.st_mode):
+        yield str(path), f"{_FOLDER}, mode {mode}"
+        for name in sorted(os.listdir(path)):
+            yield from _look(path / name)
+    else:
+        raise UsageError(f"{path} is neither file, folder nor link: it cannot be put back")

@@ -1,0 +1,55 @@
+"""Proofs as users make them: by the command, in a folder with a module of flows and a world to change."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROVABLE = Path(__file__).with_name("provable.py")
+
+
+class Workshop:
+    """A folder with `provable.py` and a folder `world`."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.world = folder / "world"
+        self.world.mkdir()
+        (self.world / "text").write_text("old")
+        shutil.copy(PROVABLE, folder)
+
+    def prove(self, *words, planted=""):
+        """`ebbtide prove`; returns the ended process."""
+        command = [sys.executable, "-m", "ebbtide", "prove", "--flow-module", "provable", *map(str, words)]
+        environment = os.environ | {"EBBTIDE_TEST_PLANTED": planted}
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def proof(self, flow, *words, code, planted=""):
+        """What a proof has found, as JSON, that keeps the world the same and ends with that code."""
+        given = ("-p", f"folder={self.world}", "--same", self.world, "--yes", "--json", "--seed", 1)
+        ended = self.prove(flow, *given, *words, planted=planted)
+        assert ended.returncode == code, (ended.stdout, ended.stderr)
+        return json.loads(ended.stdout)
+
+    @property
+    def there(self):
+        """Everything in the world, with the content of files."""
+        paths = sorted(self.world.rglob("*"))
+        return {str(path.relative_to(self.world)): path.is_file() and path.read_text() for path in paths}
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    return Workshop(tmp_path)

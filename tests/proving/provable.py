@@ -1,0 +1,218 @@
+"""Flows to be proven: good ones of each shape, and some with an undo that is not what it should be.
+
+A program of its own imports this: EBBTIDE_TEST_PLANTED names a bug of the product to plant there.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from taskflow import retry
+from taskflow.flow import Flow
+from taskflow.patterns import linear_flow, unordered_flow
+
+from ebbtide import CancelableTask, flow
+
+
+class Make(CancelableTask):
+    """Makes a folder with a file in it; both are its own, so that making and removing can be repeated.
+
+    It fails where it is told to, half-way: in every try, or in the first.
+    """
+
+    def execute(self, folder: str, fail: str = "", number: int = 2) -> str:
+        mine = Path(folder, self.name)
+        mine.mkdir(exist_ok=True)
+        if self.name.endswith("last"):
+            self.checkpoint({"made": str(mine)})
+        if fail == (self.name if number == 2 else f"first {self.name}"):
+            raise ValueError(f"{self.name} was to fail")
+        (mine / "file").write_text(self.job.id)
+        return str(mine)
+
+    def revert(self, folder: str, result: Any) -> None:
+        mine = Path(folder, self.name)
+        (mine / "file").unlink(missing_ok=True)
+        if mine.exists():
+            mine.rmdir()
+
+
+class Forgetful(CancelableTask):
+    """Makes two files; its undo forgets one."""
+
+    def execute(self, folder: str) -> None:
+        Path(folder, "kept").touch()
+        Path(folder, "forgotten").touch()
+
+    def revert(self, folder: str) -> None:
+        Path(folder, "kept").unlink(missing_ok=True)
+
+
+class Edit(CancelableTask):
+    """Puts another text into a file and the old one aside; its undo moves it back, which goes once."""
+
+    def execute(self, folder: str) -> None:
+        text, aside = Path(folder, "text"), Path(folder, "text.aside")
+        if not aside.exists():
+            text.rename(aside)
+        text.write_text("new")
+
+    def revert(self, folder: str) -> None:
+        aside = Path(folder, "text.aside")
+        if not self.interrupted or aside.exists():
+            aside.rename(Path(folder, "text"))
+
+
+class Keep(CancelableTask):
+    """Makes a file that is to be gone, as long as it knows which: only from its result."""
+
+    def execute(self, folder: str) -> str:
+        path = Path(folder, "kept")
+        path.touch()
+        return str(path)
+
+    def revert(self, result: Any) -> None:
+        if not self.interrupted:
+            Path(result).unlink(missing_ok=True)
+
+
+def _serial(name: str, **options: Any) -> Flow:
+    return linear_flow.Flow(name, **options).add(*(Make(name=each) for each in ("first", "second", "last")))
+
+
+def _parallel(name: str, **options: Any) -> Flow:
+    between = unordered_flow.Flow("between").add(*(Make(name=each) for each in ("left", "right")))
+    return linear_flow.Flow(name, **options).add(Make(name="first"), between, Make(name="last"))
+
+
+@flow("serial")
+def serial(folder: str, fail: str = "") -> Flow:
+    return _serial("serial")
+
+
+@flow("parallel")
+def parallel(folder: str, fail: str = "") -> Flow:
+    return _parallel("parallel")
+
+
+@flow("serial-retry")
+def serial_retry(folder: str, fail: str = "") -> Flow:
+    return _serial("serial-retry", retry=retry.Times(2, "tries", provides="number"))
+
+
+@flow("parallel-retry")
+def parallel_retry(folder: str, fail: str = "") -> Flow:
+    return _parallel("parallel-retry", retry=retry.Times(2, "tries", provides="number"))
+
+
+@flow("forgetful")
+def forgetful(folder: str) -> Flow:
+    forget = Forgetful(name="forget")
+    return linear_flow.Flow("forgetful").add(Make(name="before"), forget, Make(name="after"))
+
+
+@flow("edit")
+def edit(folder: str) -> Flow:
+    return linear_flow.Flow("edit").add(Make(name="before"), Edit(name="edit"))
+
+
+@flow("keep")
+def keep(folder: str) -> Flow:
+    return linear_flow.Flow("keep").add(Keep(name="keep"), Make(name="after"))
+
+
+@flow("exits")
+def exits(folder: str) -> Flow:
+    return linear_flow.Flow("exits").add(Exit(name="exit"))
+
+
+class Exit(CancelableTask):
+    """Ends its process."""
+
+    def execute(self) -> None:
+        os._exit(3)
+
+
+# Check functions.
+
+
+def names(params: dict[str, Any]) -> list[str]:
+    return sorted(os.listdir(params["folder"]))
+
+
+def no_json(params: dict[str, Any]) -> set[str]:
+    return {"no", "JSON"}
+
+
+def raises(params: dict[str, Any]) -> None:
+    raise LookupError("nothing to look at")
+
+
+# Bugs to plant in the product.
+
+
+def no_fence(patch):
+    """Whoever held the job once stores whatever he has."""
+    from ebbtide.conductor import batch, journal
+    from ebbtide.jobs import tables
+
+    def write(connection, mine):
+        batch.write_unfenced(connection, mine)
+        jobs = tables.jobs
+        update = sa.update(jobs).where(jobs.c.id == mine.job_id).values(**mine.job)
+        return connection.execute(
+            update.returning(jobs.c.cancel_requested_at, jobs.c.pause_requested_at)
+        ).first()
+
+    patch.setattr(journal, "write_fenced", write)
+
+
+def outcome_ignores_the_request(patch):
+    """A job completes although its cancel was accepted meanwhile."""
+    from ebbtide.conductor import outcome
+
+    patch.setattr(outcome, "_CONDITIONS", {})
+
+
+def barrier_ignores_the_request(patch):
+    """A cancel only signals: the barriers of the next tasks do not see it."""
+    from ebbtide.conductor.journal import Journal
+
+    real = Journal._transact
+
+    def transact(self, mine, outcome):
+        beginning, mine.beginning = mine.beginning, set()
+        try:
+            real(self, mine, outcome)
+        finally:
+            mine.beginning = beginning
+        self._request = None
+
+    patch.setattr(Journal, "_transact", transact)
+
+
+def outcome_before_the_undo(patch):
+    """A cancelled job that is taken up again is settled first."""
+    from ebbtide.conductor.engine import Rest
+    from ebbtide.conductor.execution import Execution
+
+    real = Execution._drive
+
+    def drive(self, engine, *args, **kwargs):
+        if self.claim.cancel is not None:
+            return Rest.UNDONE
+        return real(self, engine, *args, **kwargs)
+
+    patch.setattr(Execution, "_drive", drive)
+
+
+PLANTED = {
+    "no fence": no_fence,
+    "outcome ignores the request": outcome_ignores_the_request,
+    "barrier ignores the request": barrier_ignores_the_request,
+    "outcome before the undo": outcome_before_the_undo,
+}
+if os.environ.get("EBBTIDE_TEST_PLANTED"):
+    PLANTED[os.environ["EBBTIDE_TEST_PLANTED"]](pytest.MonkeyPatch())

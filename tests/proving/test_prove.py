@@ -1,0 +1,188 @@
+"""`ebbtide prove` finds an undo that is not what it should be, and a product that is not; and refuses.
+
+Promises: P2, P3, P5, P7, P8.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+few = ("--points", 0, "--doubles", 0)
+pytestmark = pytest.mark.timeout(300)
+
+
+def told(proof):
+    return {task["task"]: task["verdict"] for task in proof["tasks"]}
+
+
+# Undos.
+
+
+def test_an_undo_that_forgets_a_file_is_found_and_its_task_is_named(workshop):
+    ended = workshop.prove(
+        "forgetful", "-p", f"folder={workshop.world}", "--same", "world", "--yes", "--seed", 1, *few
+    )
+
+    assert ended.returncode == 1
+    points, _, verdicts = ended.stdout.partition("\n\n")
+    assert "task.ended forget: killed: completed; " in points
+    lines = [" ".join(line.split()) for line in verdicts.splitlines()]
+    assert lines[:2] == ["before undo complete", "forget undo leaks"]
+    assert "world/forgotten is new (cancel at task.ended forget)" in lines
+    assert "after undo complete" in lines
+    assert lines[-1].endswith("1 violations (seed 1)")
+    assert ended.stderr == (
+        "ebbtide: forgetful@1 runs for real, with all its effects, again and again, and is killed\n"
+    )
+    assert workshop.there == {"text": "old"}
+
+
+def test_an_undo_that_goes_once_is_found(workshop):
+    proof = workshop.proof("edit", *few, code=1)
+
+    assert told(proof) == {"before": "undo complete", "edit": "undo not repeatable"}
+    (found,) = (task["found"] for task in proof["tasks"] if task["task"] == "edit")
+    assert all(words.startswith("its undo failed: FileNotFoundError") for words in found)
+    assert any("then kill at undo.ended edit" in words for words in found)
+    assert proof["broken"] == []
+    assert workshop.there == {"text": "old"}
+
+
+def test_an_undo_that_knows_only_the_result_is_found_when_the_result_is_lost(workshop):
+    proof = workshop.proof("keep", *few, code=1)
+
+    assert told(proof) == {"keep": "undo leaks", "after": "undo complete"}
+    (found,) = [task["found"] for task in proof["tasks"] if task["task"] == "keep"]
+    assert [words for words in found if "cancel at task.ended keep" in words] == []
+
+
+def test_without_anything_to_look_at_no_undo_is_called_complete_and_no_job_completes(workshop):
+    ended = workshop.prove("serial", "-p", f"folder={workshop.world}", "--yes", "--json", *few)
+
+    proof = json.loads(ended.stdout)
+    assert ended.returncode == 0
+    assert set(told(proof).values()) == {"undo not looked at"}
+    assert {end for point in proof["points"] for end in point["ends"].values()} == {"cancelled"}
+    assert workshop.there == {"text": "old"}
+
+
+def test_a_check_function_tells_whether_the_world_is_as_before(workshop):
+    given = ("-p", f"folder={workshop.world}", "--check", "provable:names", "--yes", "--json", *few)
+
+    good = workshop.prove("serial", *given)
+    bad = workshop.prove("forgetful", *given)
+
+    assert (good.returncode, bad.returncode) == (0, 1)
+    assert set(told(json.loads(good.stdout)).values()) == {"undo complete"}
+    proof = json.loads(bad.stdout)
+    # What is left hides what the next job leaves: it ends there, and knows whose it is.
+    assert proof["stopped"].startswith("the world is not as it was, and nothing can put it back")
+    assert told(proof) == {"before": "undo complete", "forget": "undo leaks", "after": "undo not seen"}
+    assert "forgotten" in workshop.there
+
+
+def test_file_processing_is_proven(workshop):
+    source, destination = workshop.folder / "source", workshop.folder / "destination"
+    (source / "folder").mkdir(parents=True)
+    for number in range(6):
+        (source / "folder" / f"{number}.txt").write_text(f"{number}\n" * 50)
+    (source / "link").symlink_to("folder/1.txt")
+    given = ("-p", f"source={source}", "-p", f"destination={destination}", "--yes", "--json", "--seed", 1)
+
+    ended = workshop.prove("file-processing", *given, "--same", source, "--same", destination, *few)
+
+    proof = json.loads(ended.stdout)
+    assert (ended.returncode, proof["violations"]) == (0, 0), ended.stdout
+    assert set(told(proof).values()) == {"undo complete"}
+    assert len(told(proof)) == 13
+    assert not destination.exists()
+
+
+# A product that breaks its promises.
+
+
+@pytest.mark.parametrize(
+    "planted, broken",
+    [
+        ("no fence", "P8: a stale holder has changed what is stored"),
+        ("outcome ignores the request", "P3: its cancel was accepted and it ended completed"),
+        ("barrier ignores the request", "P5: second began after the cancel was accepted"),
+        ("outcome before the undo", "P7: it is cancelled, its undo none; not undone: ['first']"),
+    ],
+)
+def test_a_bug_that_is_planted_in_the_product_is_found(planted, broken, workshop):
+    proof = workshop.proof("serial", *few, code=1, planted=planted)
+
+    assert any(words.startswith(broken) for words in proof["broken"]), proof["broken"]
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    "words, code, line",
+    [
+        (("serial", "-p", "folder=x"), 2, "say --yes if that does no harm here"),
+        (("seriel", "--yes"), 3, "flow seriel is not known (known: serial, "),
+        (("serial", "--yes"), 2, "parameters do not fit flow serial: folder: missing"),
+        (("serial", "--yes", "-p", "folder=x", "--check", "names"), 2, "write it as package.module:function"),
+        (("serial", "--yes", "-p", "folder=x", "--check", "provable:nothing"), 2, "has no function nothing"),
+        (("serial", "--yes", "-p", "folder=x", "--check", "nowhere:names"), 2, "there is no such module"),
+        (
+            ("serial", "--yes", "-p", "folder=x", "--check", "provable:raises"),
+            2,
+            "the check function failed before anything was run: LookupError: nothing to look at",
+        ),
+        (("serial", "--yes", "-p", "folder=x", "--check", "provable:no_json"), 2, "not JSON"),
+        (("serial", "--yes", "-p", "folder=x", "--timeout", "0"), 2, "--timeout wants"),
+        (("serial", "--yes", "-p", "folder=x", "--same", "/"), 2, "/ holds the folder for temporary files"),
+    ],
+)
+def test_a_wrong_call_is_one_line(words, code, line, workshop):
+    ended = workshop.prove(*words)
+
+    last = ended.stderr.splitlines()[-1]
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert line in last
+    assert "Traceback" not in ended.stderr
+    assert workshop.there == {"text": "old"}
+
+
+def test_a_database_with_jobs_in_it_is_refused(workshop):
+    post = [sys.executable, "-m", "ebbtide", "post", "serial", "-p", "folder=x", "--database", "jobs.db"]
+    subprocess.run([*post, "--flow-module", "provable"], cwd=workshop.folder, check=True, capture_output=True)
+
+    ended = workshop.prove("serial", "-p", "folder=x", "--yes", "--database", "jobs.db")
+
+    assert ended.returncode == 2
+    assert "jobs.db holds jobs: a proof wants an empty database" in ended.stderr
+
+
+def test_a_flow_that_ends_its_process_is_told_as_such(workshop):
+    proof = workshop.proof("exits", *few, code=1)
+
+    assert [words.partition(" (")[0] for words in proof["broken"]] == [
+        "a holder ended by itself with status 3"
+    ]
+    assert proof["stopped"].startswith("a job is still running")
+
+
+def test_ctrl_c_puts_back_what_is_to_be_the_same(workshop):
+    words = ("-p", f"folder={workshop.world}", "--same", "world", "--yes", "--flow-module", "provable")
+    command = [sys.executable, "-m", "ebbtide", "prove", "serial", *words]
+    process = subprocess.Popen(
+        command, cwd=workshop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("task.ended"):
+            break
+
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate()
+
+    assert process.returncode == 130
+    assert words.endswith("ebbtide: interrupted; what --same names is as it was\n")
+    assert workshop.there == {"text": "old"}
