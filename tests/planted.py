@@ -125,8 +125,7 @@ def outcome_before_undo() -> None:
 def outcome_ignores_the_request() -> None:
     """A job completes although its cancel was accepted meanwhile."""
     from ebbtide.conductor import outcome
-
-    real = outcome.apply_edge
+    from ebbtide.jobs.edges import apply_edge as real
 
     def apply_edge(*args: Any, conditions: Any = (), **kwargs: Any) -> Any:
         return real(*args, **kwargs)
