@@ -123,6 +123,18 @@ def outcome_before_undo() -> None:
 
 
 @_bug
+def outcome_ignores_the_request() -> None:
+    """A job completes although its cancel was accepted meanwhile."""
+    from ebbtide.conductor import outcome
+    from ebbtide.jobs.edges import apply_edge as real
+
+    def apply_edge(*args: Any, conditions: Any = (), **kwargs: Any) -> Any:
+        return real(*args, **kwargs)
+
+    _replace(outcome, "apply_edge", apply_edge)
+
+
+@_bug
 def name_as_owner_id() -> None:
     """A conductor goes by the name of its host, as do all others there."""
     from ebbtide.conductor import service

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 PROVABLE = Path(__file__).with_name("provable.py")
+PLANTED = Path(__file__).parents[1] / "planted.py"
 
 
 class Workshop:
-    """A folder with `provable.py` and a folder `world`."""
+    """A folder with the flows, the bugs to plant, and a folder `world`."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -21,6 +22,7 @@ class Workshop:
         self.world.mkdir()
         (self.world / "text").write_text("old")
         shutil.copy(PROVABLE, folder)
+        shutil.copy(PLANTED, folder)
 
     def prove(self, *words, planted=""):
         """`ebbtide prove`; returns the ended process."""

@@ -1,14 +1,13 @@
 """Flows to be proven: good ones of each shape, and some with an undo that is not what it should be.
 
-A program of its own imports this: EBBTIDE_TEST_PLANTED names a bug of the product to plant there.
+A program of its own imports this: EBBTIDE_TEST_PLANTED names bugs of `planted`, to be planted there.
 """
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-import sqlalchemy as sa
 from taskflow import retry
 from taskflow.flow import Flow
 from taskflow.patterns import linear_flow, unordered_flow
@@ -150,69 +149,5 @@ def raises(params: dict[str, Any]) -> None:
     raise LookupError("nothing to look at")
 
 
-# Bugs to plant in the product.
-
-
-def no_fence(patch):
-    """Whoever held the job once stores whatever he has."""
-    from ebbtide.conductor import batch, journal
-    from ebbtide.jobs import tables
-
-    def write(connection, mine):
-        batch.write_unfenced(connection, mine)
-        jobs = tables.jobs
-        update = sa.update(jobs).where(jobs.c.id == mine.job_id).values(**mine.job)
-        return connection.execute(
-            update.returning(jobs.c.cancel_requested_at, jobs.c.pause_requested_at)
-        ).first()
-
-    patch.setattr(journal, "write_fenced", write)
-
-
-def outcome_ignores_the_request(patch):
-    """A job completes although its cancel was accepted meanwhile."""
-    from ebbtide.conductor import outcome
-
-    patch.setattr(outcome, "_CONDITIONS", {})
-
-
-def barrier_ignores_the_request(patch):
-    """A cancel only signals: the barriers of the next tasks do not see it."""
-    from ebbtide.conductor.journal import Journal
-
-    real = Journal._transact
-
-    def transact(self, mine, outcome):
-        beginning, mine.beginning = mine.beginning, set()
-        try:
-            real(self, mine, outcome)
-        finally:
-            mine.beginning = beginning
-        self._request = None
-
-    patch.setattr(Journal, "_transact", transact)
-
-
-def outcome_before_the_undo(patch):
-    """A cancelled job that is taken up again is settled first."""
-    from ebbtide.conductor.engine import Rest
-    from ebbtide.conductor.execution import Execution
-
-    real = Execution._drive
-
-    def drive(self, engine, *args, **kwargs):
-        if self.claim.cancel is not None:
-            return Rest.UNDONE
-        return real(self, engine, *args, **kwargs)
-
-    patch.setattr(Execution, "_drive", drive)
-
-
-PLANTED = {
-    "no fence": no_fence,
-    "outcome ignores the request": outcome_ignores_the_request,
-    "barrier ignores the request": barrier_ignores_the_request,
-    "outcome before the undo": outcome_before_the_undo,
-}
 if os.environ.get("EBBTIDE_TEST_PLANTED"):
-    PLANTED[os.environ["EBBTIDE_TEST_PLANTED"]](pytest.MonkeyPatch())
+    importlib.import_module("planted").plant_from_environment()

@@ -107,10 +107,11 @@ def test_file_processing_is_proven(workshop):
 @pytest.mark.parametrize(
     "planted, broken",
     [
-        ("no fence", "P8: a stale holder has changed what is stored"),
-        ("outcome ignores the request", "P3: its cancel was accepted and it ended completed"),
-        ("barrier ignores the request", "P5: second began after the cancel was accepted"),
-        ("outcome before the undo", "P7: it is cancelled, its undo none; not undone: ['first']"),
+        ("fence_off", "P8: a stale holder has changed what is stored"),
+        ("outcome_ignores_the_request", "P3: its cancel was accepted and it ended completed"),
+        ("cancel_only_signalled", "P4: its cancel was accepted and is not stored"),
+        ("nobody_looks", "P5: second began after the cancel was accepted"),
+        ("outcome_before_undo", "P7: it is cancelled, its undo "),
     ],
 )
 def test_a_bug_that_is_planted_in_the_product_is_found(planted, broken, workshop):
