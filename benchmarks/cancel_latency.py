@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import random
+import secrets
 import threading
 import time
 from collections import defaultdict
+from pathlib import Path
+from typing import Any
 
 from measuring import FLOWS, Listener, arguments, conductor, database, heading, scratch, spread, table
 
+from ebbtide.config import load_settings
 from ebbtide.jobs import JobState, Poster
 from ebbtide.jobs.ledger import Ledger
+from ebbtide.jobs.requests import Requests
+from ebbtide.jobs.signals import SIGNALS, Signal, open_signal
 from ebbtide.jobs.store import Store
 
 # Longer than the conductor's pause between two looks: the requests fall at any moment of it.
 PAUSE_SECONDS = 0.03
+# Not of the product: a request that another program writes into a file, and no signal at all.
+REQUEST_FILE, DROPPED = "request-file", "dropped"
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="how many jobs are cancelled, one by one")
     parser.add_argument("--seed", type=int, default=0, help="of the pauses before the requests")
+    parser.add_argument(
+        "--signal",
+        choices=(*SIGNALS, REQUEST_FILE, DROPPED),
+        default="auto",
+        help=f"what carries the request; {REQUEST_FILE}: a file that any program may write; {DROPPED}: "
+        "nothing, so that the sweep finds it. EBBTIDE_REDIS_URL and EBBTIDE_ZOOKEEPER_HOSTS name the servers",
+    )
     options = parser.parse_args()
 
     heading(options.database)
@@ -29,27 +45,63 @@ def main() -> None:
     taken: dict[str, list[float]] = defaultdict(list)
     with scratch(options.folder) as place, database(options.database, place) as url:
         listener = Listener(place)
-        with Poster(url, flow_modules=[FLOWS]) as poster, Store(url) as store:
-            ledger = Ledger(store)
-            with conductor(url, runners=1):
-                for _ in range(options.rounds):
-                    for step, seconds in cancel_one(poster, ledger, listener, chance).items():
-                        taken[step].append(seconds)
+        chosen = signal_options(options.signal, place)
+        settings = load_settings(database=url, **chosen)
+        with (
+            Poster(settings=settings, flow_modules=[FLOWS]) as poster,
+            Store(url) as store,
+            contextlib.closing(open_signal(store, settings)) as signal,
+            conductor(url, runners=1, **chosen),
+        ):
+            client = Client(store, signal, Requests(settings.signal_folder), options.signal)
+            for _ in range(options.rounds):
+                for step, seconds in cancel_one(poster, client, listener, chance).items():
+                    taken[step].append(seconds)
         listener.close()
     table(
-        f"a running job cancelled from another process, {options.rounds} times, ms",
+        f"a running job cancelled from another process, signal {options.signal}, {options.rounds} times, ms",
         ["from -> to", "p50", "p95", "p99", "max"],
         [[step, *spread(seconds)] for step, seconds in taken.items()],
     )
 
 
-def cancel_one(poster: Poster, ledger: Ledger, listener: Listener, chance: random.Random) -> dict[str, float]:
+def signal_options(name: str, place: Path) -> dict[str, Any]:
+    """The options of the conductor and of its clients, with a place of their own."""
+    own = f"measured-{secrets.token_hex(4)}"
+    known = {REQUEST_FILE: "file", DROPPED: "local"}  # the latter is heard by no other process
+    return {
+        "signal": known.get(name, name),
+        "signal_folder": str(place / own),
+        "redis_channel": own,
+        "zookeeper_path": f"/{own}",
+    }
+
+
+class Client:
+    """Requests a cancel, and nothing besides that a poster does for comfort."""
+
+    def __init__(self, store: Store, signal: Signal, requests: Requests, name: str) -> None:
+        self._ledger = Ledger(store)
+        self._signal = signal
+        self._requests = requests
+        self.writes_file = name == REQUEST_FILE
+
+    def cancel(self, job_id: str) -> None:
+        """Returns once the request is stored, or the file is on disk, and the bell was rung."""
+        if self.writes_file:
+            self._requests.request(job_id, "measured")
+        else:
+            self._ledger.cancel(job_id, reason="measured", who=getpass.getuser())
+            self._signal.ring(job_id)
+
+
+def cancel_one(poster: Poster, client: Client, listener: Listener, chance: random.Random) -> dict[str, float]:
     """Post a job, let it begin, cancel it, and wait until it is cancelled. Returns seconds by step."""
     job = poster.post("measured.wait", {"listener": listener.path})
     listener.hear("began")
     threading.Event().wait(chance.uniform(0, PAUSE_SECONDS))
     called = time.time()
-    ledger.cancel(job.id, reason="measured", who=getpass.getuser())
+    client.cancel(job.id)
     committed = time.time()
     woke = listener.hear("woke")
     ended = poster.wait(job.id, timeout=60)
@@ -57,11 +109,12 @@ def cancel_one(poster: Poster, ledger: Ledger, listener: Listener, chance: rando
         raise SystemExit(f"job {job.id} ended {ended.state}")
     reverted = ended.cancel.reverted_at
     assert reverted is not None
+    stored = "written" if client.writes_file else "committed"
     return {
-        "request called -> committed": committed - called,
-        "committed -> event set in the task": woke - committed,
+        f"request called -> {stored}": committed - called,
+        f"{stored} -> event set in the task": woke - committed,
         "request called -> event set in the task": woke - called,
-        "committed -> job cancelled": reverted - committed,
+        f"{stored} -> job cancelled": reverted - committed,
     }
 
 

@@ -58,6 +58,7 @@ class Invocation:
             flow_modules=settings.flow_modules,
             registry=registry,
             max_parameter_bytes=settings.max_parameter_bytes,
+            settings=settings,
         ) as poster:
             yield poster
 

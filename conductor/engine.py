@@ -1,83 +1,42 @@
-"""The only module that touches a TaskFlow engine, beside what it gives to it: executor, backend, selector.
+"""The engine of a conductor's runs: turns round, stores through the journal, and tells how it came to rest.
 
-Private in TaskFlow 6.5 are the runtime's completer with its `_determine_resolution`, its selector with
-`_browse_atoms_for_execute` and `_get_maybe_ready_for_execute`, the storage's `_save_flow_detail` and
-`_save_atom_detail`, and the engine's `_change_state` and `_fetch_task_executor`. A guard test fails when
-they move.
+Private in TaskFlow 6.5, beside what `ebbtide.conductor.turning` uses, are the storage's `_save_flow_detail`
+and `_save_atom_detail`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
-import threading
-from collections.abc import Callable
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from taskflow import retry as taskflow_retry
 from taskflow import states
-from taskflow.engines.action_engine import completer as taskflow_completer
-from taskflow.engines.action_engine import engine as taskflow_engine
-from taskflow.engines.action_engine import executor as taskflow_executor
-from taskflow.engines.action_engine.compiler import RETRY, TASK, PatternCompiler
+from taskflow.engines.action_engine.compiler import TASK, PatternCompiler
 from taskflow.flow import Flow
 from taskflow.persistence import models
-from taskflow.types import failure
 from taskflow.utils import misc
 
 from ebbtide.conductor.backend import Backend, Storage
 from ebbtide.conductor.executor import TaskExecutor
 from ebbtide.conductor.jobrun import JobRun
-from ebbtide.conductor.selector import Selector
+from ebbtide.conductor.turning import Rest, TurningEngine
 from ebbtide.errors import ClaimLost
-from ebbtide.tasks import CancelableTask
-from ebbtide.tasks.retries import bind_retry
-from ebbtide.tasks.wrapping import describe
 
 __all__ = ["Engine", "Rest", "predecessors"]
 
-_ERROR = "ebbtide_error"
+_T = TypeVar("_T")
 
 
-class Rest(enum.Enum):
-    """How an engine came to rest."""
+class Engine(TurningEngine):
+    """An engine that stores through the journal of its run. Only the thread in `drive` touches it."""
 
-    FINISHED = "finished"  # every task is done
-    UNDONE = "undone"  # every begun task is undone
-    STUCK = "stuck"  # an undo failed
-    SUSPENDED = "suspended"  # a drain stopped it between tasks
-    LOST = "lost"  # another holder has the job: stopped where it was
-
-
-class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # taskflow is untyped
-    """TaskFlow's parallel engine, bound to one run, that can be turned round.
-
-    Always the parallel one: with the serial engine a task executes under the storage lock, and
-    nothing can be done to the engine until it ends. Only the thread in `drive` touches it; others
-    set the cancel event or `suspend_requested`, and the driver suspends its own engine.
-    """
+    _run: JobRun
 
     def __init__(self, flow: Flow, detail: models.FlowDetail, run: JobRun, workers: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ebbtide-task")
-        self._run = run
         self._journal = run.journal
-        self._priorities: dict[CancelableTask, int] = {}
-        self._backwards = False
-        self.suspend_requested = threading.Event()
-        # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
-        self.end_leftovers: Callable[[], None] = lambda: None
-        self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
-        self.raised: Exception | None = None  # by the last run of its state machine: the flow's failures
-        options = {
-            "defer_reverts": True,
-            "run": run,
-            "pool": self._pool,
-            "suspend_requested": self.suspend_requested,
-            "end_leftovers": lambda: self.end_leftovers(),
-        }
-        super().__init__(flow, detail, Backend(run.journal), options)
+        super().__init__(flow, detail, Backend(run.journal), {"pool": self._pool}, run)
 
     @classmethod
     def _fetch_task_executor(cls, options: dict[str, Any]) -> TaskExecutor:
@@ -96,38 +55,7 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         if self._compiled:
             return
         super().compile()
-        self._runtime._selector = Selector(self._runtime)
-        self._runtime._completer = _Completer(
-            self._runtime, self._go_backwards, self._newest_first, self._as_given
-        )
-        graph = self._compilation.execution_graph
-        for node, data in graph.nodes(data=True):
-            if data["kind"] == TASK:
-                node.bind(self._run)
-                self._priorities[node] = node.priority
-            elif data["kind"] == RETRY:
-                bind_retry(
-                    node,
-                    self._run,
-                    settled=lambda: self._backwards,
-                    at_work=partial(self._run.bodies.executing, node.name),
-                )
         self._journal.tasks_total = len(self.task_names())
-
-    def task_names(self) -> list[str]:
-        """The names of all tasks, retry controllers not among them."""
-        graph = self._compilation.execution_graph
-        return [node.name for node, data in graph.nodes(data=True) if data["kind"] == TASK]
-
-    def atom_names(self) -> set[str]:
-        """The names of all tasks and retry controllers."""
-        graph = self._compilation.execution_graph
-        return {node.name for node, data in graph.nodes(data=True) if data["kind"] in (TASK, RETRY)}
-
-    @property
-    def reverted(self) -> bool:
-        """Whether all of the flow was reverted already; it must not be driven then."""
-        return bool(self.storage.get_flow_state() == states.REVERTED)
 
     def outputs(self) -> list[str]:
         """What tasks provide and none of them takes: the result of a flow that names none."""
@@ -138,47 +66,18 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         return sorted({name for node in tasks for name in node.provides} - taken)
 
     def drive(self, *, backwards: bool = False) -> Rest:
-        """Run forwards until the end, or until the event is set, then backwards; returns at rest.
-
-        With `backwards` it does so from the start: an undo of an earlier run has failed. Called again
-        after a refused outcome it goes on from where it is.
-        """
-        if backwards:
-            self._turn_round()
-        elif self._journal.undoing:
+        """Follow the engine's course to its rest; see `_course`."""
+        if not backwards and self._journal.undoing:
             # Whoever ran it before has turned it round already, and told this engine's siblings nothing.
             self.compile()
             self._newest_first()
-        while True:
-            if self._run.event.requested and not backwards:
-                self._turn_round()
-                backwards = True
-            self._iterate(backwards)
-            if self._journal.lost is not None:
-                return Rest.LOST
-            if self.reverted:
-                return Rest.UNDONE
-            if self._run.event.requested and not backwards:
-                continue
-            state = self.storage.get_flow_state()
-            if state == states.SUCCESS:
-                return Rest.FINISHED
-            if state == states.SUSPENDED and self.suspend_requested.is_set():
-                return Rest.SUSPENDED
-            if backwards or self.storage.get_revert_failures():
-                return Rest.STUCK if self._journal.not_undone() else Rest.UNDONE
-            # The engine itself failed, say for a result that lacks a name it should provide: nobody
-            # has reverted anything yet.
-            raised = self.raised
-            self._fail(describe(raised, self._run.hide) if raised else "the engine stopped without a reason")
-            self._turn_round()
-            backwards = True
+        return self._follow(self._course(backwards=backwards))
 
     def undo_all(self, error: str) -> Rest:
         """Undo a flow whose tasks have all finished, since its end could not be stored; `error` says why."""
         self._fail(error)
         self._turn_round()
-        self._iterate(backwards=True)
+        self._follow(self._steps(backwards=True))
         if self._journal.lost is not None:
             return Rest.LOST
         rests = {states.REVERTED: Rest.UNDONE, states.SUSPENDED: Rest.SUSPENDED}
@@ -188,86 +87,16 @@ class Engine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]  # tas
         """Let the worker threads go. Does not wait for a task that is deaf to its event."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _iterate(self, backwards: bool) -> None:
-        """One run of the state machine, to its next rest."""
-        self.raised = None
-        machine = self.run_iter()
-        asked = False
-        try:
-            state = next(machine)
-            while True:
-                if state == states.WAITING:
-                    with contextlib.suppress(ClaimLost):  # seen below, as `lost`
-                        self._run.settle()
-                stop = self._journal.lost is not None or self.suspend_requested.is_set()
-                turn = self._run.event.requested and not backwards
-                state = machine.send((stop or turn) and not asked)
-                asked = asked or stop or turn
-        except StopIteration:
-            pass
-        except Exception as error:  # noqa: BLE001
-            # How run_iter() ends whenever a task failed, also when all was reverted: the state tells which.
-            self.raised = error
-
-    def _fail(self, error: str) -> None:
-        # Stored with the flow: a later holder that ends the undo still knows why it was begun.
-        self.error = self.error or error
-        self.storage.update_flow_metadata({_ERROR: self.error})
-
-    def _turn_round(self) -> None:
-        """Give every atom the intention REVERT, so that the next run goes backwards.
-
-        Every one: with only begun ones marked, TaskFlow ran the pending ones forwards. What has
-        not begun is never reverted: TaskFlow knows no way from PENDING there, and our tasks ask
-        the record of what began.
-        """
-        self.end_leftovers()
-        self.compile()
-        self.prepare()
-        self._go_backwards()
-        begun = set(self._journal.not_undone())
-        for node, data in self._compilation.execution_graph.nodes(data=True):
-            if data["kind"] not in (TASK, RETRY):
-                continue
-            state = self.storage.get_atom_state(node.name)
-            if state == states.RETRYING:
-                # Interrupted between two rounds: there is no way from RETRYING to REVERTING either.
-                self.storage.set_atom_state(node.name, states.SUCCESS)
-            elif state == states.RUNNING and data["kind"] == TASK and node.name not in begun:
-                # Scheduled and not begun. TaskFlow would look up the arguments of its revert, which may
-                # be the very ones whose lack stopped the engine.
-                self.storage.set_atom_state(node.name, states.PENDING)
-            self.storage.set_atom_intention(node.name, states.REVERT)
-
-    def _go_backwards(self) -> None:
-        """No task begins from here on."""
-        self._backwards = True
-        self._journal.goes_backwards()
-        self._newest_first()
-
-    def _newest_first(self) -> None:
-        """Siblings that may be undone at the same time are handed to the pool newest first."""
-        positions = self._journal.positions()
-        for task in self._priorities:
-            task.priority = positions.get(task.name, 0)
-
-    def _as_given(self) -> None:
-        """Forwards again, in the order that the flow's author gave the tasks."""
-        for task, priority in self._priorities.items():
-            task.priority = priority
-
-    def _change_state(self, state: str) -> None:
-        # TaskFlow says REVERTED when it has nothing more to schedule and not all has succeeded.
-        if state == states.REVERTED and self.suspend_requested.is_set() and self._handed_back():
-            state = states.SUSPENDED
-        elif state == states.REVERTED and self._journal.not_undone():
-            state = states.FAILURE
-        super()._change_state(state)
-
-    def _handed_back(self) -> bool:
-        """Whether a drain left something that was scheduled and did not begin, for whoever goes on."""
-        states_of = self.storage.get_atoms_states(self.atom_names()).values()
-        return any(state in (states.RUNNING, states.REVERTING) for state, _ in states_of)
+    def _follow(self, course: Generator[str, None, _T]) -> _T:
+        while True:
+            try:
+                state = next(course)
+            except StopIteration as end:
+                rest: _T = end.value
+                return rest
+            if state == states.WAITING:
+                with contextlib.suppress(ClaimLost):  # seen by the course, as `lost`
+                    self._run.settle()
 
 
 def predecessors(flow: Flow) -> dict[str, set[str]]:
@@ -278,39 +107,3 @@ def predecessors(flow: Flow) -> dict[str, set[str]]:
         task.name: {before.name for before in graph.bfs_predecessors_iter(task) if before in tasks}
         for task in tasks
     }
-
-
-class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflow is untyped
-    def __init__(
-        self,
-        runtime: Any,
-        go_backwards: Callable[[], None],
-        newest_first: Callable[[], None],
-        as_given: Callable[[], None],
-    ) -> None:
-        super().__init__(runtime)
-        self._go_backwards = go_backwards
-        self._newest_first = newest_first
-        self._as_given = as_given
-
-    def complete(self, node: Any, outcome: str, result: Any) -> None:
-        super().complete(node, outcome, result)
-        if outcome == taskflow_executor.EXECUTED and isinstance(node, taskflow_retry.Retry):
-            self._as_given()  # a round begins
-
-    def complete_failure(self, node: Any, outcome: str, reason: failure.Failure) -> bool:
-        if outcome == taskflow_executor.REVERTED:
-            # A failed undo holds its predecessors, and those alone: TaskFlow would stop all others. And
-            # nothing goes on forwards from it, not even where a controller was about to try again.
-            taskflow_completer.RevertAll(self._runtime).apply()
-            self._go_backwards()
-            return False
-        return bool(super().complete_failure(node, outcome, reason))
-
-    def _determine_resolution(self, atom: Any, reason: failure.Failure) -> Any:
-        resolver = super()._determine_resolution(atom, reason)
-        if isinstance(resolver, taskflow_completer.RevertAll):
-            self._go_backwards()
-        else:
-            self._newest_first()
-        return resolver

@@ -13,9 +13,8 @@ from taskflow import task as taskflow_task
 from taskflow.engines.action_engine import executor as taskflow_executor
 from taskflow.types import failure, notifier
 
-from ebbtide.conductor.capture import capturing
+from ebbtide.conductor.enginerun import EngineRun
 from ebbtide.conductor.failures import storable_failure
-from ebbtide.conductor.jobrun import JobRun
 from ebbtide.tasks import CancelableTask
 from ebbtide.tasks.calling import executed, reverted
 
@@ -30,7 +29,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
     def __init__(
         self,
         pool: ThreadPoolExecutor,
-        run: JobRun,
+        run: EngineRun,
         suspend_requested: threading.Event,
         end_leftovers: Callable[[], None],
     ) -> None:
@@ -42,7 +41,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
     ) -> Future[Any]:
-        return self._submit(task, self._execute, task, copy.deepcopy(arguments))
+        return self._submit(task, self._execute, task, self._given(arguments))
 
     def revert_task(
         self,
@@ -56,7 +55,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         if not self._run.at_work:
             # What a task has started and left could write again what is about to be undone.
             self._end_leftovers()
-        passed = copy.deepcopy(arguments) | {
+        passed = self._given(arguments) | {
             taskflow_task.REVERT_RESULT: result,
             taskflow_task.REVERT_FLOW_FAILURES: failures,
         }
@@ -81,9 +80,9 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
     def _execute(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
         with self._at_work(task):
             try:
-                with self._run.bodies.executing(task.name, task.grace_seconds):
+                with self._run.bodies.executing(task.name, self._grace_seconds(task)):
                     self._run.event.check()
-                    result = executed(task, arguments)
+                    result = self._executed(task, arguments)
             except Exception as error:  # noqa: BLE001  # whatever a task raises is its failure
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.EXECUTED, result)
@@ -92,7 +91,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         with self._at_work(task):
             try:
                 with self._run.bodies.undoing():
-                    result = reverted(task, arguments)
+                    result = self._reverted(task, arguments)
             except Exception as error:  # noqa: BLE001  # as above
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.REVERTED, result)
@@ -110,8 +109,22 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
                 notifier.register_deregister(
                     task.notifier, taskflow_task.EVENT_UPDATE_PROGRESS, callback=on_progress
                 ),
-                capturing(self._run.journal.logs, task.name),
+                self._run.capturing(task.name),
             ):
                 yield
         finally:
             self._run.left(task.name)
+
+    # What a kind of task may want otherwise.
+
+    def _given(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return copy.deepcopy(arguments)
+
+    def _grace_seconds(self, task: CancelableTask) -> float | None:
+        return task.grace_seconds
+
+    def _executed(self, task: CancelableTask, arguments: dict[str, Any]) -> Any:
+        return executed(task, arguments)
+
+    def _reverted(self, task: CancelableTask, arguments: dict[str, Any]) -> Any:
+        return reverted(task, arguments)

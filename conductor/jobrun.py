@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
 from ebbtide import faults
 from ebbtide.conductor.bodies import Bodies
+from ebbtide.conductor.capture import capturing
+from ebbtide.conductor.enginerun import EngineRun
 from ebbtide.conductor.journal import Journal
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
-from ebbtide.tasks.run import Begun, How, JobInfo, Run, Undo
+from ebbtide.tasks.run import Begun, How, JobInfo, Undo
 
 __all__ = ["JobRun"]
 
 _FLUSH_SECONDS = 0.25
 
 
-class JobRun(Run):
-    """Ties tasks to the journal, knows which of them are on their way to a barrier, and flushes progress.
+class JobRun(EngineRun):
+    """Ties tasks to the journal, and flushes progress.
 
     Args:
         bodies: told of each body that begins and ends.
@@ -39,43 +42,13 @@ class JobRun(Run):
         max_bytes: int = payload.MAX_BYTES,
         redactor: Redactor | None = None,
     ) -> None:
-        self.job = job
-        self.event = event
+        super().__init__(job, event, bodies, redactor)
         self.journal = journal
         self.max_bytes = max_bytes
-        self.redactor = redactor or Redactor()
-        self.bodies = bodies
         self._workers = workers
-        self._lock = threading.Lock()
-        self._approaching: set[str] = set()  # submitted, barrier not passed
-        self._in_pool: set[str] = set()  # a worker has taken it and not finished
         self._ended = threading.Event()
         self._flusher: threading.Thread | None = None
         journal.logs.on_line = self.start_flushing
-
-    # Barriers on their way.
-
-    def submitted(self, task: str) -> None:
-        """The engine has handed the task to the pool."""
-        with self._lock:
-            self._approaching.add(task)
-
-    def taken(self, task: str) -> None:
-        """A worker has begun on it."""
-        with self._lock:
-            self._in_pool.add(task)
-
-    def left(self, task: str) -> None:
-        """The worker is done with it, however that ended."""
-        with self._lock:
-            self._in_pool.discard(task)
-            self._approaching.discard(task)
-
-    @property
-    def at_work(self) -> bool:
-        """Whether any execute or revert is in the pool, or on its way there."""
-        with self._lock:
-            return bool(self._approaching or self._in_pool)
 
     def settle(self) -> None:
         """The engine is about to wait: commit what has ended, unless a barrier is about to do so anyway.
@@ -103,9 +76,6 @@ class JobRun(Run):
                 f"{what} holds the secret {reference}, which is not stored: leave it out"
             )
         return text
-
-    def hide(self, text: str) -> str:
-        return self.redactor.redact(text)
 
     def begin(self, task: str) -> Begun:
         self._passing(task)
@@ -148,9 +118,23 @@ class JobRun(Run):
         faults.point("undo.ended", task)
         self.journal.end_undo(task, error)
 
-    def _passing(self, task: str) -> None:
-        with self._lock:
-            self._approaching.discard(task)
+    # EngineRun.
+
+    @property
+    def lost(self) -> Exception | None:
+        return self.journal.lost
+
+    def goes_backwards(self) -> None:
+        self.journal.goes_backwards()
+
+    def not_undone(self) -> list[str]:
+        return self.journal.not_undone()
+
+    def positions(self) -> dict[str, int]:
+        return self.journal.positions()
+
+    def capturing(self, task: str) -> contextlib.AbstractContextManager[None]:
+        return capturing(self.journal.logs, task)
 
     # Progress and captured lines, at most four commits a second.
 

@@ -28,6 +28,7 @@ from ebbtide import faults
 from ebbtide.conductor.batch import Batch, atom_row, write_fenced, write_unfenced
 from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
+from ebbtide.conductor.enginerun import GoesBackwards
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.stored import StoredRun
 from ebbtide.errors import ClaimLost, EdgeRefused, StoreUnavailable
@@ -39,16 +40,12 @@ from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.payload import storable
 from ebbtide.tasks.run import Begun, How, Undo
 
-__all__ = ["GoesBackwards", "Journal"]
+__all__ = ["Journal"]
 
 Outcome = Callable[[sa.Connection, Mapping[str, Any]], None]
 
 _ENDED = {taskflow_states.SUCCESS: True, taskflow_states.FAILURE: False}
 _UNDO_ENDED = (taskflow_states.REVERTED, taskflow_states.REVERT_FAILURE)
-
-
-class GoesBackwards(Exception):
-    """A task that was still in the pool was to begin although all is being undone by now."""
 
 
 class _CancelSeen(Exception):

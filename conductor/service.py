@@ -24,6 +24,7 @@ from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Claims, new_owner_id
+from ebbtide.jobs.inbox import Inbox, open_inbox
 from ebbtide.jobs.overdue import clear_overdue, mark_overdue
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import Signal, open_signal
@@ -47,7 +48,7 @@ class _Desk:
     keys: list[str]
     lease: Lease
     signal: Signal
-    sweep_seconds: float
+    inbox: Inbox | None
 
 
 class Conductor:
@@ -138,6 +139,8 @@ class Conductor:
         """Under one owner id: register, run jobs, end. False: the lease was lost."""
         settings = self._settings
         claims = self._claims_of(store, new_owner_id())
+        # First: what cannot be used of it is for the caller to know. It connects nowhere yet.
+        hint = open_signal(store, settings)
         runners = self._start_runners(store, registry, claims.owner)
         if runners is None:
             return True
@@ -155,13 +158,12 @@ class Conductor:
                     "conductor.ready %s runners=%d flows=%s", claims.owner, settings.runners, ",".join(keys)
                 )
                 self._on_ready()
-                with contextlib.closing(open_signal(store)) as hint:
-                    return self._loop(
-                        _Desk(store, claims, runners, keys, lease, hint, settings.sweep_seconds)
-                    )
+                inbox = open_inbox(store, settings, hint)
+                return self._loop(_Desk(store, claims, runners, keys, lease, hint, inbox))
             finally:
                 lease.stop()
         finally:
+            hint.close()
             runners.close()
             # Only now: nothing of ours lives, so what we still hold may be claimed at once.
             with contextlib.suppress(StoreUnavailable):
@@ -264,8 +266,10 @@ class Conductor:
             now = time.monotonic()
             may_run = self._waiting and desk.runners.idle
             if desk.signal.changed() or news or may_run or now >= next_sweep:
-                next_sweep = now + desk.sweep_seconds
+                next_sweep = now + self._settings.sweep_seconds
                 with self._store_may_be_away():
+                    if desk.inbox is not None:
+                        desk.inbox.record()
                     self._forward(desk)
                     self._tell(desk)
                     if not self._stops:

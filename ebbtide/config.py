@@ -8,20 +8,30 @@ since it is at home in passwords. `python -m ebbtide.config` prints the sample f
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg, types
 
 from ebbtide.errors import ConfigError
-from ebbtide.wording import hide_password, is_plain_number, one_line
+from ebbtide.optionkinds import (
+    ModuleName,
+    Text,
+    ZookeeperHosts,
+    ZookeeperPath,
+    byte_count,
+    expected,
+    seconds,
+)
+from ebbtide.places import default_database, default_signal_folder
+from ebbtide.wording import hide_password, is_plain_number, one_line, unknown
 
 PREFIX = "EBBTIDE_"
 FILE_VARIABLE = "EBBTIDE_CONFIG"
+# What programs that write cancel requests know; our own variable wins over it.
+FOLDER_VARIABLE = "TASK_CANCELLATION_DIR"
 # Test suites may pass switches of their own to the processes they start.
 TEST_PREFIX = "EBBTIDE_TEST_"
 _FENCE_SHARE = 0.9
@@ -29,7 +39,7 @@ _FENCE_SHARE = 0.9
 
 @dataclass(frozen=True, repr=False)
 class Settings:
-    """All options, typed and checked. `repr` and `str` show the database URL without its password."""
+    """All options, typed and checked. `repr` and `str` show URLs without their passwords."""
 
     database: str
     flow_modules: tuple[str, ...] = ()
@@ -43,6 +53,13 @@ class Settings:
     memory_limit_mib: int = 0
     sweep_seconds: float = 1.0
     poll_seconds: float = 0.015
+    signal: str = "auto"
+    signal_folder: str = ""
+    signal_keep_seconds: float = 86400.0
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_channel: str = "ebbtide"
+    zookeeper_hosts: str = "127.0.0.1:2181"
+    zookeeper_path: str = "/ebbtide"
     task_threads: int = 4
     log_lines: int = 10000
     log_level: str = "info"
@@ -72,52 +89,13 @@ class Settings:
 
     def _shown(self, name: str) -> Any:
         value = getattr(self, name)
-        return hide_password(value) if name == "database" else value
-
-
-class _ModuleName(types.ConfigType):
-    """An absolute dotted name that could be imported; whether it can be is found out later."""
-
-    def __init__(self) -> None:
-        super().__init__(type_name="module name")
-
-    def __call__(self, value: object) -> str:
-        name = str(value)
-        if not all(part.isidentifier() for part in name.split(".")):
-            raise ValueError(name)
-        return name
-
-    def _formatter(self, value: object) -> str:
-        return str(value)
-
-
-class _Database(types.ConfigType):
-    """Any text. What it means is for `ebbtide.jobs` to say, the same for each way in."""
-
-    def __init__(self) -> None:
-        super().__init__(type_name="database")
-
-    def __call__(self, value: object) -> str:
-        if not str(value).strip():
-            raise ValueError("empty")
-        return str(value)
-
-    def _formatter(self, value: object) -> str:
-        return str(value)
-
-
-def _bytes(name: str, default: int, sentence: str) -> cfg.Opt:
-    return cfg.IntOpt(name, default=default, min=1024, max=64 * 1024 * 1024, help=sentence)
-
-
-def _seconds(name: str, default: float, least: float, most: float, sentence: str) -> cfg.Opt:
-    return cfg.FloatOpt(name, default=default, min=least, max=most, help=sentence)
+        return hide_password(value) if _BY_NAME[name].secret else value
 
 
 OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.Opt(
         "database",
-        type=_Database(),
+        type=Text("a URL or a file, such as sqlite:///jobs.db"),
         secret=True,
         sample_default="sqlite:////var/lib/ebbtide/ebbtide.db",
         help="Where the jobs are stored: the URL of a database, or the path of an SQLite file. Without it: "
@@ -127,7 +105,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.ListOpt(
         "flow_modules",
         default=list(Settings.flow_modules),
-        item_type=_ModuleName(),
+        item_type=ModuleName(),
         help="Modules to import for the flows they register, separated by commas. Set it for flows "
         "that no installed package announces in the entry-point group ebbtide.flows.",
     ),
@@ -146,7 +124,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         help="Where jobs run. Change it to thread only to embed a conductor in a program of your own: "
         "a task that never looks at its cancel event cannot be ended there.",
     ),
-    _seconds(
+    seconds(
         "lease_seconds",
         Settings.lease_seconds,
         0.1,
@@ -155,7 +133,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "dead machine taken over sooner; raise it when the database or the machine stalls for "
         "longer than this.",
     ),
-    _seconds(
+    seconds(
         "renew_seconds",
         Settings.renew_seconds,
         0.01,
@@ -163,7 +141,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "How often a conductor renews its lease; below self_fence_seconds. Change it along with "
         "lease_seconds, of which it should be about a third.",
     ),
-    _seconds(
+    seconds(
         "self_fence_seconds",
         Settings.self_fence_seconds,
         0.05,
@@ -172,7 +150,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "so that they are dead before another one takes over. Change it along with lease_seconds, "
         "of which it should be two thirds.",
     ),
-    _seconds(
+    seconds(
         "grace_seconds",
         Settings.grace_seconds,
         0,
@@ -181,7 +159,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "overdue and its runner is told to end. Raise it for tasks whose steps take longer; a task class "
         "may have a grace_seconds of its own.",
     ),
-    _seconds(
+    seconds(
         "kill_after_seconds",
         Settings.kill_after_seconds,
         0,
@@ -199,7 +177,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "task that asks for more fails with MemoryError. 0 sets no limit. Set it where one job may not "
         "take the memory of its neighbours.",
     ),
-    _seconds(
+    seconds(
         "sweep_seconds",
         Settings.sweep_seconds,
         0.01,
@@ -208,7 +186,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "lost signal did not say. Raise it to spare a store that many conductors share; a lost "
         "signal then costs that much more.",
     ),
-    _seconds(
+    seconds(
         "poll_seconds",
         Settings.poll_seconds,
         0.001,
@@ -216,6 +194,59 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "How often an SQLite store that is being written to is asked whether it has changed, which takes "
         "microseconds. Raise it to wake a battery-powered machine less often; cancels and posts are then "
         "noticed that much later.",
+    ),
+    cfg.StrOpt(
+        "signal",
+        default=Settings.signal,
+        choices=("auto", "sqlite", "postgresql", "redis", "zookeeper", "file", "local"),
+        help="What tells conductors at once that a job was posted, cancelled or let go on; without it they "
+        "find that by their sweep. auto takes what the database gives: sqlite or postgresql. Change it, for "
+        "conductors and clients alike, to file to let other programs cancel jobs, to redis or zookeeper "
+        "where a pooler keeps NOTIFY from coming through, to local within one process.",
+    ),
+    cfg.Opt(
+        "signal_folder",
+        default=Settings.signal_folder,
+        type=Text("a folder", may_be_empty=True),
+        help="Where the signal file has its cancel requests; its user's alone, mode 0700. Without it: what "
+        "TASK_CANCELLATION_DIR names, else ebbtide/cancellations in the user's data directory. Set it for "
+        "a service that has a folder of its own.",
+    ),
+    seconds(
+        "signal_keep_seconds",
+        Settings.signal_keep_seconds,
+        1,
+        365 * 86400,
+        "How long a processed cancel request stays in signal_folder, with its answer. Lower it where so "
+        "many are written that to list the folder takes long.",
+    ),
+    cfg.Opt(
+        "redis_url",
+        default=Settings.redis_url,
+        type=Text("a URL such as redis://127.0.0.1:6379/0"),
+        secret=True,
+        help="The server of the signal redis; rediss:// for TLS. Set it when that is chosen; a password in "
+        "it is never printed.",
+    ),
+    cfg.Opt(
+        "redis_channel",
+        default=Settings.redis_channel,
+        type=Text("a name"),
+        help="The channel of the signal redis. Change it when stores share a server: they would wake each "
+        "other in vain.",
+    ),
+    cfg.Opt(
+        "zookeeper_hosts",
+        default=Settings.zookeeper_hosts,
+        type=ZookeeperHosts(),
+        help="The servers of the signal zookeeper. Set it when that is chosen.",
+    ),
+    cfg.Opt(
+        "zookeeper_path",
+        default=Settings.zookeeper_path,
+        type=ZookeeperPath(),
+        help="Below which path the signal zookeeper has its node, which is made when it is not there. Change "
+        "it when stores share the servers.",
     ),
     cfg.IntOpt(
         "task_threads",
@@ -239,13 +270,13 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         choices=("debug", "info", "warning", "error"),
         help="The least severe records that are logged. Lower it to debug while looking for a fault.",
     ),
-    _bytes(
+    byte_count(
         "max_parameter_bytes",
         Settings.max_parameter_bytes,
         "How many bytes the parameters of a job may take, as JSON. Raise it when callers cannot pass a "
         "file's path instead; every reader of a job reads its parameters as well.",
     ),
-    _bytes(
+    byte_count(
         "max_result_bytes",
         Settings.max_result_bytes,
         "How many bytes of JSON a task may return, save at a checkpoint, or the job have as its result. "
@@ -269,7 +300,9 @@ def load_settings(
     for name, value, place in _given(config_file or environ.get(FILE_VARIABLE) or None, environ, overrides):
         values[name] = _converted(_BY_NAME[name], value, place)
     if "database" not in values:
-        values["database"] = _default_database(environ)
+        values["database"] = default_database(environ)
+    if not values.get("signal_folder"):
+        values["signal_folder"] = default_signal_folder(environ)
     values["flow_modules"] = tuple(values.get("flow_modules", ()))
     return Settings(**values)
 
@@ -289,7 +322,7 @@ def sample() -> str:
     ]
     for option in OPTIONS:
         text = textwrap.fill(option.help or "", 96, initial_indent="# ", subsequent_indent="# ")
-        facts = f"# ({_expected(option)}; environment: {variable(option.name)})"
+        facts = f"# ({expected(option)}; environment: {variable(option.name)})"
         default = option.type.format_defaults(option.default, option.sample_default)[0]
         paragraphs.append(f"{text}\n{facts}\n#{option.name} = {default}".rstrip() + "\n")
     return "\n".join(paragraphs)
@@ -302,15 +335,17 @@ def _given(
     if path is not None:
         for name, text in _read_file(path).items():
             yield name, text, path
+    if environ.get(FOLDER_VARIABLE, "").strip():
+        yield "signal_folder", environ[FOLDER_VARIABLE], "the environment"
     by_variable = {variable(name): name for name in _BY_NAME}
     for key in sorted(key for key in environ if key.startswith(PREFIX)):
         if key in by_variable and environ[key].strip():
             yield by_variable[key], environ[key], "the environment"
         elif key not in by_variable and key != FILE_VARIABLE and not key.startswith(TEST_PREFIX):
-            raise ConfigError(_unknown("environment variable", key, (*by_variable, FILE_VARIABLE), ""))
+            raise ConfigError(unknown("environment variable", key, (*by_variable, FILE_VARIABLE), ""))
     for name, value in overrides.items():
         if name not in _BY_NAME:
-            raise ConfigError(_unknown("option", name, _BY_NAME, " in the call"))
+            raise ConfigError(unknown("option", name, _BY_NAME, " in the call"))
         if value is not None:
             yield name, value, "the call"
 
@@ -329,11 +364,11 @@ def _read_file(path: str) -> dict[str, str]:
         raise ConfigError(f"configuration file {path}, line {error.lineno}: {error.msg.lower()}") from None
     for section in sections:
         if section != "DEFAULT":
-            raise ConfigError(_unknown("section", section, ("DEFAULT",), f" in {path}"))
+            raise ConfigError(unknown("section", section, ("DEFAULT",), f" in {path}"))
     known = sections.get("DEFAULT", {})
     for name in known:
         if name not in _BY_NAME:
-            raise ConfigError(_unknown("option", name, _BY_NAME, f" in {path}"))
+            raise ConfigError(unknown("option", name, _BY_NAME, f" in {path}"))
     return {name: texts[-1] for name, texts in known.items()}
 
 
@@ -353,38 +388,7 @@ def _converted(option: cfg.Opt, value: Any, place: str) -> Any:
 
 def _unusable(option: cfg.Opt, value: Any, place: str) -> str:
     shown = one_line(hide_password(str(value)), 80)
-    return f"{option.name} in {place}: '{shown}' is not {_expected(option)}"
-
-
-def _expected(option: cfg.Opt) -> str:
-    wanted = option.type
-    if isinstance(wanted, types.Integer):
-        return f"a whole number from {wanted.min} to {wanted.max}"
-    if isinstance(wanted, types.Float):
-        return f"a number of seconds from {wanted.min:g} to {wanted.max:g}"
-    if isinstance(wanted, types.String) and wanted.choices:
-        return f"one of {', '.join(wanted.choices)}"
-    if isinstance(wanted, types.List):
-        return "a list of module names such as package.module"
-    return "a URL or a file, such as sqlite:///jobs.db"
-
-
-def _unknown(kind: str, name: str, known: Iterable[str], where: str) -> str:
-    folded = {candidate.lower(): candidate for candidate in known}
-    nearest = get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
-    hint = f"did you mean {folded[nearest[0]]}?" if nearest else f"known: {', '.join(folded.values())}"
-    return f"unknown {kind} {one_line(name, 80)}{where}; {hint}"
-
-
-def _default_database(environ: Mapping[str, str]) -> str:
-    # The specification of XDG has relative paths ignored.
-    data = environ.get("XDG_DATA_HOME", "")
-    if not os.path.isabs(data):
-        home = environ.get("HOME") or os.path.expanduser("~")
-        data = os.path.join(home, ".local", "share")
-        if not os.path.isabs(data):
-            raise ConfigError("database is not given, and there is no home directory to keep it in")
-    return f"sqlite:///{Path(data, 'ebbtide', 'ebbtide.db')}"
+    return f"{option.name} in {place}: '{shown}' is not {expected(option)}"
 
 
 if __name__ == "__main__":

@@ -83,6 +83,18 @@ class ConfigError(UsageError):
         return one_line(self.message)
 
 
+class FolderRefused(UsageError):
+    """A folder that has to be one user's alone is not. `problem` says what is wrong, and what to do."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = str(path)
+        self.problem = problem
+        super().__init__(self.path, problem)
+
+    def __str__(self) -> str:
+        return f"folder {one_line(self.path)} is refused: {one_line(self.problem)}"
+
+
 class ParameterError(UsageError):
     """Parameters do not fit the flow. `problems` are pairs of parameter and what is wrong with it."""
 

@@ -5,6 +5,8 @@ obeys the escape characters in them, and a driver repeats the URL with its passw
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 # Up to the last @: a password with an unescaped @ or / in it is a mistake, and a secret all the same.
 _IN_URL = re.compile(r"(?P<before>[a-z][\w+.-]*://[^\s/?#:@]*:)\S*(?=@)", re.IGNORECASE)
@@ -29,3 +31,11 @@ def hide_password(text: str) -> str:
 def is_plain_number(text: str) -> bool:
     """Whether what Python reads as a number is one to people: not 1_0, nor digits of another script."""
     return text.isascii() and "_" not in text
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str) -> str:
+    """Words for a name that is not known: with the nearest known one, else with all."""
+    folded = {candidate.lower(): candidate for candidate in known}
+    nearest = get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
+    hint = f"did you mean {folded[nearest[0]]}?" if nearest else f"known: {', '.join(folded.values())}"
+    return f"unknown {kind} {one_line(name, 80)}{where}; {hint}"

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import builtins
-import getpass
 import time
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import tenacity
 
-from ebbtide.config import load_settings
+from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.schema import ensure_schema
-from ebbtide.jobs.signals import open_signal
+from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
 from ebbtide.jobs.store import Store
+from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text, whoami
 from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
-from ebbtide.wording import one_line
 
 __all__ = ["Poster"]
 
-MAX_REASON = 1000
 MAX_LABEL = 255
-MAX_WHO = 255
 MAX_LISTED = 100_000
 MAX_PRIORITY = 1000
 MAX_DELAY_SECONDS = 10 * 365 * 86400
-# They turn the text that follows them round: what is read would not be what is stored.
-_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
@@ -51,6 +45,11 @@ class Poster:
         flow_modules: modules that register flows, besides installed ones; needed to post only.
         registry: the flows to post from, instead of looking for modules.
         max_parameter_bytes: how many bytes the parameters of a job may take, as JSON.
+        settings: where the option `signal` and what belongs to it are read; default: those of file and
+            environment. Conductors and posters of a store want the same.
+
+    A change is signalled to the conductors once it is stored. A signal that cannot be sent is logged and
+    changes no answer: they find the change by themselves.
 
     Every method raises `StoreUnavailable` when the store cannot be reached; then nothing was
     stored, unless it is an `AnswerLost` or a `CommitUnknown`, which say so. Job ids may be shortened to a
@@ -64,13 +63,16 @@ class Poster:
         flow_modules: Iterable[str] = (),
         registry: Registry | None = None,
         max_parameter_bytes: int = payload.MAX_BYTES,
+        settings: Settings | None = None,
     ) -> None:
         if not _is_number(max_parameter_bytes, int) or max_parameter_bytes < 1:
             raise UsageError("max_parameter_bytes should be a whole number from 1")
         self._max_parameter_bytes = max_parameter_bytes
         self._flow_modules = tuple(flow_modules)
         self._registry = registry
-        self._store = Store(database or load_settings().database)
+        settings = settings or load_settings(database=database)
+        self._store = Store(database or settings.database)
+        self._signal = open_signal(self._store, settings)
         ensure_schema(self._store)
         self._ledger = Ledger(self._store)
         self._views = Views(self._store)
@@ -82,7 +84,8 @@ class Poster:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. May be called twice."""
+        """Send what is still to be signalled, and close the connections. May be called twice."""
+        self._signal.close()
         self._store.close()
 
     @property
@@ -130,7 +133,9 @@ class Poster:
             priority=priority,
             delay_seconds=delay_seconds,
         )
-        return self._stored(self._ledger.post(new, who=_whoami()))
+        job_id = self._ledger.post(new, who=whoami())
+        self._signal.ring(job_id)
+        return self._stored(job_id)
 
     def cancel(self, job_id: str, reason: str = "", who: str | None = None) -> CancelAnswer:
         """Ask for a job to be stopped and undone. The request is stored before this returns.
@@ -142,10 +147,11 @@ class Poster:
             TooLate: the job has completed or failed.
             JobNotFound, AmbiguousJob, UsageError.
         """
-        reason = _checked_text(reason, "the reason", MAX_REASON)
-        who = _whoami() if who is None else _checked_text(who, "who asks", MAX_WHO)
+        reason = checked_text(reason, "the reason", MAX_REASON)
+        who = whoami() if who is None else checked_text(who, "who asks", MAX_WHO)
         full = self._views.resolve(job_id)
-        answer = self._ledger.cancel(full, reason=reason, who=who or _whoami())
+        answer = self._ledger.cancel(full, reason=reason, who=who or whoami())
+        self._signal.ring(full)
         return CancelAnswer(self._stored(full), cast(Any, answer))
 
     def retry(self, job_id: str) -> Job:
@@ -155,7 +161,8 @@ class Poster:
             EdgeRefused: it is neither.
         """
         full = self._views.resolve(job_id)
-        self._ledger.retry(full, who=_whoami())
+        self._ledger.retry(full, who=whoami())
+        self._signal.ring(full)
         return self._stored(full)
 
     def unpark(self, job_id: str) -> Job:
@@ -168,7 +175,8 @@ class Poster:
             EdgeRefused: it is not parked.
         """
         full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=_whoami())
+        self._ledger.unpark(full, who=whoami())
+        self._signal.ring(full)
         return self._stored(full)
 
     def accept(self, job_id: str, reason: str) -> Job:
@@ -178,11 +186,12 @@ class Poster:
             UsageError: no reason is given.
             EdgeRefused: it is not parked.
         """
-        reason = _checked_text(reason, "the reason", MAX_REASON)
+        reason = checked_text(reason, "the reason", MAX_REASON)
         if not reason:
             raise UsageError("a reason is wanted: say why the job may stay as it is")
         full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=_whoami())
+        self._ledger.accept(full, reason=reason, who=whoami())
+        self._signal.ring(full)
         return self._stored(full)
 
     def _stored(self, job_id: str) -> Job:
@@ -276,7 +285,7 @@ class Poster:
     def _changes(self, timeout: float | None) -> Iterator[None]:
         """Yields at once, then whenever the store may have changed, until `timeout` seconds have passed."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        signal = open_signal(self._store)
+        signal = own_signal(self._store)
         try:
             while True:
                 signal.changed()
@@ -313,19 +322,6 @@ def _checked_limit(limit: int) -> int:
     return limit
 
 
-def _checked_text(text: str, what: str, limit: int) -> str:
-    """`text` on one line. Refuses what a terminal would obey, a reader be misled by, or a store not take."""
-    if not isinstance(text, str):
-        raise UsageError(f"{what} should be a text, not a {type(text).__name__}")
-    folded = " ".join(text.split())
-    if len(folded) > limit:
-        raise UsageError(f"{what} has {len(folded)} characters; {limit} are allowed")
-    for character in folded:
-        if unicodedata.category(character) in ("Cc", "Cs") or character in _BIDI_CONTROLS:
-            raise UsageError(f"{what} holds {ascii(character)[1:-1]}, which cannot be shown: leave it out")
-    return folded
-
-
 def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
     if not isinstance(labels, Mapping):
         raise UsageError(f"labels are given by key, in a mapping, not as a {type(labels).__name__}")
@@ -336,10 +332,3 @@ def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
                     f"label {str(key)[:40]!r}: key and value are printable, of 1 to {MAX_LABEL} characters"
                 )
     return dict(labels)
-
-
-def _whoami() -> str:
-    try:
-        return one_line(getpass.getuser(), MAX_WHO) or "unknown"
-    except (KeyError, OSError):
-        return "unknown"  # a user id without a name, as in some containers

@@ -8,6 +8,7 @@ from threading import Lock
 from sqlalchemy import Connection, inspect, text
 
 from ebbtide.errors import SchemaMismatch
+from ebbtide.jobs.board.tables import metadata as board_metadata
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.tables import REVISION, taskflow_indexes, taskflow_metadata
 from ebbtide.wording import hide_password
@@ -17,6 +18,7 @@ VERSION_TABLE = "ebbtide_alembic_version"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _REVISION_QUERY = text(f"SELECT version_num FROM {VERSION_TABLE}")
 _TASKFLOW_TABLES = {*taskflow_metadata.tables, "alembic_version"}
+_BOARD_TABLES = set(board_metadata.tables)  # made by whoever opens such a board; of no schema's number
 # Alembic's `context` is one for the whole process: two threads would migrate each other's database.
 _alembic = Lock()
 
@@ -99,7 +101,7 @@ def _report(store: Store) -> SchemaReport:
 
 
 def _look(store: Store, connection: Connection) -> SchemaReport:
-    names = set(inspect(connection).get_table_names())
+    names = set(inspect(connection).get_table_names()) - _BOARD_TABLES
     if VERSION_TABLE not in names:
         state = SchemaState.FOREIGN
         if names <= _TASKFLOW_TABLES:

@@ -6,7 +6,7 @@ within a test `planted` takes it back. Nothing of this is in the product, and no
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 __all__ = ["BUGS", "VARIABLE", "plant", "plant_from_environment", "planted"]
@@ -101,23 +101,24 @@ def outcome_before_undo() -> None:
     from ebbtide.conductor.engine import Engine
     from ebbtide.conductor.execution import Execution
     from ebbtide.conductor.journal import Journal
+    from ebbtide.conductor.turning import TurningEngine
 
-    iterate, leave = Engine._iterate, Execution._leave
-    reverted: Any = vars(Engine)["reverted"]
+    steps, leave = TurningEngine._steps, Execution._leave
+    reverted: Any = vars(TurningEngine)["reverted"]
 
-    def only_forwards(self: Engine, backwards: bool) -> None:
+    def only_forwards(self: TurningEngine, backwards: bool) -> Generator[str, None, None]:
         if not backwards:
-            iterate(self, backwards)
+            yield from steps(self, backwards)
 
     def undo_then(self: Execution, name: str, engine: Engine, *args: Any) -> bool:
         left = leave(self, name, engine, *args)
         if left and engine._backwards:
             _replace(Journal, "commit", lambda journal: None)  # the job is nobody's any more
-            iterate(engine, True)
+            engine._follow(steps(engine, True))
         return left
 
-    _replace(Engine, "_iterate", only_forwards)
-    _replace(Engine, "reverted", property(lambda self: self._backwards or reverted.fget(self)))
+    _replace(TurningEngine, "_steps", only_forwards)
+    _replace(TurningEngine, "reverted", property(lambda self: self._backwards or reverted.fget(self)))
     _replace(Execution, "_leave", undo_then)
 
 

@@ -44,12 +44,16 @@ def disk(tmp_path: Path, chaos_flows: ModuleType) -> Iterator[SmallDisk]:
 
 
 @pytest.fixture
-def prepared(store_kind: str, disk: SmallDisk, request: pytest.FixtureRequest) -> str:
+def prepared(
+    store_kind: str, disk: SmallDisk, replay: Callable[[str], None], request: pytest.FixtureRequest
+) -> Iterator[str]:
     """A file as the store is on the disk of the effects."""
     if store_kind == "sqlite":
-        return f"sqlite:///{disk.path / 'ebbtide.db'}"
-    url: str = request.getfixturevalue("database")
-    return url
+        url = f"sqlite:///{disk.path / 'ebbtide.db'}"
+        yield url
+        replay(url)
+        return
+    yield request.getfixturevalue("database")
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ from taskflow.flow import Flow
 from taskflow.patterns import linear_flow, unordered_flow
 
 from ebbtide.flows import flow
-from ebbtide.jobs.signals import DataVersionSignal, NotifySignal, Signal
+from ebbtide.jobs.signals import Signal
+from ebbtide.jobs.signals.postgresql import NotifySignal
+from ebbtide.jobs.signals.sqlite import DataVersionSignal
 from ebbtide.tasks import CancelableTask
 
 FLOW = "pieces"

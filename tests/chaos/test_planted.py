@@ -143,6 +143,7 @@ CASES = [
 ]
 
 
+@pytest.mark.planted("it is about the bug")
 @pytest.mark.parametrize(("bug", "arranged", "promise"), CASES)
 def test_a_planted_bug_breaks_its_promise(chaos, disk, bug, arranged, promise):
     arranged(chaos, {"test_planted": bug})

@@ -1,6 +1,7 @@
-"""The hint that something in the store has changed, on every store: it may ring in vain, never stays quiet.
+"""The hint that a store itself gives when something in it has changed: the commit rings, whoever made it.
 
-Its ways on SQLite alone are in integration/test_signal.py, those on a server at the end.
+What all signals do is in test_every_signal.py, the ways of the one of SQLite in integration/test_signal.py,
+those on a server at the end.
 """
 
 import contextlib
@@ -12,10 +13,10 @@ import time
 import psycopg2
 import pytest
 
-from ebbtide.jobs import signals
 from ebbtide.jobs.edges import record
 from ebbtide.jobs.ledger import Ledger, NewJob
-from ebbtide.jobs.signals import NotifySignal, open_signal
+from ebbtide.jobs.signals import own_signal
+from ebbtide.jobs.signals import postgresql as notify
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 from tests.services.proxy import Stall
@@ -51,7 +52,7 @@ WORDS = ["post", "cancel", "complete", "release"]
 
 @pytest.fixture
 def signal(store):
-    opened = open_signal(store)
+    opened = own_signal(store)
     yield opened
     opened.close()
 
@@ -85,18 +86,9 @@ def rings(signal):
 def attend(signal):
     """Look until it is connected and has nothing more to tell."""
     give_up = time.monotonic() + PATIENCE_SECONDS
-    while signal.changed() or (isinstance(signal, NotifySignal) and signal.descriptor is None):
+    while signal.changed() or not signal.listening:
         assert time.monotonic() < give_up, "it never came to rest"
         signal.pause(0.01)
-
-
-def test_the_first_look_says_changed_and_then_it_comes_to_rest(signal):
-    first = signal.changed()
-
-    attend(signal)
-
-    assert first
-    assert not signal.changed()
 
 
 @pytest.mark.bare_edges("what is committed does not matter here")
@@ -139,36 +131,6 @@ def test_commits_of_other_threads_are_never_missed(board, signal):
     assert seen == 50
 
 
-def test_a_closed_signal_says_look_and_may_be_closed_again(signal):
-    attend(signal)
-
-    signal.close()
-    signal.close()
-
-    assert signal.changed()
-
-
-@pytest.mark.parametrize("attended", [False, True])
-def test_closing_ends_a_pause(signal, attended):
-    ended = threading.Event()
-    if attended:
-        attend(signal)
-
-    def pause():
-        while not signal.changed():
-            signal.pause(1)
-        ended.set()
-
-    if not attended:
-        signal.changed()
-    waiter = threading.Thread(target=pause)
-    waiter.start()
-    signal.close()
-    waiter.join(PATIENCE_SECONDS)
-
-    assert ended.is_set()
-
-
 # PostgreSQL.
 
 on_a_server = pytest.mark.postgresql_only("SQLite has no server to be away, and no NOTIFY")
@@ -176,7 +138,7 @@ on_a_server = pytest.mark.postgresql_only("SQLite has no server to be away, and 
 
 @pytest.fixture
 def tries_often(monkeypatch):
-    monkeypatch.setattr(signals, "_RECONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(notify, "_RECONNECT_SECONDS", 0.2)
 
 
 def commit_an_entry(made):
@@ -231,7 +193,7 @@ def test_what_was_committed_while_it_was_cut_off_is_looked_for_once_it_is_back(
 def test_a_signal_whose_server_never_answers_neither_waits_nor_raises(board, made, postgresql, proxy_to):
     proxy = proxy_to(postgresql.port)
     proxy.set(Stall())
-    with Store(proxy.url(made)) as store, contextlib.closing(open_signal(store)) as signal:
+    with Store(proxy.url(made)) as store, contextlib.closing(own_signal(store)) as signal:
         looks = [signal.changed() for _ in range(20)]
         assert signal.descriptor is None
         proxy.wait_until(lambda p: p.live == 1, "the connection")

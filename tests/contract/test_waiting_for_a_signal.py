@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ebbtide.jobs.signals import Signal, open_signal
+from ebbtide.jobs.signals import Signal, own_signal
 
 PATIENCE_SECONDS = 30.0
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.postgresql_only("what can be waited for is a connection
 @pytest.fixture
 def signal(store) -> Iterator[Signal]:
     """A signal that listens, and has said all that there was to say."""
-    opened = open_signal(store)
+    opened = own_signal(store)
     give_up = time.monotonic() + PATIENCE_SECONDS
     while opened.changed() or opened.descriptor is None:
         assert time.monotonic() < give_up, "it does not listen"

@@ -11,7 +11,8 @@ import pytest
 
 from ebbtide.jobs.filewatch import FileWatch
 from ebbtide.jobs.schema import ensure_schema
-from ebbtide.jobs.signals import DataVersionSignal, Signal, open_signal
+from ebbtide.jobs.signals import Signal, own_signal
+from ebbtide.jobs.signals.sqlite import DataVersionSignal
 from ebbtide.jobs.sqlite import Sqlite
 from ebbtide.jobs.store import Store
 
@@ -36,7 +37,7 @@ def store(database: str) -> Iterator[Store]:
 
 @pytest.fixture
 def signal(store: Store) -> Iterator[Signal]:
-    opened = open_signal(store)
+    opened = own_signal(store)
     yield opened
     opened.close()
 
@@ -167,7 +168,7 @@ def test_where_no_watch_is_to_be_had_it_has_to_be_asked(
     def none_left(path: str) -> None:
         raise OSError(24, "no inotify instance")
 
-    monkeypatch.setattr("ebbtide.jobs.signals.FileWatch", none_left)
+    monkeypatch.setattr("ebbtide.jobs.signals.sqlite.FileWatch", none_left)
     signal.changed()
     _put(store, "a")
 
@@ -206,7 +207,7 @@ def test_watching_holds_no_lock_and_no_old_state(store: Store, signal: Signal) -
 def test_a_broken_signal_says_look_instead_of_raising(tmp_path_factory: pytest.TempPathFactory) -> None:
     missing = tmp_path_factory.mktemp("empty") / "x.db"
     with Store(str(missing)) as store:
-        signal = open_signal(store)
+        signal = own_signal(store)
 
         seen = [signal.changed(), signal.changed()]
         ensure_schema(store)
@@ -214,27 +215,3 @@ def test_a_broken_signal_says_look_instead_of_raising(tmp_path_factory: pytest.T
         signal.close()
 
     assert seen == [True, True, True, False]
-
-
-def test_a_closed_signal_says_look_and_may_be_closed_again(signal: Signal) -> None:
-    signal.changed()
-
-    signal.close()
-    signal.close()
-
-    assert signal.changed()
-
-
-def test_closing_ends_a_pause(signal: Signal) -> None:
-    ended = threading.Event()
-
-    def pause() -> None:
-        signal.pause(3600)
-        ended.set()
-
-    waiter = threading.Thread(target=pause)
-    waiter.start()
-    signal.close()
-    waiter.join(30)
-
-    assert ended.is_set()

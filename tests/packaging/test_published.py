@@ -90,6 +90,7 @@ def test_the_sdist_has_the_rooms_once_and_what_its_checks_need(built):
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
 
     assert {"tox.ini", "pyproject.toml", "LICENSE", "etc/ebbtide.conf.sample", "tests/conftest.py"} <= names
+    assert "examples/plain_taskflow/after/conduct.py" in names
     assert "tasks/__init__.py" in names
     assert "ebbtide/tasks/__init__.py" not in names
 
@@ -106,6 +107,10 @@ def test_the_metadata_says_what_a_user_must_know(wheel):
     assert set(metadata.get_all("Provides-Extra", [])) == {"redis", "api", "test", "all"}
     assert dict(entries["console_scripts"]) == {"ebbtide": "ebbtide.__main__:main"}
     assert dict(entries["ebbtide.flows"]) == {"file-processing": "ebbtide.flows.file_processing"}
+    assert dict(entries["taskflow.jobboards"]) == {"sql": "ebbtide.jobs.board.sql:SqlJobBoard"}
+    assert dict(entries["taskflow.engines"]) == {
+        "cancelable": "ebbtide.conductor.plain.engine:CancelableEngine"
+    }
 
 
 def test_the_extra_all_is_the_other_extras_together(wheel):

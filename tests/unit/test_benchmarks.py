@@ -1,5 +1,6 @@
 """The benchmarks run and print their tables. What they measure is asked of nobody here: sizes are tiny."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RUNS = {
     "cancel_latency.py": (
         ["--rounds", "3"],
-        ["cancelled from another process, 3 times", "committed -> event set in the task"],
+        ["cancelled from another process, signal auto, 3 times", "committed -> event set in the task"],
     ),
     "stop_ladder.py": (
         ["--rounds", "2"],
@@ -62,6 +63,31 @@ def test_a_benchmark_prints_its_tables(script, store, tmp_path):
     assert (ran.returncode, ran.stderr) == (0, "")
     assert [text for text in shown if text not in ran.stdout] == []
     assert ("PostgreSQL" if store else "SQLite") in ran.stdout.partition("\n")[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", ["redis", "zookeeper", "file", "request-file", "dropped"])
+def test_each_signal_can_be_measured(kind, tmp_path, request):
+    servers = {
+        "redis": lambda: {"EBBTIDE_REDIS_URL": request.getfixturevalue("redis").url()},
+        "zookeeper": lambda: {"EBBTIDE_ZOOKEEPER_HOSTS": request.getfixturevalue("zookeeper").hosts},
+    }
+    told = servers.get(kind, dict)()
+
+    options = ["--folder", tmp_path, "--signal", kind, "--rounds", "2"]
+    ran = subprocess.run(
+        [sys.executable, BENCHMARKS / "cancel_latency.py", *options],
+        env=os.environ | told,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert f"signal {kind}, 2 times" in ran.stdout
+    assert "request called -> event set in the task" in ran.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -336,6 +336,7 @@ def test_ids_may_come_from_stdin(run, posted):
     assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [posted, other]
 
 
+@pytest.mark.altered_by_hand("nothing runs here: the run is made up")
 def test_a_repeated_cancel_says_that_the_job_does_not_stop(run, posted, database):
     with Store(database) as store, store.write() as connection:
         connection.execute(sa.update(jobs).values(state="running", begun=1))

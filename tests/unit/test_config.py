@@ -36,7 +36,10 @@ def refusal(*args, **kwargs) -> str:
 def test_without_anything_the_defaults_hold():
     settings = load_settings(environ=HOME)
 
-    assert settings == Settings(database="sqlite:////home/somebody/.local/share/ebbtide/ebbtide.db")
+    assert settings == Settings(
+        database="sqlite:////home/somebody/.local/share/ebbtide/ebbtide.db",
+        signal_folder="/home/somebody/.local/share/ebbtide/cancellations",
+    )
 
 
 def test_the_default_database_follows_xdg_unless_that_is_relative():
@@ -81,6 +84,7 @@ def test_every_option_can_be_given_in_the_environment(option):
     given = {"database": "sqlite:///x.db", "flow_modules": "one, two.three", "isolation": "thread"}
     given |= {"log_level": "debug", "lease_seconds": "31", "renew_seconds": "9", "self_fence_seconds": "21"}
     given |= {"max_parameter_bytes": "2048", "max_result_bytes": "4096"}
+    given |= {"signal": "file", "zookeeper_path": "/a/b", "zookeeper_hosts": "a:1,[::1]:2"}
     text = given.get(option.name, "2")
 
     settings = load_settings(environ={**HOME, variable(option.name): text})
@@ -240,13 +244,63 @@ def test_the_sample_with_its_options_switched_on_gives_the_defaults(write):
 
     settings = load_settings(write("\n".join(switched_on)), HOME)
 
-    assert settings == Settings(database="sqlite:////var/lib/ebbtide/ebbtide.db")
+    folder = load_settings(environ=HOME).signal_folder
+    assert settings == Settings(database="sqlite:////var/lib/ebbtide/ebbtide.db", signal_folder=folder)
 
 
 def test_every_option_says_in_a_sentence_when_one_would_change_it():
     for option in OPTIONS:
         assert option.help.endswith(".")
         assert any(word in option.help for word in ("Set it", "Raise it", "Lower it", "Change it"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "/home/somebody/.local/share/ebbtide/cancellations"),
+        ({"TASK_CANCELLATION_DIR": "/theirs"}, "/theirs"),
+        ({"TASK_CANCELLATION_DIR": "/theirs", "EBBTIDE_SIGNAL_FOLDER": "/ours"}, "/ours"),
+        ({"TASK_CANCELLATION_DIR": ""}, "/home/somebody/.local/share/ebbtide/cancellations"),
+    ],
+)
+def test_the_folder_of_cancel_requests_is_the_one_that_other_programs_know(write, given, expected):
+    file = write("[DEFAULT]\nsignal_folder = /ours/too\n")
+
+    assert load_settings(environ=HOME | given).signal_folder == expected
+    told = any(given.values())
+    assert load_settings(file, HOME | given).signal_folder == (expected if told else "/ours/too")
+
+
+def test_an_unknown_signal_lists_the_known_ones():
+    told = refusal(environ={**HOME, "EBBTIDE_SIGNAL": "pigeon"})
+
+    assert told == (
+        "signal in the environment: 'pigeon' is not one of auto, sqlite, postgresql, redis, zookeeper, file, "
+        "local"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("zookeeper_hosts", "zk1:2181/chroot"),
+        ("zookeeper_hosts", "zk1:2181,,zk2"),
+        ("zookeeper_path", "jobs"),
+        ("zookeeper_path", "/a//b"),
+        ("zookeeper_path", "/a/../b"),
+        ("zookeeper_path", "/"),
+        ("redis_url", " "),
+    ],
+)
+def test_what_no_server_could_be_found_by_is_refused(name, text):
+    assert refusal(environ=HOME, **{name: text}).startswith(f"{name} in the call: ")
+
+
+def test_a_password_for_redis_is_not_shown():
+    settings = load_settings(environ=HOME, redis_url="redis://:sesame@cache/0")
+
+    assert "sesame" not in repr(settings)
+    assert settings.redis_url == "redis://:sesame@cache/0"
 
 
 def test_nothing_is_read_when_the_module_is_imported():

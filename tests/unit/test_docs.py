@@ -233,17 +233,18 @@ def test_the_phases_that_the_page_explains_are_those_there_are():
 
 
 def citations() -> dict[int, list[str]]:
-    """The test files of each promise, as the page on cancellation lists them."""
-    text = (DOCS / "cancellation.md").read_text(encoding="utf-8")
+    """The test files of each promise, as the page on trust lists them."""
+    text = (DOCS / "trust.md").read_text(encoding="utf-8")
     rows = re.findall(r"(?m)^\| P(\d+) \| (.*) \|$", text)
     return {int(number): re.findall(r"`([^`]+)`", files) for number, files in rows}
 
 
-def test_the_page_on_cancellation_states_every_promise_and_lists_its_tests():
-    text = (DOCS / "cancellation.md").read_text(encoding="utf-8")
+def test_the_page_on_trust_states_every_promise_and_lists_its_tests():
+    text = (DOCS / "trust.md").read_text(encoding="utf-8")
 
     assert re.findall(r"(?m)^- \*\*P(\d+)\*\* ", text) == [str(number) for number in range(1, 15)]
     assert list(citations()) == list(range(1, 15))
+    assert [promise for promise, files in citations().items() if not files] == []
 
 
 @pytest.mark.parametrize("promise", citations())

@@ -1,6 +1,6 @@
 """What the engine relies on and TaskFlow does not promise: its hooks exist, and still work as they did.
 
-When one of these fails, TaskFlow has moved something: see `ebbtide/conductor/engine.py` before anything else.
+When one of these fails, TaskFlow has moved something: see `ebbtide/conductor/turning.py` first.
 """
 
 import inspect
@@ -23,6 +23,8 @@ with warnings.catch_warnings():
     from ebbtide.conductor import backend as our_backend
     from ebbtide.conductor import engine as ours
     from ebbtide.conductor import executor as our_executor
+    from ebbtide.conductor import turning as our_turning
+    from ebbtide.conductor.plain import engine as our_plain
 
 
 class _Here(executor.TaskExecutor):
@@ -274,9 +276,14 @@ def test_a_retry_controller_is_asked_through_on_failure_of_the_instance(controll
 
 
 def test_our_engine_overrides_exactly_what_taskflow_still_has():
-    for name in ("_fetch_task_executor", "_change_state", "compile", "storage"):
-        assert name in vars(ours.Engine)
-        assert hasattr(action_engine.ParallelActionEngine, name)
+    for engine, names in (
+        (our_turning.TurningEngine, ("_change_state", "compile")),
+        (ours.Engine, ("_fetch_task_executor", "compile", "storage")),
+        (our_plain.CancelableEngine, ("_fetch_task_executor", "compile", "reset", "suspend", "run_iter")),
+    ):
+        for name in names:
+            assert name in vars(engine)
+            assert hasattr(action_engine.ParallelActionEngine, name)
     parameters = list(inspect.signature(completer.Completer.complete_failure).parameters)
     assert parameters == ["self", "node", "outcome", "failure"]
     for name in ("_save_flow_detail", "_save_atom_detail"):

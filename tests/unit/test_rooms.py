@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FRONT = ROOT / "ebbtide"
 # The order of imports. The bottom is `ebbtide` itself, whose modules stand in an order of their own.
-BOTTOM = ("interrupts", "wording", "errors", "faults", "config")
+BOTTOM = ("interrupts", "wording", "errors", "faults", "places", "optionkinds", "config")
 ROOMS = ("tasks", "flows", "jobs", "conductor", "cli")
 # A package of the front door's, which is a folder there and no link.
 INSIDE = ("testing",)
@@ -98,7 +98,12 @@ def test_engines_are_touched_where_ours_is_and_in_what_runs_its_tasks():
 
     touching = [label(path) for path in PRODUCT if any(name.startswith(untyped) for name in imports(path))]
 
-    assert touching == ["conductor/engine.py", "conductor/executor.py", "conductor/selector.py"]
+    assert touching == [
+        "conductor/engine.py",
+        "conductor/executor.py",
+        "conductor/selector.py",
+        "conductor/turning.py",
+    ]
 
 
 def test_the_package_list_the_folders_and_the_links_agree():

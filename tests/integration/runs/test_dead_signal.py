@@ -18,7 +18,7 @@ class Dead(Signal):
 
 @pytest.fixture
 def dead_signal(monkeypatch):
-    monkeypatch.setattr(service, "open_signal", lambda store: Dead())
+    monkeypatch.setattr(service, "open_signal", lambda store, settings: Dead())
 
 
 def test_a_job_is_found_and_a_cancel_is_forwarded_although_nothing_rings(bench, dead_signal):

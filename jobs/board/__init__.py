@@ -1,0 +1,1 @@
+"""The jobboard plug-in `sql`: a TaskFlow jobboard on a table, for any TaskFlow program."""

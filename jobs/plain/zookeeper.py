@@ -1,0 +1,122 @@
+"""Cancel requests in ZooKeeper: a node for each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
+from kazoo.handlers.threading import KazooTimeoutError
+
+from ebbtide.errors import StoreUnavailable
+from ebbtide.jobs.plain.requests import CancelRequests, decode, new_request, processed
+from ebbtide.jobs.requestfiles import PENDING, FiledRequest, checked_job_id, encode
+from ebbtide.jobs.signals import Signal
+from ebbtide.jobs.signals.zookeeper import ZookeeperSignal
+
+__all__ = ["ZookeeperRequests"]
+
+_ANSWER_SECONDS = 4.0
+
+# Kazoo logs each try of each connection; what cannot be reached is told to the caller.
+_kazoo_log = logging.getLogger(f"{__name__}.kazoo")
+_kazoo_log.setLevel(logging.CRITICAL)
+
+
+class ZookeeperRequests(CancelRequests):
+    """For programs on many machines. Connects with its first use.
+
+    Requests stay there until somebody removes the nodes below ``PATH/requests``. Whoever may write there
+    may cancel; nothing here sets an ACL.
+    """
+
+    def __init__(self, hosts: str, path: str) -> None:
+        self._hosts = hosts
+        self._path = path
+        self._guard = threading.Lock()  # over the client and the ringing signal
+        self._client: Any = None
+        self._ringing: Signal | None = None
+
+    def request(self, uuid: str, reason: str = "", who: str | None = None) -> FiledRequest:
+        asked = new_request(uuid, reason, who)
+        with _translated():
+            client = self._connected()
+            node = self._node(uuid)
+            try:
+                self._answer(client.create_async(node, encode(asked), makepath=True))
+            except NodeExistsError:
+                present = self._read(uuid)
+                if present is not None and present.status == PENDING:
+                    return present
+                self._answer(client.set_async(node, encode(asked)))
+        self._ring(uuid)
+        return asked
+
+    def check(self, uuid: str) -> FiledRequest | None:
+        checked_job_id(uuid)
+        with _translated():
+            self._connected()
+            return self._read(uuid)
+
+    def answer(self, request: FiledRequest, answer: str) -> None:
+        data = encode(processed(request, answer))
+        with _translated():
+            self._answer(self._connected().set_async(self._node(request.job_id), data))
+
+    def open_signal(self) -> Signal:
+        return ZookeeperSignal(self._hosts, self._path)
+
+    def close(self) -> None:
+        with self._guard:
+            client, self._client = self._client, None
+            ringing, self._ringing = self._ringing, None
+        if ringing is not None:
+            ringing.close()
+        if client is not None:
+            with contextlib.suppress(KazooException, KazooTimeoutError, OSError):
+                client.stop()
+            client.close()
+
+    def _node(self, uuid: str) -> str:
+        return f"{self._path.rstrip('/')}/requests/{uuid}"
+
+    def _read(self, uuid: str) -> FiledRequest | None:
+        try:
+            data, _ = self._answer(self._client.get_async(self._node(uuid)))
+        except NoNodeError:
+            return None
+        return decode(data, uuid)
+
+    def _ring(self, uuid: str) -> None:
+        with self._guard:
+            if self._ringing is None:
+                self._ringing = self.open_signal()
+            self._ringing.ring(uuid)
+
+    def _connected(self) -> Any:
+        with self._guard:
+            if self._client is None:
+                client = KazooClient(hosts=self._hosts, timeout=10.0, logger=_kazoo_log)
+                try:
+                    client.start(timeout=_ANSWER_SECONDS)
+                except BaseException:
+                    client.stop()
+                    client.close()
+                    raise
+                self._client = client
+            return self._client
+
+    def _answer(self, asked: Any) -> Any:
+        return asked.get(timeout=_ANSWER_SECONDS)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (KazooException, KazooTimeoutError, OSError) as error:
+        raise StoreUnavailable(f"ZooKeeper: {error or type(error).__name__}") from error

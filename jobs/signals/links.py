@@ -1,0 +1,302 @@
+"""Signals by way of a server: links that may break at any moment, and are made again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+from ebbtide.jobs.signals.bell import Bell
+from ebbtide.jobs.signals.signal import Signal, wait_for
+from ebbtide.wording import hide_password, one_line
+
+__all__ = ["Link", "LinkBroken", "LinkedSignal"]
+
+LOG = logging.getLogger(__name__)
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+# How long a link may be silent before it is asked whether it lives.
+_SILENCE_SECONDS = 5.0
+# How long `close` waits for what is still to be rung, and for a thread to end.
+_CLOSE_SECONDS = 2.0
+# Each says "look" about the whole store: nobody needs to hear of all of them.
+_MOST_WAITING = 1000
+
+
+class LinkBroken(Exception):
+    """The server cannot be reached, refuses, or does not answer."""
+
+
+class Link(ABC):
+    """One connection to a server, for one thread. Every method but `close` may raise LinkBroken.
+
+    Whoever makes one waits until it is connected, within limits of the link's own.
+    """
+
+    @abstractmethod
+    def ring(self, job_ids: Sequence[str]) -> None:
+        """Tell all who listen."""
+
+    @abstractmethod
+    def listen(self) -> None:
+        """Returns once whatever rings from then on will be heard."""
+
+    @abstractmethod
+    def heard(self, seconds: float) -> bool:
+        """Wait at most so long, once it listens; whether anything has rung since the last call."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """End a wait in `heard`, from another thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything; raises nothing."""
+
+
+class LinkedSignal(Signal):
+    """Rings and listens over links of a kind, each in a thread of its own: no caller waits for a server.
+
+    What is rung while the server is away is dropped, and what the others rang meanwhile is looked for once
+    the link is back. A link that breaks is logged once, and once more when it is mended.
+
+    Args:
+        name: of the signal, for the log.
+        open_link: makes a link; may raise LinkBroken.
+    """
+
+    # What happens inside a job does not ring.
+    sweep_seconds = 0.25
+
+    def __init__(self, name: str, open_link: Callable[[], Link]) -> None:
+        super().__init__()
+        self._ringer = _Ringer(name, open_link)
+        self._listener = _Listener(name, open_link)
+
+    def ring(self, job_id: str) -> None:
+        """As promised by `Signal`: it is sent by another thread, within a moment."""
+        self._ringer.ring(job_id)
+
+    def changed(self) -> bool:
+        """As promised by `Signal`."""
+        return self._closed.is_set() or self._listener.heard()
+
+    @property
+    def listening(self) -> bool:
+        """As promised by `Signal`."""
+        return self._listener.listening
+
+    @property
+    def descriptor(self) -> int | None:
+        """As promised by `Signal`; it rings as well when the link breaks, and when it is mended."""
+        return self._listener.descriptor
+
+    def pause(self, seconds: float) -> None:
+        """As promised by `Signal`."""
+        descriptor = self.descriptor
+        if descriptor is None:
+            super().pause(seconds)
+        else:
+            wait_for(descriptor, seconds)
+
+    def close(self) -> None:
+        """Send what is still to be rung, as far as the server answers, and end; within seconds."""
+        super().close()
+        self._ringer.close()
+        self._listener.close()
+
+
+class _Ringer:
+    """Sends what is rung, in a thread that begins with the first ring."""
+
+    def __init__(self, name: str, open_link: Callable[[], Link]) -> None:
+        self._name = name
+        self._open_link = open_link
+        self._told = threading.Condition()
+        # Guarded by `_told`:
+        self._waiting: dict[str, None] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        # Touched by the thread alone:
+        self._health = _Health(name)
+
+    def ring(self, job_id: str) -> None:
+        with self._told:
+            if self._closed or len(self._waiting) >= _MOST_WAITING:
+                return
+            self._waiting[job_id] = None
+            self._told.notify()
+            if self._thread is None:
+                self._thread = _thread(f"ebbtide-ring-{self._name}", self._run)
+
+    def close(self) -> None:
+        with self._told:
+            self._closed = True
+            self._told.notify()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_SECONDS)
+            if self._thread.is_alive():
+                LOG.warning("signal.not_rung %s: the server does not answer; the sweep finds it", self._name)
+
+    def _run(self) -> None:
+        link: Link | None = None
+        while True:
+            with self._told:
+                self._told.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    break
+                job_ids = list(self._waiting)
+                self._waiting.clear()
+            link = self._send(link, job_ids)
+        if link is not None:
+            link.close()
+
+    def _send(self, link: Link | None, job_ids: Sequence[str]) -> Link | None:
+        """Ring over the link, or over a new one; returns the one that works."""
+        if link is not None:
+            try:
+                link.ring(job_ids)
+                return link
+            except LinkBroken:
+                link.close()  # it may have been dead for long: the server may be back since
+        if not self._health.may_try:
+            return None
+        link = None
+        with self._health.watched():
+            link = self._open_link()
+            try:
+                link.ring(job_ids)
+            except BaseException:
+                link.close()
+                link = None
+                raise
+            self._health.mended()
+        return link
+
+
+class _Listener:
+    """Hears what the others ring, in a thread that begins with the first look."""
+
+    def __init__(self, name: str, open_link: Callable[[], Link]) -> None:
+        self._name = name
+        self._open_link = open_link
+        self._health = _Health(name)
+        self._closed = threading.Event()
+        self._guard = threading.Lock()
+        # Guarded: the link that listens, for `close` to wake it; made and closed by the thread.
+        self._link: Link | None = None
+        self._bell: Bell | None = None
+        self._thread: threading.Thread | None = None
+
+    def heard(self) -> bool:
+        """Whether anything has rung since the last call; True at the first one."""
+        if self._closed.is_set():
+            return True
+        first = self._thread is None
+        if self._bell is None or self._thread is None:
+            self._bell = Bell()
+            self._thread = _thread(f"ebbtide-listen-{self._name}", self._run, self._bell)
+        return self._bell.heard() or first
+
+    @property
+    def listening(self) -> bool:
+        with self._guard:
+            return self._link is not None
+
+    @property
+    def descriptor(self) -> int | None:
+        return None if self._bell is None else self._bell.descriptor
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._guard, contextlib.suppress(LinkBroken):
+            if self._link is not None:
+                self._link.wake()
+        if self._bell is not None:
+            self._bell.close()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_SECONDS)
+
+    def _run(self, bell: Bell) -> None:
+        while not self._closed.is_set():
+            with self._health.watched(), contextlib.closing(self._open_link()) as link:
+                link.listen()
+                with self._published(link):
+                    self._health.mended()
+                    bell.ring()  # what was said before it listened is looked for once, now
+                    while not self._closed.is_set():
+                        if link.heard(_SILENCE_SECONDS):
+                            bell.ring()
+            bell.ring()  # it broke: whoever listens looks, and meets the trouble
+            self._closed.wait(self._health.seconds_left)
+
+    @contextlib.contextmanager
+    def _published(self, link: Link) -> Iterator[None]:
+        with self._guard:
+            self._link = link
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._link = None
+
+
+class _Health:
+    """How the links of one thread have fared: when one is to be tried again, and what was logged of it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._broken = False
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._next_try = 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the next try."""
+        return max(0.0, self._next_try - time.monotonic())
+
+    @property
+    def may_try(self) -> bool:
+        return self.seconds_left == 0.0
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """What breaks in here is logged, unless it was broken before; the next try waits longer each time."""
+        try:
+            yield
+        except LinkBroken as error:
+            self._failed(error)
+        except Exception as error:  # a fault of ours or of a library: the next link may work
+            if not self._broken:
+                LOG.exception("signal.failed %s", self._name)
+            self._failed(error)
+
+    def mended(self) -> None:
+        """A link works."""
+        if self._broken:
+            LOG.info("signal.mended %s", self._name)
+        self._broken = False
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def _failed(self, error: Exception) -> None:
+        if not self._broken:
+            told = one_line(hide_password(str(error) or type(error).__name__))
+            LOG.warning(
+                "signal.broken %s: %s; until it is mended the sweep finds what changes", self._name, told
+            )
+        self._broken = True
+        # By chance: those who lost the same server do not all come back in one moment.
+        self._next_try = time.monotonic() + self._pause * random.uniform(0.5, 1.0)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _thread(name: str, target: Callable[..., None], *arguments: object) -> threading.Thread:
+    # A daemon: a server that does not answer must not keep a program from ending.
+    thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+    thread.start()
+    return thread
