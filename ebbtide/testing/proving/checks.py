@@ -149,21 +149,20 @@ def _cancel_kept(evidence: Evidence) -> Iterator[str]:
 
 
 def _nothing_after_cancel(evidence: Evidence) -> Iterator[str]:
-    requested_at = evidence.account.requested_at
-    rows = {(row["task"], row["round"]): row for row in evidence.account.tasks}
+    passed: set[tuple[Any, ...]] = set()
     accepted = False
     told: dict[str, Story] = {}
     for effect in evidence.effects:
         if effect.what == CANCEL:
-            accepted = accepted or effect.value == ACCEPTED
+            if effect.value == ACCEPTED and not accepted:
+                accepted, passed = True, {tuple(each) for each in effect.passed}
             continue
         story = told.setdefault(effect.task, Story())
         story.take(effect)
-        if accepted and effect.verb == EXECUTE and effect.what == BEGIN:
-            # What had passed its barrier before may still be on its way to its body.
-            row = rows.get((effect.task, len(story.rounds)))
-            if row is None or requested_at is None or row["begun_at"] > requested_at:
-                yield f"P5: {effect.task} began after the cancel was accepted"
+        # What had passed its barrier before may still be on its way to its body.
+        begins = effect.verb == EXECUTE and effect.what == BEGIN
+        if accepted and begins and (effect.task, len(story.rounds)) not in passed:
+            yield f"P5: {effect.task} began after the cancel was accepted"
 
 
 def _begins_once(told: Mapping[str, Story]) -> Iterator[str]:

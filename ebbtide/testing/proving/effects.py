@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Effect:
         what: a body began, ended or raised; or a cancel was answered.
         value: of the end of an execute a digest of its result, of the begin of a revert one of what it was
             given as such, where it takes it; of a cancel the answer.
+        passed: of a cancel the tasks, with their rounds, that were stored as begun when it was answered.
     """
 
     what: str
@@ -38,6 +39,7 @@ class Effect:
     attempt: int = 0
     epoch: int = 0
     value: str | None = None
+    passed: Sequence[Sequence[Any]] = ()
 
 
 class EffectLog:

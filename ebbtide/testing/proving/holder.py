@@ -26,6 +26,7 @@ from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs.claims import Claims, new_owner_id
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.store import Store
+from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
 from ebbtide.testing.proving.effects import CANCEL, TOO_LATE, Effect, EffectLog
 from ebbtide.testing.proving.plans import Act, Address, Deed, Run
@@ -154,6 +155,7 @@ class _Canceller:
 
     def __init__(self, store: Store, job: str, log: EffectLog, tell: Tell) -> None:
         self._ledger = Ledger(store)
+        self._views = Views(store)
         self._job = job
         self._log = log
         self._tell = tell
@@ -164,7 +166,9 @@ class _Canceller:
             answer = self._ledger.cancel(self._job, reason=REASON, who=SOURCE, source=SOURCE)
         except TooLate:
             answer = TOO_LATE
-        self._log.write(Effect(CANCEL, job=self._job, value=answer))
+        # Times tell no order: a begin and a request may each have waited for the other's lock.
+        passed = [(record.task, record.round) for record in self._views.tasks(self._job)]
+        self._log.write(Effect(CANCEL, job=self._job, value=answer, passed=passed))
         self._tell(answer=answer)
         return answer != TOO_LATE
 
