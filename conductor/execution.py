@@ -88,18 +88,16 @@ class Execution:
         goes on then, and what is stored tells the next one where to go on.
         """
         try:
-            stored = self._patiently(load_run, self._store, self.claim)
             try:
+                stored = self._patiently(load_run, self._store, self.claim)
                 definition = self._registry.get(self.claim.flow, self.claim.version)
                 flow, values = definition.build(stored.parameters)
-            except (UsageError, FlowNotFound) as error:
+            except (Unreadable, UsageError, FlowNotFound) as error:
                 return self._park(str(error))
             secrets = resolve(values)
             self.redactor = secrets.redactor
             with self.redactor.active():
                 return self._run(stored, definition, flow, secrets)
-        except Unreadable as error:
-            return self._park(str(error))
         except (ClaimLost, StoreUnavailable) as error:
             LOG.warning("job.lost %s epoch=%d: %s", self.claim.job_id, self.claim.epoch, error)
             return LOST

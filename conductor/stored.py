@@ -67,7 +67,7 @@ def load_run(store: Store, claim: Claim) -> StoredRun:
     """
     try:
         return _load_run(store, claim)
-    except (EbbtideError, sa.exc.SQLAlchemyError):
+    except (EbbtideError, sa.exc.SQLAlchemyError, MemoryError):
         raise
     except Exception as error:
         # Whatever a decoder raises: all that is not the store's own trouble lies in the rows.
@@ -92,7 +92,9 @@ def _load_run(store: Store, claim: Claim) -> StoredRun:
         rows = _load_rows(connection, claim)
         posted = connection.execute(
             sa.select(tables.job_parameters).where(tables.job_parameters.c.job == claim.job_id)
-        ).one()
+        ).first()
+        if posted is None:
+            raise LookupError("its parameters are gone")
     return StoredRun(
         flow=flow,
         flow_stored=flow_stored,

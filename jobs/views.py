@@ -157,7 +157,7 @@ def _jobs_of(
     return [
         _job(
             row,
-            parameters[row.id],
+            parameters.get(row.id),
             cancels.get((row.id, row.attempt)),
             outcomes.get((row.id, row.attempt)),
             parks.get((row.id, row.attempt)),
@@ -170,7 +170,7 @@ def _jobs_of(
 
 def _job(
     row: sa.Row[Any],
-    stored: sa.Row[Any],
+    stored: sa.Row[Any] | None,
     cancel: sa.Row[Any] | None,
     outcome: sa.Row[Any] | None,
     park: sa.Row[Any] | None,
@@ -194,8 +194,8 @@ def _job(
         phase=str(phase),
         attempt=row.attempt,
         priority=row.priority,
-        labels=_mapping(stored.labels),
-        params=_mapping(stored.parameters),
+        labels=_mapping(stored.labels if stored else ""),
+        params=_mapping(stored.parameters if stored else ""),
         progress=_progress(state, row.tasks_total, tasks),
         undo=row.undo,
         error=error,
@@ -220,7 +220,7 @@ def _mapping(text: str) -> dict[str, Any]:
     """What a poster stored. Altered by others it may be anything, and keeps no job from being listed."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {"(cannot be read)": text[:200]}
 

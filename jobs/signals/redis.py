@@ -36,8 +36,11 @@ class RedisSignal(LinkedSignal):
     def __init__(self, url: str, channel: str) -> None:
         try:
             redis.Redis.from_url(url).close()  # connects nowhere yet
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"redis_url cannot be used: {error}; write redis://HOST:PORT/0") from error
+        except (ValueError, TypeError):
+            # What redis says of it quotes parts of it, and the password may be any of them.
+            raise ConfigError(
+                "redis_url cannot be used: write redis://:PASSWORD@HOST:PORT/0, % escapes in the password"
+            ) from None
         super().__init__("redis", lambda: RedisLink(url, channel))
 
 

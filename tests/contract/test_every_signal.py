@@ -531,13 +531,17 @@ def test_what_does_not_fit_is_refused_in_one_line(store, settings, name, told):
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-def test_an_address_that_is_none_is_refused_without_its_password(store, settings):
-    wrong = Settings(database=settings.database, signal="redis", redis_url="http://:sesame@cache/0")
+@pytest.mark.parametrize(
+    "url", ["http://:sesame@cache/0", "redis://:sesame/street@cache/0", "redis://h:sesame/0"]
+)
+def test_an_address_that_is_none_is_refused_without_its_password(store, settings, url):
+    wrong = Settings(database=settings.database, signal="redis", redis_url=url)
 
     with pytest.raises(ConfigError, match=r"^redis_url cannot be used: ") as caught:
         open_signal(store, wrong)
 
     assert "sesame" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)

@@ -133,15 +133,37 @@ def test_installed_afresh_the_command_runs_and_nothing_is_missing(bin_folder, wh
     run(bin_folder / "pip", "check")
 
 
+# What is there for those who have installed an extra, or pytest, whose plug-in it is.
+OF_EXTRAS = {"ebbtide.jobs.plain.redis", "ebbtide.jobs.signals.redis", "ebbtide.testing.proving.plugin"}
+
+
 def test_installed_afresh_every_module_can_be_imported(bin_folder):
-    modules = sorted(
+    modules = {
         name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for name in sources()
         # What alembic runs is no module to import, and __main__ would run the command.
         if name.endswith(".py") and "/migrations/" not in name and not name.endswith("__main__.py")
+    }
+    assert modules > OF_EXTRAS
+
+    imports = f"import {', '.join(sorted(modules - OF_EXTRAS))}"
+    run(bin_folder / "python", "-W", "error::SyntaxWarning", "-c", imports)
+
+
+def test_installed_afresh_a_signal_of_an_extra_says_what_to_install(bin_folder, tmp_path):
+    options = ["--signal", "redis", "--database", f"sqlite:///{tmp_path / 'ebbtide.db'}"]
+
+    ended = subprocess.run(
+        [bin_folder / "ebbtide", "conductor", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
-    run(bin_folder / "python", "-W", "error::SyntaxWarning", "-c", f"import {', '.join(modules)}")
+    assert ended.returncode == 2
+    assert 'pip install "ebbtide[redis]"' in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_bare_checkout_works_through_its_links(bin_folder):

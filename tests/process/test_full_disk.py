@@ -126,4 +126,5 @@ def test_a_file_system_that_may_only_be_read_takes_nothing(prepared, small_disk)
     with Store(prepared) as store, pytest.raises(StoreUnavailable, match="nothing was stored") as caught:
         Ledger(store).cancel("7f3a", reason="enough", who="ann")
 
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk.path)], check=True)
     assert "cannot be written" in str(caught.value)

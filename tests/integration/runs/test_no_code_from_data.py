@@ -86,10 +86,17 @@ def test_what_cannot_be_read_parks_the_job(bench, column, value):
     assert "cannot be read" in parked.park_reason
 
 
-@pytest.mark.parametrize("parameters", [PICKLE, '["planted_code.run"]', '{"folder": 7}', "null"])
+@pytest.mark.parametrize(
+    "parameters",
+    [PICKLE, '["planted_code.run"]', '{"folder": 7}', "null", "[" * 100_000, None],
+    ids=["pickle", "list", "number", "null", "deep", "gone"],
+)
 def test_parameters_that_nobody_posted_so_park_the_job_and_hide_no_other(bench, parameters):
     job = bench.post("linear")
-    bench.sql("UPDATE job_parameters SET parameters = ?", parameters)
+    if parameters is None:
+        bench.sql("DELETE FROM job_parameters")
+    else:
+        bench.sql("UPDATE job_parameters SET parameters = ?", parameters)
 
     bench.start()
 
