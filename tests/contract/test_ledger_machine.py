@@ -27,6 +27,9 @@ STEPS = 50
 # Of a plain search for a bug that is there: with the seed below each is found in far fewer.
 MOST_EXAMPLES = 300
 SEED = 3
+# What forty examples have shown many times with each seed that was counted.
+# `failed` and `parked` are too seldom to be asked for.
+SHOWN = {"claimed", "reclaimed", "completed", "cancelled", "retried", "ClaimLost", "CommitUnknown"}
 
 
 def seed() -> int:
@@ -72,7 +75,7 @@ def test_the_ledger_does_and_answers_what_the_reference_says(play):
     seen = play(EXAMPLES, seed(), Phase.generate, Phase.shrink)
 
     print(seen)
-    assert {"claimed", "reclaimed"} <= seen.keys(), "hardly anything was tried"
+    assert seen.keys() >= SHOWN, f"hardly anything was tried: no {SHOWN - seen.keys()}"
 
 
 @pytest.mark.sqlite_only("what is asked is whether the machine finds it, not where")
