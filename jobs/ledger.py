@@ -91,12 +91,24 @@ class Ledger:
         self._changes.insert(insert)
         return job_id
 
-    def cancel(self, job_id: str, *, reason: str, who: str, source: str = "user") -> str:
+    def knows(self, job_id: str) -> bool:
+        """Whether there is such a job."""
+        with self._store.read() as connection:
+            return connection.execute(sa.select(_jobs.c.id).where(_jobs.c.id == job_id)).first() is not None
+
+    def cancel(
+        self, job_id: str, *, reason: str, who: str, source: str = "user", asked_at: float | None = None
+    ) -> str:
         """Record a cancel request; returns `ACCEPTED` or `ALREADY_REQUESTED`, true once returned.
 
         A job of which nothing has begun is cancelled at once. One that is running, or was
         released half-done, is undone by its conductor and then ends cancelled, or parks on its
         way there.
+
+        Args:
+            asked_at: for a request that may come a second time, by way of what a dead process left: when it
+                was made, in unix seconds. One that was recorded since, in whichever attempt, is not recorded
+                again.
 
         Raises:
             TooLate: it has completed or failed already.
@@ -108,6 +120,8 @@ class Ledger:
             row = locked(connection, job_id)
             state = JobState(row.state)
             if row.cancel_requested_at is not None or state is JobState.CANCELLED:
+                return ALREADY_REQUESTED
+            if asked_at is not None and _recorded_since(connection, job_id, reason, who, source, asked_at):
                 return ALREADY_REQUESTED
             if state in FINAL_STATES:
                 raise TooLate(job_id, state)
@@ -266,3 +280,17 @@ def _delete_logbook(connection: sa.Connection, book: str) -> None:
     connection.execute(sa.delete(tables.atomdetails).where(tables.atomdetails.c.parent_uuid.in_(flows)))
     connection.execute(sa.delete(tables.flowdetails).where(tables.flowdetails.c.parent_uuid == book))
     connection.execute(sa.delete(tables.logbooks).where(tables.logbooks.c.uuid == book))
+
+
+def _recorded_since(
+    connection: sa.Connection, job_id: str, reason: str, who: str, source: str, since: float
+) -> bool:
+    cancels = tables.job_cancels
+    query = sa.select(cancels.c.attempt).where(
+        cancels.c.job == job_id,
+        cancels.c.reason == reason,
+        cancels.c.who == who,
+        cancels.c.source == source,
+        cancels.c.requested_at >= since,
+    )
+    return connection.execute(query.limit(1)).first() is not None
