@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import socket
 import stat
@@ -439,10 +440,10 @@ def test_what_is_expired_is_removed(board, requests, inbox, folder, monkeypatch)
 
 
 def pending_of(put, job, size):
-    """A request of exactly so many bytes, as another program may write it."""
-    told = {"status": "pending", "reason": "\N{PILE OF POO}" * 950, "more": ""}
-    room = size - len(json.dumps(told, ensure_ascii=False).encode())
-    put(f"{job}.json", json.dumps(told | {"more": "x" * room}, ensure_ascii=False).encode())
+    """A request of exactly so many bytes with the longest reason, as another program may write it."""
+    told = {"status": "pending", "reason": "\N{PILE OF POO}" * 1000}
+    text = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+    put(f"{job}.json", text.ljust(size))
 
 
 @pytest.mark.parametrize("size", [4035, 4096])
@@ -456,7 +457,7 @@ def test_a_file_as_large_as_may_be_is_answered_with_a_shorter_reason(
     inbox.record()
 
     assert board.row(job).state == board.row(other).state == "cancelled"
-    assert cancels(board, job)[0]["reason"] == "\N{PILE OF POO}" * 950
+    assert cancels(board, job)[0]["reason"] == "\N{PILE OF POO}" * 1000
     assert (requests.check(job).status, requests.check(job).answer) == ("processed", "accepted")
     assert {file.name for file in folder.iterdir()} == {f"{job}.json", f"{other}.json", ".bell"}
 
@@ -608,8 +609,9 @@ def test_a_pass_records_some_requests_and_says_that_there_are_more(board, reques
 def test_the_folder_is_read_only_when_something_came_or_for_the_sweep(board, requests, inbox, monkeypatch):
     monkeypatch.setattr(inbox, "_sweep_seconds", KEEP_SECONDS)
     looks = []
-    look = inbox._look
-    monkeypatch.setattr(inbox, "_look", lambda: looks.append(None) or look())
+    scandir = os.scandir
+    monkeypatch.setattr(inbox_module.os, "scandir", lambda folder: looks.append(folder) or scandir(folder))
+    monkeypatch.setattr(inbox, "_next_tidying", math.inf)
     signal = inbox._signal
 
     def woken():
@@ -776,6 +778,7 @@ def test_an_answer_that_cannot_be_written_leaves_the_request_pending(requests, j
             requests.mark_processed(job, "done")
 
     assert requests.check(job) == asked
+    assert requests.take(job) is not None
 
 
 def test_the_folder_is_listed_once_for_a_request_that_is_not_there(requests, folder, job, monkeypatch):
