@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -125,25 +126,7 @@ class Ledger:
                 return ALREADY_REQUESTED
             if state in FINAL_STATES:
                 raise TooLate(job_id, state)
-            connection.execute(
-                sa.insert(tables.job_cancels).values(
-                    job=job_id,
-                    attempt=row.attempt,
-                    reason=reason,
-                    source=source,
-                    who=who,
-                    requested_at=now,
-                )
-            )
-            connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(cancel_requested_at=now))
-            record(
-                connection,
-                "cancel_requested",
-                job_id,
-                at=now,
-                actor=who,
-                detail={"reason": reason, "source": source},
-            )
+            _store_request(connection, row, now, reason, who, source)
             if state in (JobState.PENDING, JobState.PAUSED) and not row.begun:
                 self._cancel_unclaimed(connection, job_id, state, row.attempt, now, who)
             elif state is JobState.PENDING:
@@ -280,6 +263,19 @@ def _delete_logbook(connection: sa.Connection, book: str) -> None:
     connection.execute(sa.delete(tables.atomdetails).where(tables.atomdetails.c.parent_uuid.in_(flows)))
     connection.execute(sa.delete(tables.flowdetails).where(tables.flowdetails.c.parent_uuid == book))
     connection.execute(sa.delete(tables.logbooks).where(tables.logbooks.c.uuid == book))
+
+
+def _store_request(
+    connection: sa.Connection, row: sa.Row[Any], now: float, reason: str, who: str, source: str
+) -> None:
+    connection.execute(
+        sa.insert(tables.job_cancels).values(
+            job=row.id, attempt=row.attempt, reason=reason, source=source, who=who, requested_at=now
+        )
+    )
+    connection.execute(sa.update(_jobs).where(_jobs.c.id == row.id).values(cancel_requested_at=now))
+    detail = {"reason": reason, "source": source}
+    record(connection, "cancel_requested", row.id, at=now, actor=who, detail=detail)
 
 
 def _recorded_since(

@@ -920,6 +920,24 @@ def test_who_is_still_writing_is_not_complained_of(board, requests, inbox, folde
     assert "requests.refused" not in caplog.text
 
 
+def test_what_has_two_names_for_a_moment_is_not_complained_of(
+    board, requests, inbox, folder, put, tmp_path, caplog, monkeypatch
+):
+    """As while it is put back. When it was written says nothing about that."""
+    monkeypatch.setattr(inbox_module, "_WRITING_SECONDS", 3600.0)
+    job = board.put(JobState.RUNNING, owner="one", epoch=1)
+    file = put(f"{job}.json", {"status": "pending"})
+    os.utime(file, (1, 1))
+    os.link(file, tmp_path / "other")
+
+    inbox.record()
+    (tmp_path / "other").unlink()
+    inbox.record()
+
+    assert requests.check(job).answer == "accepted"
+    assert "requests.refused" not in caplog.text
+
+
 def test_a_folder_that_others_may_use_is_not_read_and_logged_once(board, requests, inbox, folder, caplog):
     job = board.put(JobState.RUNNING, owner="one", epoch=1)
     requests.request(job)
