@@ -116,7 +116,9 @@ class Bench:
         self._store.close()
         return account
 
-    def _judged(self, plan: Plan, heard: list[Heard], account: Account, stale: Account | None) -> Result:
+    def _judged(
+        self, plan: Plan, heard: list[Heard], account: Account, stale: Account | None
+    ) -> Result:
         evidence = Evidence(
             effects=read_effects(self._log),
             account=account,
@@ -169,3 +171,5 @@ def _odd_end(heard: Heard) -> str | None:
     if os.WIFSIGNALED(status):
         return f"a holder died by {signal.Signals(os.WTERMSIG(status)).name}, not of this proof"
     return f"a holder ended by itself with status {os.waitstatus_to_exitcode(status)}"
+
+

@@ -91,7 +91,9 @@ class World:
         seconds: how long it may take.
     """
 
-    def __init__(self, folders: Folders, check: Check | None, params: dict[str, Any], seconds: float) -> None:
+    def __init__(
+        self, folders: Folders, check: Check | None, params: dict[str, Any], seconds: float
+    ) -> None:
         self.folders = folders
         self._check = check
         self._params = params
