@@ -14,24 +14,30 @@ PLANTED = Path(__file__).parents[1] / "planted.py"
 
 
 class Workshop:
-    """A folder with the flows, the bugs to plant, and a folder `world`."""
+    """A folder with the flows, the bugs to plant, a folder `world`, and one for temporary files."""
 
     def __init__(self, folder):
         self.folder = folder
         self.world = folder / "world"
         self.world.mkdir()
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
         (self.world / "text").write_text("old")
         shutil.copy(PROVABLE, folder)
         shutil.copy(PLANTED, folder)
 
+    @property
+    def environment(self):
+        """Of a proof: what it keeps for its time is kept in `temporary`."""
+        return os.environ | {"TMPDIR": str(self.temporary)}
+
     def prove(self, *words, planted=""):
         """`ebbtide prove`; returns the ended process."""
         command = [sys.executable, "-m", "ebbtide", "prove", "--flow-module", "provable", *map(str, words)]
-        environment = os.environ | {"EBBTIDE_TEST_PLANTED": planted}
         return subprocess.run(
             command,
             cwd=self.folder,
-            env=environment,
+            env=self.environment | {"EBBTIDE_TEST_PLANTED": planted},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -122,6 +122,41 @@ def keep(folder: str) -> Flow:
     return linear_flow.Flow("keep").add(Keep(name="keep"), Make(name="after"))
 
 
+class Pipe(CancelableTask):
+    """Puts a pipe where a file was; its undo leaves it."""
+
+    def execute(self, folder: str) -> None:
+        Path(folder, "text").unlink(missing_ok=True)
+        os.mkfifo(Path(folder, "text"))
+
+    def revert(self, folder: str) -> None:
+        pass
+
+
+class Deep(CancelableTask):
+    """Removes a file, and makes folders so deep that no path leads there; its undo leaves all."""
+
+    def execute(self, folder: str) -> None:
+        os.chdir(folder)
+        Path("text").unlink(missing_ok=True)
+        for _ in range(20):
+            Path("x" * 250).mkdir(exist_ok=True)
+            os.chdir("x" * 250)
+
+    def revert(self, folder: str) -> None:
+        pass
+
+
+@flow("pipe")
+def pipe(folder: str) -> Flow:
+    return linear_flow.Flow("pipe").add(Pipe(name="pipe"))
+
+
+@flow("deep")
+def deep(folder: str) -> Flow:
+    return linear_flow.Flow("deep").add(Deep(name="deep"))
+
+
 @flow("exits")
 def exits(folder: str) -> Flow:
     return linear_flow.Flow("exits").add(Exit(name="exit"))

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,29 @@ def test_an_undo_that_knows_only_the_result_is_found_when_the_result_is_lost(wor
     assert told(proof) == {"keep": "undo leaks", "after": "undo complete"}
     (found,) = [task["found"] for task in proof["tasks"] if task["task"] == "keep"]
     assert [words for words in found if "cancel at task.ended keep" in words] == []
+
+
+def test_a_pipe_that_is_left_where_a_file_was_is_found_and_the_file_is_put_back(workshop):
+    proof = workshop.proof("pipe", *few, code=1)
+
+    assert told(proof) == {"pipe": "undo leaks"}
+    assert proof["stopped"] is None
+    assert f"{workshop.world}/text differs: something else, mode 644 instead of a file" in str(proof["tasks"])
+    assert workshop.there == {"text": "old"}
+
+
+def test_what_cannot_be_put_back_is_kept(workshop):
+    given = ("-p", f"folder={workshop.world}", "--same", workshop.world, "--yes")
+
+    ended = workshop.prove("deep", *given, *few)
+
+    assert ended.returncode != 0
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("ebbtide: the proof could not be ended: what should be the same could not be put")
+    kept = Path(last.rpartition("the copies are in ")[2])
+    assert (kept / "0" / "text").read_text() == "old"
+    assert kept.parent == workshop.temporary
+    assert list(workshop.temporary.iterdir()) == [kept]
 
 
 def test_without_anything_to_look_at_no_undo_is_called_complete_and_no_job_completes(workshop):

@@ -191,15 +191,20 @@ def _heard(stage: _Stage, folders: Folders, aside: Path, on_point: Callable[[Cov
     finally:
         # It puts back what it has changed before it ends: closing the pipe tells it to, and so does Ctrl-C.
         _await(pid)
-        if folders.any and folders.picture() != folders.before:
-            kept = Path(tempfile.mkdtemp(prefix="ebbtide-kept-"))
-            shutil.copytree(aside, kept, symlinks=True, dirs_exist_ok=True)
-            raise ProofFailed(f"what should be the same could not be put back; the copies are in {kept}")
+        if not folders.are_as_before:
+            raise ProofFailed(
+                f"what should be the same could not be put back; the copies are in {_kept(aside)}"
+            )
     if "usage" in last:
         raise UsageError(last["usage"])
     if "proof" not in last:
         raise ProofFailed(last.get("failure", "its process died"))
     return Proof.from_dict(last["proof"])
+
+
+def _kept(aside: Path) -> Path:
+    """Where the copies are that nobody removes; they are not copied again, which the disk may have no room for."""
+    return aside.rename(aside.with_name(aside.name.replace("proof", "kept", 1)))
 
 
 def _be_stage(stage: _Stage, writer: int) -> None:
@@ -265,4 +270,5 @@ def _folder(parent: Path | None) -> Iterator[Path]:
     try:
         yield made
     finally:
-        shutil.rmtree(made)
+        if made.exists():  # else it was kept
+            shutil.rmtree(made)
