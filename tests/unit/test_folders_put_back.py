@@ -144,6 +144,13 @@ def test_what_cannot_be_copied_is_refused(place):
         Folders([tree], aside)
 
 
+def test_a_link_is_refused_which_would_be_the_same_whatever_happens_where_it_leads(place):
+    tree, aside = place
+
+    with pytest.raises(UsageError, match="link is a link: name the file or folder that it leads to"):
+        Folders([tree / "link"], aside)
+
+
 def test_a_file_that_vanishes_while_it_is_looked_at_is_not_there(place, monkeypatch):
     tree, aside = place
     folders = Folders([tree], aside)

@@ -203,7 +203,7 @@ def _heard(stage: _Stage, folders: Folders, aside: Path, on_point: Callable[[Cov
 
 
 def _kept(aside: Path) -> Path:
-    """Where the copies are that nobody removes; they are not copied again, which the disk may have no room for."""
+    """Where the copies are that nobody removes. They are not copied once more: the disk may be full."""
     return aside.rename(aside.with_name(aside.name.replace("proof", "kept", 1)))
 
 

@@ -41,6 +41,8 @@ class Folders:
         self._paths = list(paths)  # as they were given: so they are told
         self._aside = aside
         for path in self._paths:
+            if path.is_symlink():
+                raise UsageError(f"{path} is a link: name the file or folder that it leads to")
             if aside.resolve().is_relative_to(path.resolve()):
                 raise UsageError(f"{path} holds the folder for temporary files: set TMPDIR, or name another")
         self.before = self.picture()
