@@ -184,5 +184,9 @@ def raises(params: dict[str, Any]) -> None:
     raise LookupError("nothing to look at")
 
 
+def asserts(params: dict[str, Any]) -> None:
+    assert not Path(params["folder"], "forgotten").exists(), "it was forgotten"
+
+
 if os.environ.get("EBBTIDE_TEST_PLANTED"):
     importlib.import_module("planted").plant_from_environment()

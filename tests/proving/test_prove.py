@@ -108,6 +108,48 @@ def test_a_check_function_tells_whether_the_world_is_as_before(workshop):
     assert "forgotten" in workshop.there
 
 
+def test_what_a_check_raises_is_a_difference(workshop):
+    given = ("-p", f"folder={workshop.world}", "--check", "provable:asserts", "--yes", "--json", *few)
+
+    ended = workshop.prove("forgetful", *given)
+
+    proof = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert told(proof) == {"before": "undo complete", "forget": "undo leaks", "after": "undo not seen"}
+    assert "the check function failed: AssertionError: it was forgotten" in proof["stopped"]
+
+
+def test_what_only_a_check_looks_at_is_not_left_by_a_job_that_completes(workshop):
+    elsewhere = workshop.folder / "elsewhere"
+    elsewhere.mkdir()
+    given = ("-p", f"folder={workshop.world}", "--same", elsewhere, "--check", "provable:names", "--yes")
+
+    good = workshop.prove("serial", *given, "--json", *few)
+    bad = workshop.prove("forgetful", *given, "--json", *few)
+
+    proof = json.loads(good.stdout)
+    assert (good.returncode, proof["stopped"]) == (0, None)
+    assert set(told(proof).values()) == {"undo complete"}
+    assert {end for point in proof["points"] for end in point["ends"].values()} == {"cancelled"}
+    proof = json.loads(bad.stdout)
+    assert bad.returncode == 1
+    assert proof["stopped"].startswith("the world is not as it was, and nothing can put it back: the check")
+    assert told(proof) == {"before": "undo complete", "forget": "undo leaks", "after": "undo not seen"}
+
+
+def test_where_a_completed_job_changes_nothing_nothing_is_proven(workshop):
+    given = ("-p", f"folder={workshop.world}", "--same", workshop.folder / "wrold", "--yes", "--json", *few)
+
+    ended = workshop.prove("serial", *given)
+
+    proof = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert proof["stopped"] == (
+        "a job that completes changes nothing of what --same names: name what its tasks change"
+    )
+    assert set(told(proof).values()) == {"undo not looked at"}
+
+
 def test_file_processing_is_proven(workshop):
     source, destination = workshop.folder / "source", workshop.folder / "destination"
     (source / "folder").mkdir(parents=True)

@@ -131,7 +131,7 @@ def test_after_settling_all_is_as_before(place):
     world = World(Folders([tree], aside), None, {}, 60)
     add(tree)
 
-    world.settle()
+    world.settle("7f3a")
 
     assert world.differences("7f3a") == []
 

@@ -77,8 +77,9 @@ def prove_flow(
         flow_modules: modules that register flows; or `registry`, the flows themselves.
         same: files and folders that an undo has to leave as they were. They are copied aside, and put back
             before each job and at the end; so jobs may complete. Without, each is cancelled before.
-        check: called with the parameters, in a fork, before the proof and after each job that was undone;
-            returns anything that JSON can hold, which has to be equal each time.
+        check: called with the parameters, in a fork, before the proof and after each job; returns anything
+            that JSON can hold, which has to be equal each time. With it each job is cancelled before it
+            completes: nothing could put back what it looks at.
         database: an empty database to keep the jobs in; default: a temporary one.
         points: how many to try besides the ends of tasks and undos; default: every one.
         doubles: how many double crashes to try; `seed` is for what is chosen by chance.

@@ -24,6 +24,7 @@ CHECK = "the check function"
 _FOLDER = "a folder"
 _OTHER = "something else"
 _UNREADABLE = "unreadable"
+_FAILED = "failed"  # no JSON begins so
 
 Picture = Mapping[str, str]
 """Path, or what else is looked at -> what is there."""
@@ -112,27 +113,34 @@ class World:
         seconds: how long it may take.
     """
 
-    def __init__(
-        self, folders: Folders, check: Check | None, params: dict[str, Any], seconds: float
-    ) -> None:
+    def __init__(self, folders: Folders, check: Check | None, params: dict[str, Any], seconds: float) -> None:
         self.folders = folders
         self._check = check
         self._params = params
         self._seconds = seconds
-        #: Whether anything is looked at, and whether it can be put back.
+        #: Whether anything is looked at, and whether all of it can be put back.
         self.looked_at = check is not None or folders.any
-        self.restorable = folders.any
+        self.restorable = folders.any and check is None
         try:
-            self._before = self._picture()
+            self._before = self._picture(self._answer)
         except ChildFailed as error:
             raise UsageError(f"the check function failed before anything was run: {error}") from error
 
-    def _picture(self) -> Picture:
+    def _picture(self, ask: Callable[[], str]) -> Picture:
         picture = dict(self.folders.picture())
         if self._check is not None:
-            picture[CHECK] = answer_of(self._checked, self._seconds)
+            picture[CHECK] = ask()
             end_below()
         return picture
+
+    def _answer(self) -> str:
+        return str(answer_of(self._checked, self._seconds))
+
+    def _answer_or_failure(self) -> str:
+        try:
+            return self._answer()
+        except ChildFailed as error:
+            return f"{_FAILED}: {error}"
 
     def _checked(self) -> str:
         assert self._check is not None
@@ -140,10 +148,7 @@ class World:
 
     def differences(self, job: str) -> list[str]:
         """What is not as it was; a job's id, of which names may be made, stands as JOB in it."""
-        try:
-            now = self._picture()
-        except ChildFailed as error:
-            return [f"{CHECK}: {error}".replace(job, "JOB")]
+        now = self._picture(self._answer_or_failure)
         told = []
         for name in sorted(now.keys() | self._before.keys()):
             then, there = self._before.get(name), now.get(name)
@@ -151,13 +156,15 @@ class World:
                 told.append(_difference(name, then, there).replace(job, "JOB"))
         return told
 
-    def settle(self) -> None:
-        """Before the next job: put back what can be; what cannot is from now on how it was before."""
+    def settle(self, job: str) -> list[str]:
+        """Before the next job: put back what can be; returns the differences that are left even then."""
         self.folders.put_back()
-        self._before = self._picture()
+        return self.differences(job)
 
 
 def _difference(name: str, then: str | None, now: str | None) -> str:
+    if name == CHECK and now is not None and now.startswith(_FAILED):
+        return f"{CHECK} {now}"
     if name == CHECK:
         return f"{CHECK} says {one_line(now, 200)} instead of {one_line(then, 200)}"
     if then is None:
