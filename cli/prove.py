@@ -110,7 +110,7 @@ def prove(
                 on_point=_silent if invocation.json else _show,
             )
     except KeyboardInterrupt:
-        say("interrupted; what --same names is as it was")
+        say("interrupted; what --same names is as it was" if same else "interrupted")
         return Exit.INTERRUPTED
     return _told(proof, as_json=invocation.json)
 

@@ -1,5 +1,6 @@
 """Proofs as users make them: by the command, in a folder with a module of flows and a world to change."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -11,6 +12,17 @@ import pytest
 
 PROVABLE = Path(__file__).with_name("provable.py")
 PLANTED = Path(__file__).parents[1] / "planted.py"
+
+
+_PR_CAPBSET_DROP = 24
+_CAP_DAC_OVERRIDE = 1
+
+_libc = ctypes.CDLL(None)
+
+
+def _obey_modes():
+    """Have the program that is started next obey modes of files, as all but root have to."""
+    _libc.prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0)
 
 
 class Workshop:
@@ -38,6 +50,7 @@ class Workshop:
             command,
             cwd=self.folder,
             env=self.environment | {"EBBTIDE_TEST_PLANTED": planted},
+            preexec_fn=_obey_modes,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

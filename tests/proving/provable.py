@@ -133,6 +133,19 @@ class Pipe(CancelableTask):
         pass
 
 
+class Locked(CancelableTask):
+    """Removes a file from a folder that is locked; its undo leaves that."""
+
+    def execute(self, folder: str) -> None:
+        locked = Path(folder, "locked")
+        locked.chmod(0o755)
+        (locked / "file").unlink(missing_ok=True)
+        locked.chmod(0o555)
+
+    def revert(self, folder: str) -> None:
+        pass
+
+
 class Deep(CancelableTask):
     """Removes a file, and makes folders so deep that no path leads there; its undo leaves all."""
 
@@ -150,6 +163,11 @@ class Deep(CancelableTask):
 @flow("pipe")
 def pipe(folder: str) -> Flow:
     return linear_flow.Flow("pipe").add(Pipe(name="pipe"))
+
+
+@flow("locked")
+def locked(folder: str) -> Flow:
+    return linear_flow.Flow("locked").add(Locked(name="lock"))
 
 
 @flow("deep")

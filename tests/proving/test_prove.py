@@ -5,6 +5,7 @@ Promises: P2, P3, P5, P7, P8.
 
 import json
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,19 @@ def test_a_pipe_that_is_left_where_a_file_was_is_found_and_the_file_is_put_back(
     assert proof["stopped"] is None
     assert f"{workshop.world}/text differs: something else, mode 644 instead of a file" in str(proof["tasks"])
     assert workshop.there == {"text": "old"}
+
+
+def test_a_locked_folder_is_copied_and_put_back(workshop):
+    (workshop.world / "locked").mkdir()
+    (workshop.world / "locked" / "file").write_text("kept")
+    (workshop.world / "locked").chmod(0o555)
+
+    proof = workshop.proof("locked", *few, code=1)
+
+    assert told(proof) == {"lock": "undo leaks"}
+    assert workshop.there == {"locked": False, "locked/file": "kept", "text": "old"}
+    assert stat.S_IMODE((workshop.world / "locked").stat().st_mode) == 0o555
+    assert list(workshop.temporary.iterdir()) == []
 
 
 def test_what_cannot_be_put_back_is_kept(workshop):

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -271,5 +272,12 @@ def _folder(parent: Path | None) -> Iterator[Path]:
     try:
         yield made
     finally:
-        if made.exists():  # else it was kept
-            shutil.rmtree(made)
+        _remove(made)
+
+
+def _remove(folder: Path) -> None:
+    """Copies have the modes of what they are copies of, which may forbid to remove what is in them."""
+    for each, _, _ in os.walk(folder):
+        os.chmod(each, stat.S_IRWXU)
+    if folder.exists():  # else it was kept
+        shutil.rmtree(folder)
