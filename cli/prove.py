@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def prove(
     silence_libraries()
 
     try:
-        with Raised():
+        with Raised(signal.SIGTERM, signal.SIGHUP):
             proof = prove_flow(
                 definition.key,
                 values,

@@ -38,24 +38,35 @@ class Workshop:
         shutil.copy(PROVABLE, folder)
         shutil.copy(PLANTED, folder)
 
-    @property
-    def environment(self):
-        """Of a proof: what it keeps for its time is kept in `temporary`."""
-        return os.environ | {"TMPDIR": str(self.temporary)}
-
-    def prove(self, *words, planted=""):
-        """`ebbtide prove`; returns the ended process."""
-        command = [sys.executable, "-m", "ebbtide", "prove", "--flow-module", "provable", *map(str, words)]
-        return subprocess.run(
-            command,
+    def started(self, *words, planted=""):
+        """`ebbtide prove`; returns the process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "ebbtide", "prove", "--flow-module", "provable", *map(str, words)],
             cwd=self.folder,
-            env=self.environment | {"EBBTIDE_TEST_PLANTED": planted},
+            env=os.environ | {"TMPDIR": str(self.temporary), "EBBTIDE_TEST_PLANTED": planted},
             preexec_fn=_obey_modes,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
+
+    def prove(self, *words, planted=""):
+        """The same; returns it when it has ended."""
+        with self.started(*words, planted=planted) as process:
+            out, words = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, words)
+
+    def held_below(self, folder, pids):
+        """The folders there in which these processes have files open."""
+        found = set()
+        for pid in pids:
+            for entry in Path("/proc", str(pid), "fd").iterdir():
+                path = Path(os.readlink(entry))
+                if path.is_relative_to(folder):
+                    found.add(Path(folder, path.relative_to(folder).parts[0]))
+        assert found
+        return found
 
     def proof(self, flow, *words, code, planted=""):
         """What a proof has found, as JSON, that keeps the world the same and ends with that code."""

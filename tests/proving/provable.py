@@ -5,6 +5,7 @@ A program of its own imports this: EBBTIDE_TEST_PLANTED names bugs of `planted`,
 
 import importlib
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,19 @@ class Locked(CancelableTask):
         pass
 
 
+class Sleep(CancelableTask):
+    """Changes a file, starts a program, tells the pids by a pipe, and waits; its undo does nothing."""
+
+    def execute(self, folder: str, pipe: str) -> None:
+        Path(folder, "text").write_text("new")
+        program = subprocess.Popen(["sleep", "infinity"])
+        Path(pipe).write_text(f"{os.getppid()} {os.getpid()} {program.pid}")
+        program.wait()
+
+    def revert(self, folder: str) -> None:
+        pass
+
+
 class Deep(CancelableTask):
     """Removes a file, and makes folders so deep that no path leads there; its undo leaves all."""
 
@@ -168,6 +182,11 @@ def pipe(folder: str) -> Flow:
 @flow("locked")
 def locked(folder: str) -> Flow:
     return linear_flow.Flow("locked").add(Locked(name="lock"))
+
+
+@flow("sleep")
+def sleep(folder: str, pipe: str) -> Flow:
+    return linear_flow.Flow("sleep").add(Sleep(name="sleep"))
 
 
 @flow("deep")

@@ -4,6 +4,8 @@ Promises: P2, P3, P5, P7, P8.
 """
 
 import json
+import os
+import select
 import signal
 import stat
 import subprocess
@@ -251,18 +253,41 @@ def test_a_flow_that_ends_its_process_is_told_as_such(workshop):
     assert proof["stopped"].startswith("a job is still running")
 
 
-def test_ctrl_c_puts_back_what_is_to_be_the_same(workshop):
-    words = ("-p", f"folder={workshop.world}", "--same", "world", "--yes", "--flow-module", "provable")
-    command = [sys.executable, "-m", "ebbtide", "prove", "serial", *words]
-    process = subprocess.Popen(
-        command, cwd=workshop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    for line in process.stdout:
-        if line.startswith("task.ended"):
-            break
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name
+)
+def test_however_a_proof_is_ended_nothing_of_it_is_left(number, workshop):
+    os.mkfifo(workshop.folder / "pipe")
+    given = ("-p", f"folder={workshop.world}", "-p", "pipe=pipe", "--same", "world", "--timeout", 100000)
+    with workshop.started("sleep", *given, "--yes") as process:
+        pids = [*map(int, (workshop.folder / "pipe").read_text().split())]
+        ends = [os.pidfd_open(pid) for pid in pids]
+        fast = workshop.held_below("/dev/shm", pids)
+        assert len(list(workshop.temporary.iterdir())) == 1
 
-    process.send_signal(signal.SIGINT)
-    _, words = process.communicate()
+        process.send_signal(number)  # to it alone: the others are not in its group, or hear nothing of it
+        _, words = process.communicate()
+        for end in ends if number == signal.SIGKILL else ():
+            select.select([end], [], [])
+
+    assert select.select(ends, [], [], 0)[0] == ends
+    assert process.returncode == (-number if number == signal.SIGKILL else 130)
+    assert number == signal.SIGKILL or words.endswith("interrupted; what --same names is as it was\n")
+    assert workshop.there == {"text": "old"}
+    assert [each for each in (*fast, *workshop.temporary.iterdir()) if each.exists()] == []
+    for end in ends:
+        os.close(end)
+
+
+def test_ctrl_c_puts_back_what_is_to_be_the_same(workshop):
+    given = ("-p", f"folder={workshop.world}", "--same", "world", "--yes")
+    with workshop.started("serial", *given) as process:
+        for line in process.stdout:
+            if line.startswith("task.ended"):
+                break
+
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate()
 
     assert process.returncode == 130
     assert words.endswith("ebbtide: interrupted; what --same names is as it was\n")
