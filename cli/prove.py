@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def prove(
     silence_libraries()
 
     try:
-        with Raised():
+        with Raised(signal.SIGTERM, signal.SIGHUP):
             proof = prove_flow(
                 definition.key,
                 values,
@@ -110,7 +111,7 @@ def prove(
                 on_point=_silent if invocation.json else _show,
             )
     except KeyboardInterrupt:
-        say("interrupted; what --same names is as it was")
+        say("interrupted; what --same names is as it was" if same else "interrupted")
         return Exit.INTERRUPTED
     return _told(proof, as_json=invocation.json)
 

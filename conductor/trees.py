@@ -46,12 +46,12 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent(parent: int) -> None:
-    """Be killed when the process `parent` ends. Call it first thing in the child.
+def die_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
+    """Be sent the signal `by` when the process `parent` ends. Call it first thing in the child.
 
     The kernel watches the *thread* that forked: the parent has to be single-threaded.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:
         os._exit(1)  # it ended before the kernel was told
 

@@ -23,13 +23,21 @@ def guard() -> None:
 
 
 class Raised:
-    """A block in which Ctrl-C raises KeyboardInterrupt, for those who put something in order first."""
+    """A block in which Ctrl-C raises KeyboardInterrupt, for those who put something in order first.
+
+    Args:
+        others: signals that do the same there, unless somebody has them ignored or handled.
+    """
+
+    def __init__(self, *others: signal.Signals) -> None:
+        self._others = others
 
     def __enter__(self) -> None:
-        self._guarded = signal.getsignal(signal.SIGINT) is leave
-        if self._guarded:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        guarded = (signal.SIGINT, leave), *((number, signal.SIG_DFL) for number in self._others)
+        self._before = {number: how for number, how in guarded if signal.getsignal(number) is how}
+        for number in self._before:
+            signal.signal(number, signal.default_int_handler)
 
     def __exit__(self, *raised: object) -> None:
-        if self._guarded:
-            signal.signal(signal.SIGINT, leave)
+        for number, how in self._before.items():
+            signal.signal(number, how)

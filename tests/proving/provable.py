@@ -5,6 +5,7 @@ A program of its own imports this: EBBTIDE_TEST_PLANTED names bugs of `planted`,
 
 import importlib
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,77 @@ def keep(folder: str) -> Flow:
     return linear_flow.Flow("keep").add(Keep(name="keep"), Make(name="after"))
 
 
+class Pipe(CancelableTask):
+    """Puts a pipe where a file was; its undo leaves it."""
+
+    def execute(self, folder: str) -> None:
+        Path(folder, "text").unlink(missing_ok=True)
+        os.mkfifo(Path(folder, "text"))
+
+    def revert(self, folder: str) -> None:
+        pass
+
+
+class Locked(CancelableTask):
+    """Removes a file from a folder that is locked; its undo leaves that."""
+
+    def execute(self, folder: str) -> None:
+        locked = Path(folder, "locked")
+        locked.chmod(0o755)
+        (locked / "file").unlink(missing_ok=True)
+        locked.chmod(0o555)
+
+    def revert(self, folder: str) -> None:
+        pass
+
+
+class Sleep(CancelableTask):
+    """Changes a file, starts a program, tells the pids by a pipe, and waits; its undo does nothing."""
+
+    def execute(self, folder: str, pipe: str) -> None:
+        Path(folder, "text").write_text("new")
+        program = subprocess.Popen(["sleep", "infinity"])
+        Path(pipe).write_text(f"{os.getppid()} {os.getpid()} {program.pid}")
+        program.wait()
+
+    def revert(self, folder: str) -> None:
+        pass
+
+
+class Deep(CancelableTask):
+    """Removes a file, and makes folders so deep that no path leads there; its undo leaves all."""
+
+    def execute(self, folder: str) -> None:
+        os.chdir(folder)
+        Path("text").unlink(missing_ok=True)
+        for _ in range(20):
+            Path("x" * 250).mkdir(exist_ok=True)
+            os.chdir("x" * 250)
+
+    def revert(self, folder: str) -> None:
+        pass
+
+
+@flow("pipe")
+def pipe(folder: str) -> Flow:
+    return linear_flow.Flow("pipe").add(Pipe(name="pipe"))
+
+
+@flow("locked")
+def locked(folder: str) -> Flow:
+    return linear_flow.Flow("locked").add(Locked(name="lock"))
+
+
+@flow("sleep")
+def sleep(folder: str, pipe: str) -> Flow:
+    return linear_flow.Flow("sleep").add(Sleep(name="sleep"))
+
+
+@flow("deep")
+def deep(folder: str) -> Flow:
+    return linear_flow.Flow("deep").add(Deep(name="deep"))
+
+
 @flow("exits")
 def exits(folder: str) -> Flow:
     return linear_flow.Flow("exits").add(Exit(name="exit"))
@@ -147,6 +219,10 @@ def no_json(params: dict[str, Any]) -> set[str]:
 
 def raises(params: dict[str, Any]) -> None:
     raise LookupError("nothing to look at")
+
+
+def asserts(params: dict[str, Any]) -> None:
+    assert not Path(params["folder"], "forgotten").exists(), "it was forgotten"
 
 
 if os.environ.get("EBBTIDE_TEST_PLANTED"):

@@ -4,9 +4,13 @@ Promises: P2, P3, P5, P7, P8.
 """
 
 import json
+import os
+import select
 import signal
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +63,42 @@ def test_an_undo_that_knows_only_the_result_is_found_when_the_result_is_lost(wor
     assert [words for words in found if "cancel at task.ended keep" in words] == []
 
 
+def test_a_pipe_that_is_left_where_a_file_was_is_found_and_the_file_is_put_back(workshop):
+    proof = workshop.proof("pipe", *few, code=1)
+
+    assert told(proof) == {"pipe": "undo leaks"}
+    assert proof["stopped"] is None
+    assert f"{workshop.world}/text differs: something else, mode 644 instead of a file" in str(proof["tasks"])
+    assert workshop.there == {"text": "old"}
+
+
+def test_a_locked_folder_is_copied_and_put_back(workshop):
+    (workshop.world / "locked").mkdir()
+    (workshop.world / "locked" / "file").write_text("kept")
+    (workshop.world / "locked").chmod(0o555)
+
+    proof = workshop.proof("locked", *few, code=1)
+
+    assert told(proof) == {"lock": "undo leaks"}
+    assert workshop.there == {"locked": False, "locked/file": "kept", "text": "old"}
+    assert stat.S_IMODE((workshop.world / "locked").stat().st_mode) == 0o555
+    assert list(workshop.temporary.iterdir()) == []
+
+
+def test_what_cannot_be_put_back_is_kept(workshop):
+    given = ("-p", f"folder={workshop.world}", "--same", workshop.world, "--yes")
+
+    ended = workshop.prove("deep", *given, *few)
+
+    assert ended.returncode != 0
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("ebbtide: the proof could not be ended: what should be the same could not be put")
+    kept = Path(last.rpartition("the copies are in ")[2])
+    assert (kept / "0" / "text").read_text() == "old"
+    assert kept.parent == workshop.temporary
+    assert list(workshop.temporary.iterdir()) == [kept]
+
+
 def test_without_anything_to_look_at_no_undo_is_called_complete_and_no_job_completes(workshop):
     ended = workshop.prove("serial", "-p", f"folder={workshop.world}", "--yes", "--json", *few)
 
@@ -82,6 +122,48 @@ def test_a_check_function_tells_whether_the_world_is_as_before(workshop):
     assert proof["stopped"].startswith("the world is not as it was, and nothing can put it back")
     assert told(proof) == {"before": "undo complete", "forget": "undo leaks", "after": "undo not seen"}
     assert "forgotten" in workshop.there
+
+
+def test_what_a_check_raises_is_a_difference(workshop):
+    given = ("-p", f"folder={workshop.world}", "--check", "provable:asserts", "--yes", "--json", *few)
+
+    ended = workshop.prove("forgetful", *given)
+
+    proof = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert told(proof) == {"before": "undo complete", "forget": "undo leaks", "after": "undo not seen"}
+    assert "the check function failed: AssertionError: it was forgotten" in proof["stopped"]
+
+
+def test_what_only_a_check_looks_at_is_not_left_by_a_job_that_completes(workshop):
+    elsewhere = workshop.folder / "elsewhere"
+    elsewhere.mkdir()
+    given = ("-p", f"folder={workshop.world}", "--same", elsewhere, "--check", "provable:names", "--yes")
+
+    good = workshop.prove("serial", *given, "--json", *few)
+    bad = workshop.prove("forgetful", *given, "--json", *few)
+
+    proof = json.loads(good.stdout)
+    assert (good.returncode, proof["stopped"]) == (0, None)
+    assert set(told(proof).values()) == {"undo complete"}
+    assert {end for point in proof["points"] for end in point["ends"].values()} == {"cancelled"}
+    proof = json.loads(bad.stdout)
+    assert bad.returncode == 1
+    assert proof["stopped"].startswith("the world is not as it was, and nothing can put it back: the check")
+    assert told(proof) == {"before": "undo complete", "forget": "undo leaks", "after": "undo not seen"}
+
+
+def test_where_a_completed_job_changes_nothing_nothing_is_proven(workshop):
+    given = ("-p", f"folder={workshop.world}", "--same", workshop.folder / "wrold", "--yes", "--json", *few)
+
+    ended = workshop.prove("serial", *given)
+
+    proof = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert proof["stopped"] == (
+        "a job that completes changes nothing of what --same names: name what its tasks change"
+    )
+    assert set(told(proof).values()) == {"undo not looked at"}
 
 
 def test_file_processing_is_proven(workshop):
@@ -171,18 +253,41 @@ def test_a_flow_that_ends_its_process_is_told_as_such(workshop):
     assert proof["stopped"].startswith("a job is still running")
 
 
-def test_ctrl_c_puts_back_what_is_to_be_the_same(workshop):
-    words = ("-p", f"folder={workshop.world}", "--same", "world", "--yes", "--flow-module", "provable")
-    command = [sys.executable, "-m", "ebbtide", "prove", "serial", *words]
-    process = subprocess.Popen(
-        command, cwd=workshop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    for line in process.stdout:
-        if line.startswith("task.ended"):
-            break
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name
+)
+def test_however_a_proof_is_ended_nothing_of_it_is_left(number, workshop):
+    os.mkfifo(workshop.folder / "pipe")
+    given = ("-p", f"folder={workshop.world}", "-p", "pipe=pipe", "--same", "world", "--timeout", 100000)
+    with workshop.started("sleep", *given, "--yes") as process:
+        pids = [*map(int, (workshop.folder / "pipe").read_text().split())]
+        ends = [os.pidfd_open(pid) for pid in pids]
+        fast = workshop.held_below("/dev/shm", pids)
+        assert len(list(workshop.temporary.iterdir())) == 1
 
-    process.send_signal(signal.SIGINT)
-    _, words = process.communicate()
+        process.send_signal(number)  # to it alone: the others are not in its group, or hear nothing of it
+        _, words = process.communicate()
+        for end in ends if number == signal.SIGKILL else ():
+            select.select([end], [], [])
+
+    assert select.select(ends, [], [], 0)[0] == ends
+    assert process.returncode == (-number if number == signal.SIGKILL else 130)
+    assert number == signal.SIGKILL or words.endswith("interrupted; what --same names is as it was\n")
+    assert workshop.there == {"text": "old"}
+    assert [each for each in (*fast, *workshop.temporary.iterdir()) if each.exists()] == []
+    for end in ends:
+        os.close(end)
+
+
+def test_ctrl_c_puts_back_what_is_to_be_the_same(workshop):
+    given = ("-p", f"folder={workshop.world}", "--same", "world", "--yes")
+    with workshop.started("serial", *given) as process:
+        for line in process.stdout:
+            if line.startswith("task.ended"):
+                break
+
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate()
 
     assert process.returncode == 130
     assert words.endswith("ebbtide: interrupted; what --same names is as it was\n")

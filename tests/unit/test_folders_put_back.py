@@ -1,6 +1,8 @@
 """What is to be the same is copied aside, compared, and put back as it was."""
 
+import contextlib
 import os
+import socket
 import stat
 import warnings
 
@@ -60,7 +62,29 @@ def change_kinds(tree):
     (tree / "link").mkdir()
 
 
-CHANGES = (change_content, change_mode, change_folder_mode, change_link, remove_tree, add, change_kinds)
+def leave_a_pipe(tree):
+    (tree / "folder" / "file").unlink()
+    os.mkfifo(tree / "folder" / "file")
+    os.mkfifo(tree / "folder" / "below" / "pipe")
+
+
+def leave_a_socket(tree):
+    (tree / "link").unlink()
+    with contextlib.chdir(tree), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("link")
+
+
+CHANGES = (
+    change_content,
+    change_mode,
+    change_folder_mode,
+    change_link,
+    remove_tree,
+    add,
+    change_kinds,
+    leave_a_pipe,
+    leave_a_socket,
+)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -107,7 +131,7 @@ def test_after_settling_all_is_as_before(place):
     world = World(Folders([tree], aside), None, {}, 60)
     add(tree)
 
-    world.settle()
+    world.settle("7f3a")
 
     assert world.differences("7f3a") == []
 
@@ -118,6 +142,28 @@ def test_what_cannot_be_copied_is_refused(place):
 
     with pytest.raises(UsageError, match="is neither file, folder nor link: it cannot be put back"):
         Folders([tree], aside)
+
+
+def test_a_link_is_refused_which_would_be_the_same_whatever_happens_where_it_leads(place):
+    tree, aside = place
+
+    with pytest.raises(UsageError, match="link is a link: name the file or folder that it leads to"):
+        Folders([tree / "link"], aside)
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_not_there(place, monkeypatch):
+    tree, aside = place
+    folders = Folders([tree], aside)
+
+    def looked(path):
+        status = os.lstat(path)
+        if path.name == "file":
+            path.unlink()
+        return status
+
+    monkeypatch.setattr(type(tree), "lstat", looked)
+
+    assert folders.before.keys() - folders.picture().keys() == {str(tree / "folder" / "file")}
 
 
 def test_a_tree_that_holds_the_copies_is_refused(tmp_path, place):

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ebbtide.conductor.trees import end_below
@@ -34,6 +34,8 @@ class Result:
         heard: what each holder told.
         broken: promises that did not hold.
         seen: what the undo has left; None: nothing was undone.
+        changed: what a job that completed has changed, where that was asked for.
+        left: the differences that nothing could put back.
     """
 
     plan: Plan
@@ -42,6 +44,8 @@ class Result:
     account: Account
     broken: list[str]
     seen: Seen | None
+    changed: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
     @property
     def stuck(self) -> bool:
@@ -80,8 +84,12 @@ class Bench:
         self._before = before
         self._seconds = seconds
 
-    def run(self, plan: Plan) -> Result:
-        """Run one case, look at all that it has left, and put back what can be."""
+    def run(self, plan: Plan, *, look: bool = False) -> Result:
+        """Run one case, look at all that it has left, and put back what can be.
+
+        Args:
+            look: whether to look at what it has changed, too, should it complete.
+        """
         self._log.unlink(missing_ok=True)
         order = Order(post(self._subject, self._store), self._log, plan.runs[0], plan.threads)
         self._store.close()
@@ -105,8 +113,9 @@ class Bench:
                 asleep.end()
             end_below()
         result = self._judged(plan, heard, self._account(order.job), stale)
-        self._world.settle()
-        return result
+        completed = result.account.state == "completed"
+        changed = self._world.differences(order.job) if look and completed else []
+        return dataclasses.replace(result, changed=changed, left=self._world.settle(order.job))
 
     def _fork(self, order: Order) -> Holder:
         return Holder(lambda *lines: hold(self._subject, self._store, order, *lines), self._seconds)
@@ -116,9 +125,7 @@ class Bench:
         self._store.close()
         return account
 
-    def _judged(
-        self, plan: Plan, heard: list[Heard], account: Account, stale: Account | None
-    ) -> Result:
+    def _judged(self, plan: Plan, heard: list[Heard], account: Account, stale: Account | None) -> Result:
         evidence = Evidence(
             effects=read_effects(self._log),
             account=account,
@@ -172,5 +179,3 @@ def _odd_end(heard: Heard) -> str | None:
     if os.WIFSIGNALED(status):
         return f"a holder died by {signal.Signals(os.WTERMSIG(status)).name}, not of this proof"
     return f"a holder ended by itself with status {os.waitstatus_to_exitcode(status)}"
-
-

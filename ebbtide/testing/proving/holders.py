@@ -15,6 +15,7 @@ from typing import Any
 
 from ebbtide.conductor.trees import die_with_parent, end_tree
 from ebbtide.tasks.wrapping import describe
+from ebbtide.testing.proving.endings import ENDING, held
 from ebbtide.testing.proving.plans import Address, Deed
 
 __all__ = ["ChildFailed", "Heard", "Holder", "answer_of"]
@@ -75,9 +76,10 @@ class Holder:
         bed, self._alarm = os.pipe2(os.O_CLOEXEC)
         self._woken = False
         parent = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _be_child(parent, (self._reader, self._alarm), writer, lambda: call(writer, bed))
+        with held():  # what is raised in the child before it is one would go on there as it does here
+            self.pid = os.fork()
+            if self.pid == 0:
+                _be_child(parent, (self._reader, self._alarm), writer, lambda: call(writer, bed))
         os.close(writer)
         os.close(bed)
         self._ended = os.pidfd_open(self.pid)
@@ -143,6 +145,10 @@ def _be_child(parent: int, ours: tuple[int, ...], writer: int, call: Callable[[]
     try:
         die_with_parent(parent)
         os.setpgid(0, 0)
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         gc.disable()  # what the program has left behind is none of ours to collect
         for descriptor in ours:
             os.close(descriptor)

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.conductor.engine import predecessors
-from ebbtide.conductor.trees import become_subreaper, end_below
+from ebbtide.conductor.trees import become_subreaper, die_with_parent, end_below
 from ebbtide.errors import EbbtideError, UsageError
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.schema import ensure_schema
@@ -25,6 +26,7 @@ from ebbtide.jobs.store import Store
 from ebbtide.jobs.views import Views
 from ebbtide.tasks.wrapping import describe
 from ebbtide.testing.proving.bench import Bench
+from ebbtide.testing.proving.endings import ENDING, forget, held, let_in, raise_once
 from ebbtide.testing.proving.holder import Subject
 from ebbtide.testing.proving.proof import Covered, Proof
 from ebbtide.testing.proving.prover import Prover
@@ -77,8 +79,9 @@ def prove_flow(
         flow_modules: modules that register flows; or `registry`, the flows themselves.
         same: files and folders that an undo has to leave as they were. They are copied aside, and put back
             before each job and at the end; so jobs may complete. Without, each is cancelled before.
-        check: called with the parameters, in a fork, before the proof and after each job that was undone;
-            returns anything that JSON can hold, which has to be equal each time.
+        check: called with the parameters, in a fork, before the proof and after each job; returns anything
+            that JSON can hold, which has to be equal each time. With it each job is cancelled before it
+            completes: nothing could put back what it looks at.
         database: an empty database to keep the jobs in; default: a temporary one.
         points: how many to try besides the ends of tasks and undos; default: every one.
         doubles: how many double crashes to try; `seed` is for what is chosen by chance.
@@ -120,10 +123,9 @@ def _proven(
     on_point: Callable[[Covered], object],
 ) -> Proof:
     before = predecessors(subject.definition.build(subject.params)[0])
-    with _folder(None) as aside, _folder(_MEMORY) as fast, _store(database, fast) as store:
-        folders = Folders(same, aside)
-        stage = _Stage(subject, store, folders, check, fast, before, tries)
-        return _heard(stage, folders, aside, on_point)
+    with held(), _folder(None) as aside, _folder(_MEMORY) as fast, let_in(), _store(database, fast) as store:
+        stage = _Stage(subject, store, Folders(same, aside), check, aside, fast, before, tries)
+        return _heard(stage, on_point)
 
 
 @dataclass(frozen=True)
@@ -134,67 +136,86 @@ class _Stage:
     store: Store
     folders: Folders
     check: Check | None
+    aside: Path
     folder: Path
     before: dict[str, set[str]]
     tries: _Tries
 
     def prove(self, tell: Callable[[dict[str, Any]], None]) -> None:
         """Do it. Only what it puts back is left of it, whatever happens."""
+        try:
+            try:
+                self._prove(tell)
+            finally:
+                self._tidy()
+        except KeyboardInterrupt:
+            self._tidy()  # it may have come within the other, or before it; it comes once
+            raise
+
+    def _prove(self, tell: Callable[[dict[str, Any]], None]) -> None:
         become_subreaper()
         self.store.move_in()
-        try:
-            warm_up(self.store, self.folder)
-            gc.freeze()  # nobody's to collect in the forks: their memory stays shared
-            tries = self.tries
-            world = World(self.folders, self.check, self.subject.params, tries.seconds)
-            bench = Bench(
-                self.subject,
-                self.store,
-                world,
-                self.folder,
-                before=self.before,
-                seconds=tries.seconds,
-            )
-            prover = Prover(
-                bench,
-                self.subject.definition.key,
-                list(self.before),
-                completes=world.restorable,
-                looked_at=world.looked_at,
-                points=tries.points,
-                doubles=tries.doubles,
-                seed=tries.seed,
-                tell=lambda covered: tell({"covered": vars(covered)}),
-            )
-            tell({"proof": prover.prove().as_dict()})
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            end_below()
-            self.folders.put_back()
+        warm_up(self.store, self.folder)
+        gc.freeze()  # nobody's to collect in the forks: their memory stays shared
+        tries = self.tries
+        world = World(self.folders, self.check, self.subject.params, tries.seconds)
+        bench = Bench(
+            self.subject,
+            self.store,
+            world,
+            self.folder,
+            before=self.before,
+            seconds=tries.seconds,
+        )
+        prover = Prover(
+            bench,
+            self.subject.definition.key,
+            list(self.before),
+            completes=world.restorable,
+            looked_at=world.looked_at,
+            points=tries.points,
+            doubles=tries.doubles,
+            seed=tries.seed,
+            tell=lambda covered: tell({"covered": vars(covered)}),
+        )
+        tell({"proof": prover.prove().as_dict()})
+
+    def _tidy(self) -> None:
+        end_below()
+        self.folders.put_back()
+
+    def leave(self) -> Path | None:
+        """Remove what was made for the proof. Returns where the copies are, if something is not as it was."""
+        kept = None if self.folders.are_as_before else _kept(self.aside)
+        _remove(self.aside)
+        _remove(self.folder)
+        return kept
 
 
-def _heard(stage: _Stage, folders: Folders, aside: Path, on_point: Callable[[Covered], object]) -> Proof:
+def _heard(stage: _Stage, on_point: Callable[[Covered], object]) -> Proof:
     """Fork the stage and hear it to its end, whatever is raised here meanwhile."""
+    parent = os.getpid()
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        _be_stage(stage, writer)
-    os.close(writer)
     last: dict[str, Any] = {}
-    try:
-        with os.fdopen(reader, "rb") as lines:
-            for line in lines:
-                last = json.loads(line)
-                if "covered" in last:
-                    on_point(Covered(**last["covered"]))
-    finally:
-        # It puts back what it has changed before it ends: closing the pipe tells it to, and so does Ctrl-C.
-        _await(pid)
-        if folders.any and folders.picture() != folders.before:
-            kept = Path(tempfile.mkdtemp(prefix="ebbtide-kept-"))
-            shutil.copytree(aside, kept, symlinks=True, dirs_exist_ok=True)
-            raise ProofFailed(f"what should be the same could not be put back; the copies are in {kept}")
+    with held():
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            _be_stage(stage, parent, writer)
+        os.close(writer)
+        try:
+            with let_in(), os.fdopen(reader, "rb") as lines:
+                for line in lines:
+                    last = json.loads(line)
+                    if "covered" in last:
+                        on_point(Covered(**last["covered"]))
+        finally:
+            # It puts back what it has changed before it ends. Nothing happens if it has ended.
+            os.kill(pid, signal.SIGINT)
+            os.waitpid(pid, 0)
+            if (kept := stage.leave()) is not None:
+                forget()  # else nobody hears where they are
+                raise ProofFailed(f"what should be the same could not be put back; the copies are in {kept}")
     if "usage" in last:
         raise UsageError(last["usage"])
     if "proof" not in last:
@@ -202,39 +223,42 @@ def _heard(stage: _Stage, folders: Folders, aside: Path, on_point: Callable[[Cov
     return Proof.from_dict(last["proof"])
 
 
-def _be_stage(stage: _Stage, writer: int) -> None:
-    """Never returns."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def _kept(aside: Path) -> Path:
+    """Where the copies are that nobody removes. They are not copied once more: the disk may be full."""
+    return aside.rename(aside.with_name(aside.name.replace("proof", "kept", 1)))
+
+
+def _be_stage(stage: _Stage, parent: int, writer: int) -> None:
+    """Never returns. Ends in order when its parent does, however that ends."""
 
     def tell(facts: dict[str, Any]) -> None:
         data = (json.dumps(facts) + "\n").encode()
         while data:
             data = data[os.write(writer, data) :]
 
-    status = 0
+    status = 70
     try:
-        stage.prove(tell)
-    except BaseException as error:  # noqa: BLE001  # told, not raised into the program that was forked
-        status = 70
-        with contextlib.suppress(OSError):
-            tell({"usage" if isinstance(error, UsageError) else "failure": _words(error)})
-    os._exit(status)
+        try:
+            die_with_parent(parent, signal.SIGINT)
+            for number in ENDING:
+                if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, raise_once)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+            stage.prove(tell)
+            status = 0
+        except BaseException as error:  # noqa: BLE001  # told, not raised into the program that was forked
+            with contextlib.suppress(OSError):
+                tell({"usage" if isinstance(error, UsageError) else "failure": _words(error)})
+        if os.getppid() != parent:
+            stage.leave()
+    finally:
+        os._exit(status)
 
 
 def _words(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return str(error) if isinstance(error, EbbtideError) else describe(error)
-
-
-def _await(pid: int) -> None:
-    """Wait for the stage, which is on its way out; a second Ctrl-C does not keep it from cleaning up."""
-    while True:
-        try:
-            os.waitpid(pid, 0)
-            return
-        except KeyboardInterrupt:
-            continue
 
 
 def _refuse_threads() -> None:
@@ -265,4 +289,12 @@ def _folder(parent: Path | None) -> Iterator[Path]:
     try:
         yield made
     finally:
-        shutil.rmtree(made)
+        _remove(made)
+
+
+def _remove(folder: Path) -> None:
+    """Copies have the modes of what they are copies of, which may forbid to remove what is in them."""
+    for each, _, _ in os.walk(folder):
+        os.chmod(each, stat.S_IRWXU)
+    if folder.exists():  # else it was kept
+        shutil.rmtree(folder)

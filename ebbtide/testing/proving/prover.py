@@ -24,6 +24,7 @@ _Case = tuple[Address, list[Plan]]
 
 _ALWAYS = ("task.ended", "undo.ended")
 _CANCEL_AT_THE_END = Act(LAST_COMMIT, Deed.CANCEL, standing=True)
+_NOTHING_CHANGES = "a job that completes changes nothing of what --same names: name what its tasks change"
 
 
 class Stopped(Exception):
@@ -106,7 +107,11 @@ class Prover:
         turn = points.index(LAST_COMMIT) + 1
         completing: list[Address] = []
         if self.proof.completes:
-            undisturbed = self._undisturbed(Plan("left alone", (Run(),))).heard[0].points
+            left_alone = self._undisturbed(Plan("left alone", (Run(),)))
+            if not left_alone.changed:
+                self._looked_at = False
+                raise Stopped(_NOTHING_CHANGES)
+            undisturbed = left_alone.heard[0].points
             completing = undisturbed[undisturbed.index(LAST_COMMIT) + 1 :]
         return Ground(
             forwards=points[:turn],
@@ -128,7 +133,7 @@ class Prover:
         return Ground(forwards=forwards, completing=(), backwards=backwards, turn=turn)
 
     def _undisturbed(self, plan: Plan) -> Result:
-        result = self._run(plan)
+        result = self._run(plan, look=True)
         if result.heard[0].status != 0 or not result.reached:
             raise Stopped(f"the flow does not run undisturbed: {result.broken or result.account.state}")
         return result
@@ -164,14 +169,15 @@ class Prover:
         proof.stale += kind == STALE
         proof.cancels += kind in (CANCELLED, UNHEARD, UNCLAIMED)
 
-    def _run(self, plan: Plan) -> Result:
-        result = self._bench.run(plan)
+    def _run(self, plan: Plan, *, look: bool = False) -> Result:
+        result = self._bench.run(plan, look=look)
         self.proof.broken += result.broken
         if result.seen is not None:
             self._seen.append(result.seen)
-        if result.seen is not None and result.seen.differences and not self.proof.completes:
-            reason = "the world is not as it was, and nothing can put it back: name it by --same"
-            raise Stopped(f"{reason} ({plan})")
+        failed = result.seen.differences if result.seen is not None and not self._looked_at else ()
+        if left := (*result.left, *failed):
+            reason = "the world is not as it was, and nothing can put it back"
+            raise Stopped(f"{reason}: {left[0]} ({plan})")
         if result.stuck:
             state = result.account.state
             raise Stopped(f"a job is still {state}, and whoever comes next would take it up ({plan})")
