@@ -279,6 +279,7 @@ def test_a_database_that_was_deleted_is_not_made_anew_by_a_write(store: Store) -
     assert not os.path.exists(_file(store))
 
 
+@pytest.mark.altered_by_hand("nobody can read it any more")
 def test_a_damaged_database_is_told_as_such(store: Store) -> None:
     for number in range(50):
         _put(store, f"job {number}" * 100)
