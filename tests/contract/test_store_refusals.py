@@ -79,6 +79,7 @@ def test_a_wrong_password_is_told_without_it(made, postgresql, call):
 
     refused(call(with_password(made), "ls"), 'password authentication failed for user "ebbtide"')
     refused(call(made, "ls"), "no password supplied")
+    postgresql.restart()
 
 
 def test_a_conductor_that_cannot_start_says_so_in_one_line(made, postgresql):
