@@ -106,11 +106,13 @@ class Conductor:
         with self._signals(), self._open_store() as store:
             ensure_schema(store)
             registry = self._registry or load_flows(self._settings.flow_modules)
-            while not self._serve(store, registry):
-                self._waiting.clear()
-                self._deaths.clear()
-                self._given.clear()
-                self._untold.clear()
+            # Opened once: what cannot be used of it is for the caller to know. Closed last, as it may wait.
+            with contextlib.closing(open_signal(store, self._settings)) as hint:
+                while not self._serve(store, registry, hint):
+                    self._waiting.clear()
+                    self._deaths.clear()
+                    self._given.clear()
+                    self._untold.clear()
 
     def start(self) -> None:
         """`run` in a thread of its own."""
@@ -135,12 +137,10 @@ class Conductor:
         if self._raised is not None:
             raise self._raised
 
-    def _serve(self, store: Store, registry: Registry) -> bool:
+    def _serve(self, store: Store, registry: Registry, hint: Signal) -> bool:
         """Under one owner id: register, run jobs, end. False: the lease was lost."""
         settings = self._settings
         claims = self._claims_of(store, new_owner_id())
-        # First: what cannot be used of it is for the caller to know. It connects nowhere yet.
-        hint = open_signal(store, settings)
         runners = self._start_runners(store, registry, claims.owner)
         if runners is None:
             return True
@@ -163,7 +163,6 @@ class Conductor:
             finally:
                 lease.stop()
         finally:
-            hint.close()
             runners.close()
             # Only now: nothing of ours lives, so what we still hold may be claimed at once.
             with contextlib.suppress(StoreUnavailable):
@@ -210,7 +209,7 @@ class Conductor:
         """The runners, once they are up; None: the conductor was told to stop before that.
 
         That they do not come up when it starts is for the caller to know. When it begins anew they were up
-        before, and one that was killed at its start is no reason to end: they are started once more.
+        before, and one that was killed at its start is no reason to end: they are started until they come up.
         """
         while True:
             try:
@@ -264,17 +263,18 @@ class Conductor:
                 return False
             # The signal is a hint. Once a second the rows are read whatever it says.
             now = time.monotonic()
-            may_run = self._waiting and desk.runners.idle
-            if desk.signal.changed() or news or may_run or now >= next_sweep:
+            if desk.signal.changed() or news or now >= next_sweep or (self._waiting and desk.runners.idle):
                 next_sweep = now + self._settings.sweep_seconds
                 with self._store_may_be_away():
-                    if desk.inbox is not None:
-                        desk.inbox.record()
                     self._forward(desk)
                     self._tell(desk)
                     if not self._stops:
                         self._adopt(desk, held)
                         self._claim(desk, held)
+                # By itself, and last: a request that hangs keeps nothing else from what it does.
+                with self._store_may_be_away():
+                    if desk.inbox is not None and desk.inbox.record():
+                        next_sweep = now
 
     def _adopt(self, desk: _Desk, held: dict[str, Claim]) -> None:
         """Take up again what the ledger says is ours and nobody here runs.

@@ -25,7 +25,7 @@ from ebbtide.optionkinds import (
     expected,
     seconds,
 )
-from ebbtide.places import default_database, default_signal_folder
+from ebbtide.places import at_home, default_database, default_signal_folder
 from ebbtide.wording import hide_password, is_plain_number, one_line, unknown
 
 PREFIX = "EBBTIDE_"
@@ -303,6 +303,7 @@ def load_settings(
         values["database"] = default_database(environ)
     if not values.get("signal_folder"):
         values["signal_folder"] = default_signal_folder(environ)
+    values["signal_folder"] = at_home(values["signal_folder"], environ)
     values["flow_modules"] = tuple(values.get("flow_modules", ()))
     return Settings(**values)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ebbtide.errors import ConfigError
 
-__all__ = ["default_database", "default_signal_folder"]
+__all__ = ["at_home", "default_database", "default_signal_folder"]
 
 
 def default_database(environ: Mapping[str, str]) -> str:
@@ -21,6 +21,14 @@ def default_signal_folder(environ: Mapping[str, str]) -> str:
     """The folder of cancel requests; empty when there is no home directory."""
     data = _data_folder(environ)
     return "" if data is None else str(data / "cancellations")
+
+
+def at_home(path: str, environ: Mapping[str, str]) -> str:
+    """The path with a leading ``~`` as the home directory, also where no shell has put that in."""
+    home = environ.get("HOME")
+    if home and (path == "~" or path.startswith("~/")):
+        return home + path[1:]
+    return os.path.expanduser(path)
 
 
 def _data_folder(environ: Mapping[str, str]) -> Path | None:

@@ -46,6 +46,8 @@ class FolderWatch:
     """
 
     def __init__(self, path: str) -> None:
+        # A slash at its end would have a link followed.
+        path = os.path.abspath(path)
         self.descriptor = _watch(path, _WRITTEN | _MOVED_IN | _MOVED_AWAY | _ONLY_A_FOLDER | _NO_LINK)
 
     def heard(self) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -91,12 +92,24 @@ class Ledger:
         self._changes.insert(insert)
         return job_id
 
-    def cancel(self, job_id: str, *, reason: str, who: str, source: str = "user") -> str:
+    def knows(self, job_id: str) -> bool:
+        """Whether there is such a job."""
+        with self._store.read() as connection:
+            return connection.execute(sa.select(_jobs.c.id).where(_jobs.c.id == job_id)).first() is not None
+
+    def cancel(
+        self, job_id: str, *, reason: str, who: str, source: str = "user", asked_at: float | None = None
+    ) -> str:
         """Record a cancel request; returns `ACCEPTED` or `ALREADY_REQUESTED`, true once returned.
 
         A job of which nothing has begun is cancelled at once. One that is running, or was
         released half-done, is undone by its conductor and then ends cancelled, or parks on its
         way there.
+
+        Args:
+            asked_at: for a request that may come a second time, by way of what a dead process left: when it
+                was made, in unix seconds. One that was recorded since, in whichever attempt, is not recorded
+                again.
 
         Raises:
             TooLate: it has completed or failed already.
@@ -109,27 +122,11 @@ class Ledger:
             state = JobState(row.state)
             if row.cancel_requested_at is not None or state is JobState.CANCELLED:
                 return ALREADY_REQUESTED
+            if asked_at is not None and _recorded_since(connection, job_id, reason, who, source, asked_at):
+                return ALREADY_REQUESTED
             if state in FINAL_STATES:
                 raise TooLate(job_id, state)
-            connection.execute(
-                sa.insert(tables.job_cancels).values(
-                    job=job_id,
-                    attempt=row.attempt,
-                    reason=reason,
-                    source=source,
-                    who=who,
-                    requested_at=now,
-                )
-            )
-            connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(cancel_requested_at=now))
-            record(
-                connection,
-                "cancel_requested",
-                job_id,
-                at=now,
-                actor=who,
-                detail={"reason": reason, "source": source},
-            )
+            _store_request(connection, row, now, reason, who, source)
             if state in (JobState.PENDING, JobState.PAUSED) and not row.begun:
                 self._cancel_unclaimed(connection, job_id, state, row.attempt, now, who)
             elif state is JobState.PENDING:
@@ -266,3 +263,30 @@ def _delete_logbook(connection: sa.Connection, book: str) -> None:
     connection.execute(sa.delete(tables.atomdetails).where(tables.atomdetails.c.parent_uuid.in_(flows)))
     connection.execute(sa.delete(tables.flowdetails).where(tables.flowdetails.c.parent_uuid == book))
     connection.execute(sa.delete(tables.logbooks).where(tables.logbooks.c.uuid == book))
+
+
+def _store_request(
+    connection: sa.Connection, row: sa.Row[Any], now: float, reason: str, who: str, source: str
+) -> None:
+    connection.execute(
+        sa.insert(tables.job_cancels).values(
+            job=row.id, attempt=row.attempt, reason=reason, source=source, who=who, requested_at=now
+        )
+    )
+    connection.execute(sa.update(_jobs).where(_jobs.c.id == row.id).values(cancel_requested_at=now))
+    detail = {"reason": reason, "source": source}
+    record(connection, "cancel_requested", row.id, at=now, actor=who, detail=detail)
+
+
+def _recorded_since(
+    connection: sa.Connection, job_id: str, reason: str, who: str, source: str, since: float
+) -> bool:
+    cancels = tables.job_cancels
+    query = sa.select(cancels.c.attempt).where(
+        cancels.c.job == job_id,
+        cancels.c.reason == reason,
+        cancels.c.who == who,
+        cancels.c.source == source,
+        cancels.c.requested_at >= since,
+    )
+    return connection.execute(query.limit(1)).first() is not None

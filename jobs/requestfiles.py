@@ -10,7 +10,7 @@ import os
 import pwd
 import stat
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ebbtide.errors import UsageError
@@ -25,12 +25,16 @@ __all__ = [
     "Refused",
     "checked_job_id",
     "encode",
+    "encode_asked",
+    "fitted",
     "name_of",
     "names_job",
     "read_request",
 ]
 
 MAX_BYTES = 4096
+# What an answer adds to a request, with some to spare for its words.
+_ANSWER_BYTES = 256
 PENDING = "pending"
 PROCESSED = "processed"
 _SUFFIX = ".json"
@@ -47,7 +51,8 @@ class FiledRequest:
     """A cancel request that is, or was, in a file.
 
     `status` is ``pending`` or ``processed``; `answer` says what became of a processed one: ``accepted``,
-    ``already requested``, ``too late: ...`` or ``unknown job``. Times are unix seconds.
+    ``already requested``, ``too late: ...``, ``unknown job`` or ``cannot be recorded: ...``. Times are unix
+    seconds.
     """
 
     job_id: str
@@ -59,6 +64,8 @@ class FiledRequest:
     answer: str | None = None
     #: The name it has while somebody works with it.
     taken_as: str | None = None
+    #: When the file was written; `requested_at` is what the writer says.
+    written_at: float | None = field(default=None, compare=False)
 
 
 def name_of(job_id: str) -> str:
@@ -91,11 +98,27 @@ def encode(request: FiledRequest) -> bytes:
     }
     if request.status == PROCESSED:
         told |= {"processed_at": request.processed_at, "answer": request.answer}
-    text = json.dumps(told, ensure_ascii=False, indent=1) + "\n"
-    data = text.encode()
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"the request has {len(data)} bytes; {MAX_BYTES} are allowed: shorten the reason")
+    return (json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def encode_asked(request: FiledRequest) -> bytes:
+    """The same for a new request. Raises UsageError when there is no room in the file for an answer."""
+    data = encode(request)
+    most = MAX_BYTES - _ANSWER_BYTES
+    if len(data) > most:
+        raise UsageError(f"the request has {len(data)} bytes; {most} are allowed: shorten the reason")
     return data
+
+
+def fitted(answered: FiledRequest) -> FiledRequest:
+    """The request with as much of its texts as the file has room for; the ledger has them whole."""
+    for name in ("reason", "who", "answer"):
+        over = len(encode(answered)) - MAX_BYTES
+        if over > 0:
+            text = getattr(answered, name) or ""
+            shorter: dict[str, Any] = {name: text[: max(0, len(text) - over)].rstrip()}
+            answered = replace(answered, **shorter)
+    return answered
 
 
 def read_request(folder: int, name: str, job_id: str) -> FiledRequest:
@@ -157,6 +180,7 @@ def _decode(data: bytes, job_id: str, found: os.stat_result) -> FiledRequest:
             requested_at=_moment(told.get("requested_at")) or found.st_mtime,
             processed_at=_moment(told.get("processed_at")),
             answer=checked_text(told.get("answer") or "", "the answer", MAX_REASON) or None,
+            written_at=found.st_mtime,
         )
     except UsageError as error:
         raise Refused(str(error)) from error

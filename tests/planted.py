@@ -40,6 +40,18 @@ def plant_from_environment() -> None:
         plant(name)
 
 
+def _leave_out(module: Any, edge: str, column: str) -> None:
+    """Where that module applies that edge, the column stays as it was."""
+    real = module.apply_edge
+
+    def apply_edge(connection: Any, name: str, *args: Any, values: Any = None, **options: Any) -> Any:
+        if name == edge:
+            values = {key: value for key, value in values.items() if key != column}
+        return real(connection, name, *args, values=values, **options)
+
+    _replace(module, "apply_edge", apply_edge)
+
+
 @contextlib.contextmanager
 def planted(name: str) -> Iterator[list[tuple[Any, str]]]:
     """The bug is in this process while this lasts; yields what it has replaced, as owners and names."""
@@ -140,3 +152,70 @@ def name_as_owner_id() -> None:
     from ebbtide.conductor import service
 
     _replace(service, "new_owner_id", lambda: "this host")
+
+
+@_bug
+def epoch_stays_on_reclaim() -> None:
+    """Who takes a job over has the epoch of the one before."""
+    from ebbtide.jobs import claims
+
+    _leave_out(claims, "reclaimed", "epoch")
+
+
+@_bug
+def retry_keeps_the_request() -> None:
+    """The next attempt inherits the cancel request of the one before."""
+    from ebbtide.jobs import ledger
+
+    _leave_out(ledger, "retried", "cancel_requested_at")
+
+
+@_bug
+def lost_answer_counts_as_stored() -> None:
+    """A change whose answer is lost is taken to be stored, without a look."""
+    from ebbtide.jobs.changes import Changes
+
+    _replace(Changes, "_is_marked", lambda self, job_id, marker: True)
+
+
+@_bug
+def lost_answer_counts_as_not_stored() -> None:
+    """A change whose answer is lost is taken not to be stored, without a look."""
+    from ebbtide.jobs.changes import Changes
+
+    _replace(Changes, "_is_marked", lambda self, job_id, marker: False)
+
+
+@_bug
+def barrier_lets_pass() -> None:
+    """A task begins although a cancel was accepted before."""
+    from ebbtide.conductor.journal import Journal
+
+    real = Journal._transact
+
+    def transact(self: Journal, batch: Any, outcome: Any) -> None:
+        beginning, batch.beginning = batch.beginning, set()
+        try:
+            real(self, batch, outcome)
+        finally:
+            batch.beginning = beginning
+
+    _replace(Journal, "_transact", transact)
+
+
+@_bug
+def lease_is_renewed_when_over() -> None:
+    """A conductor whose lease is over gets it back."""
+    import sqlalchemy as sa
+
+    from ebbtide.jobs import tables
+    from ebbtide.jobs.claims import Claims
+    from ebbtide.jobs.moments import LeaseNow
+
+    def renew(self: Claims) -> bool:
+        mine = sa.update(tables.conductors).where(tables.conductors.c.id == self.owner)
+        with self._store.write() as connection:
+            connection.execute(mine.values(lease_until=LeaseNow() + self._lease_seconds))
+        return True
+
+    _replace(Claims, "renew", renew)

@@ -9,7 +9,7 @@ from threading import Lock
 
 from ebbtide.errors import FolderRefused
 from ebbtide.jobs.filewatch import FolderWatch
-from ebbtide.jobs.folders import closed_folder
+from ebbtide.jobs.folders import closed_folder, require_links
 from ebbtide.jobs.signals.signal import Signal, wait_for
 from ebbtide.wording import one_line
 
@@ -30,26 +30,27 @@ class FileSignal(Signal):
         folder: this user's alone; it is made when it is not there.
 
     Raises:
-        FolderRefused: it is not.
+        FolderRefused: it is not, or a file in it cannot have two names, by which requests are moved.
     """
 
     def __init__(self, folder: str) -> None:
         super().__init__()
-        self._folder = folder
+        self.folder = folder
         self._guard = Lock()  # `close` may come from another thread
         self._watch: FolderWatch | None = None
         self._next_try = 0.0
         self._broken = False  # and logged
+        self._lost = False  # the folder cannot be looked at; it is tried again now and then
         self._first = True
+        self._appeared = True  # or may have, since `appeared` was asked; touched by who listens alone
         self._seen: object = None  # how the folder was at the last look without a watch
-        with closed_folder(folder):
-            pass
+        require_links(folder)
 
     def ring(self, job_id: str) -> None:
         """As promised by `Signal`."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            with closed_folder(self._folder) as folder:
+            with closed_folder(self.folder) as folder:
                 descriptor = os.open(_BELL, flags, 0o600, dir_fd=folder)
                 try:
                     os.write(descriptor, job_id.encode())
@@ -71,8 +72,17 @@ class FileSignal(Signal):
             except (OSError, FolderRefused) as error:
                 self._note(error)
                 self._drop()
-                return True
+                newly, self._lost = not self._lost, True
+                return newly or first
             return rang or first
+
+    def appeared(self) -> bool:
+        """Whether `changed` has heard of anything but the bell since the last call; True at the first one.
+
+        For the thread that listens.
+        """
+        appeared, self._appeared = self._appeared, False
+        return appeared
 
     @property
     def listening(self) -> bool:
@@ -102,23 +112,31 @@ class FileSignal(Signal):
 
     def _heard(self) -> bool:
         if self._watch is not None:
+            names = self._watch.heard()
             # A name with a dot is nobody's request, but the bell's.
-            return any(name == _BELL or not name.startswith(".") for name in self._watch.heard())
+            appeared = any(not name.startswith(".") for name in names)
+            self._appeared |= appeared
+            return appeared or _BELL in names
         if time.monotonic() >= self._next_try:
             self._next_try = time.monotonic() + _RETRY_SECONDS
-            with closed_folder(self._folder):
+            with closed_folder(self.folder):
                 pass  # made again, if somebody has removed it
+            self._lost = False
             try:
-                self._watch = FolderWatch(self._folder)
+                self._watch = FolderWatch(self.folder)
                 self._broken = False
+                self._appeared = True
                 return True  # what appeared before it watched is looked for once, now
             except OSError:
                 pass  # asked for, then
+        if self._lost:
+            return False
         before, self._seen = self._seen, self._look()
+        self._appeared |= self._seen != before
         return self._seen != before
 
     def _look(self) -> object:
-        with closed_folder(self._folder) as folder:
+        with closed_folder(self.folder) as folder:
             marks = [
                 (found.st_ino, found.st_mtime_ns) for found in (os.fstat(folder), _bell(folder)) if found
             ]

@@ -122,7 +122,7 @@ class _Ringer:
         self._waiting: dict[str, None] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
-        # Touched by the thread alone:
+        # Touched by the thread alone, once it has begun:
         self._health = _Health(name)
 
     def ring(self, job_id: str) -> None:
@@ -132,7 +132,14 @@ class _Ringer:
             self._waiting[job_id] = None
             self._told.notify()
             if self._thread is None:
+                self._begin()
+
+    def _begin(self) -> None:
+        if self._health.may_try:
+            with self._health.watched():
                 self._thread = _thread(f"ebbtide-ring-{self._name}", self._run)
+        if self._thread is None:
+            self._waiting.clear()
 
     def close(self) -> None:
         with self._told:
@@ -185,7 +192,8 @@ class _Listener:
     def __init__(self, name: str, open_link: Callable[[], Link]) -> None:
         self._name = name
         self._open_link = open_link
-        self._health = _Health(name)
+        self._health = _Health(name)  # touched by the thread alone, once it has begun
+        self._first = True
         self._closed = threading.Event()
         self._guard = threading.Lock()
         # Guarded: the link that listens, for `close` to wake it; made and closed by the thread.
@@ -197,11 +205,24 @@ class _Listener:
         """Whether anything has rung since the last call; True at the first one."""
         if self._closed.is_set():
             return True
-        first = self._thread is None
-        if self._bell is None or self._thread is None:
-            self._bell = Bell()
-            self._thread = _thread(f"ebbtide-listen-{self._name}", self._run, self._bell)
-        return self._bell.heard() or first
+        first, self._first = self._first, False
+        if self._thread is None and self._health.may_try:
+            with self._health.watched():
+                self._begin()
+        rang = self._bell is not None and self._bell.heard()
+        return rang or first
+
+    def _begin(self) -> None:
+        try:
+            bell = Bell()
+        except OSError as error:
+            raise LinkBroken(f"no pipe to be woken by: {error.strerror}") from error
+        try:
+            self._thread = _thread(f"ebbtide-listen-{self._name}", self._run, bell)
+        except LinkBroken:
+            bell.close()
+            raise
+        self._bell = bell
 
     @property
     def listening(self) -> bool:
@@ -296,7 +317,11 @@ class _Health:
 
 
 def _thread(name: str, target: Callable[..., None], *arguments: object) -> threading.Thread:
+    """A thread that has begun. Raises LinkBroken when the system has none to give."""
     # A daemon: a server that does not answer must not keep a program from ending.
     thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise LinkBroken(str(error)) from error
     return thread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from threading import Lock
 
@@ -9,6 +10,8 @@ from ebbtide.jobs.signals.bell import Bell
 from ebbtide.jobs.signals.signal import Signal, wait_for
 
 __all__ = ["LocalSignal"]
+
+LOG = logging.getLogger(__name__)
 
 _guard = Lock()
 _listeners: dict[str, set[LocalSignal]] = defaultdict(set)  # by store; written under the guard alone
@@ -24,7 +27,10 @@ class LocalSignal(Signal):
     def __init__(self, store: str) -> None:
         super().__init__()
         self._store = store
-        self._bell: Bell | None = None  # written under the guard alone
+        # Written under the guard alone:
+        self._bell: Bell | None = None
+        self._first = True
+        self._broken = False  # and logged
 
     def ring(self, job_id: str) -> None:
         """As promised by `Signal`."""
@@ -39,12 +45,24 @@ class LocalSignal(Signal):
         with _guard:
             if self._closed.is_set():
                 return True
-            first = self._bell is None
+            first, self._first = self._first, False
             if self._bell is None:
-                self._bell = Bell()
-                _listeners[self._store].add(self)
+                self._begin()
             bell = self._bell
-        return bell.heard() or first
+        return (bell is not None and bell.heard()) or first
+
+    def _begin(self) -> None:
+        try:
+            self._bell = Bell()
+        except OSError as error:
+            if not self._broken:
+                told = f"no pipe to be woken by ({error.strerror})"
+                LOG.warning("signal.broken local: %s; until it is mended the sweep finds what changes", told)
+            self._broken = True
+            return
+        self._bell.ring()  # what was rung before it could be heard is looked for once, now
+        self._broken = False
+        _listeners[self._store].add(self)
 
     @property
     def listening(self) -> bool:

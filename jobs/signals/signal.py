@@ -24,14 +24,18 @@ class Signal(ABC):
 
     @abstractmethod
     def ring(self, job_id: str) -> None:
-        """Tell the others that this job has changed. Called after the commit; never raises, never waits."""
+        """Tell the others that this job has changed. Called after the commit, with the id of a job: that it
+        cannot be told, or that a thread or a descriptor is not to be had, is logged and never raised, and no
+        server is waited for.
+        """
 
     @abstractmethod
     def changed(self) -> bool:
         """Whether something may have happened since the last call; True at the first one.
 
-        Called often, by one thread: it neither waits nor raises. When the signal itself breaks it says
-        True, so that the caller looks at the store and meets the trouble there.
+        Called often, by one thread: it waits for no server, and raises nothing of what goes wrong with one,
+        with a folder, a thread or a descriptor. When the signal itself breaks it says True, so that the
+        caller looks at the store and meets the trouble there.
         """
 
     @property

@@ -22,8 +22,10 @@ from tests.services.tmpfs import SmallDisk, mounted_disk
 
 HERE = Path(__file__).parent
 SECONDS = float(os.environ.get("EBBTIDE_TEST_CHAOS_SECONDS", "60"))
-# Within this time after the nemesis has stopped every job has come to rest.
-REST_SECONDS = 90.0
+# When the nemesis has stopped and no history has grown for so long, what is not final by then stays so.
+QUIET_SECONDS = 90.0
+# A history that grows is waited for, but not for ever: a job may go round and round.
+REST_SECONDS = 600.0
 # What a minute of chaos takes, many times over, and what each further second does.
 _DISK_BYTES, _BYTES_A_SECOND = 64 << 20, 200_000
 _MAX_TOLD = 5
@@ -95,15 +97,20 @@ class ChaosStage(Stage):
         self._clients.append(client)
         return client
 
-    def bring_to_rest(self) -> None:
-        """Wait until every job is final, as far as that comes within the time; what parks is repaired."""
+    def bring_to_rest(self, quiet_seconds: float = QUIET_SECONDS) -> None:
+        """Wait until every job is final, as long as histories grow; what parks is repaired."""
         operator = self.client("operator")
-        give_up = time.monotonic() + REST_SECONDS
-        while time.monotonic() < give_up:
-            jobs = [job for job in read_jobs(self.database) if job.state not in FINAL]
-            if not jobs:
+        heard = -1
+        quiet = give_up = time.monotonic() + REST_SECONDS
+        while time.monotonic() < min(quiet, give_up):
+            jobs = read_jobs(self.database)
+            entries = sum(job.entries for job in jobs)
+            if entries != heard:
+                heard, quiet = entries, time.monotonic() + quiet_seconds
+            unfinished = [job for job in jobs if job.state not in FINAL]
+            if not unfinished:
                 return
-            for job in jobs:
+            for job in unfinished:
                 if job.state == "parked":
                     operator.unpark(job.id)
             threading.Event().wait(0.1)

@@ -2,7 +2,7 @@
 
 The checker, not the test, finds the violation; what the test arranges is that the bug has its chance.
 
-Promises: P3, P5, P7, P8, P9.
+Promises: P3, P5, P7, P8, P9, P10.
 """
 
 import contextlib
@@ -157,3 +157,10 @@ def test_without_the_bug_nothing_breaks(chaos, disk, bug, arranged, promise):
     chaos.bring_to_rest()
 
     assert chaos.violations() == []
+
+
+def test_a_job_that_nobody_runs_does_not_come_to_rest(chaos, disk):
+    chaos.client("client").post("post 1", ["a"])
+    chaos.bring_to_rest(quiet_seconds=0)
+
+    assert broken(chaos) == {"P10"}

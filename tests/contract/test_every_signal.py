@@ -408,6 +408,96 @@ def test_a_client_whose_signal_has_no_server_gets_its_answer_all_the_same(settin
     assert "sesame" not in caplog.text
 
 
+# The system gives no thread, or no descriptor.
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """As where a limit of processes is reached; for the threads of signals alone. A context."""
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name.startswith("ebbtide-"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    @contextlib.contextmanager
+    def refused():
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            yield
+
+    return refused
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("kind", LINKED, indirect=True)
+def test_a_cancel_is_answered_although_there_is_no_thread_to_ring(
+    settings, registry, opened, no_threads, tries_often, caplog
+):
+    listener = opened()
+    attend(listener)
+    with Poster(registry=registry, settings=settings) as poster:
+        with no_threads():
+            job = poster.post("nothing")
+            answer = poster.cancel(job.id, "enough")
+        attend(listener)
+
+        # What is rung before it tries again is dropped.
+        until("it rings again", lambda: poster.post("nothing") is None or listener.changed())
+
+    assert (answer.answer, answer.job.state) == ("accepted", "cancelled")
+    assert caplog.text.count("signal.broken") == 1
+
+
+@pytest.mark.parametrize("kind", LINKED, indirect=True)
+def test_who_has_no_thread_to_listen_says_changed_once_and_loses_no_descriptor(
+    opened, store, no_threads, tries_often, caplog
+):
+    listener, ringer = opened(), opened()
+    before = descriptors()
+
+    with no_threads():
+        looks = [listener.changed() or listener.pause(0.01) or listener.changed() for _ in range(30)]
+        after = descriptors()
+        heard = (listener.listening, listener.descriptor)
+    until("it listens", lambda: listener.changed() is None or listener.listening)
+    attend(listener)
+    tell(store, ringer)
+
+    assert looks == [True, *[False] * 29]
+    assert after == before
+    assert heard == (False, None)
+    assert hears(listener)
+    assert caplog.text.count("signal.broken") == 1
+
+
+@pytest.mark.parametrize("kind", ["local", *LINKED], indirect=True)
+def test_who_has_no_pipe_to_be_woken_by_says_changed_once_and_listens_later(
+    opened, store, monkeypatch, tries_often, caplog
+):
+    listener, ringer = opened(), opened()
+
+    def none_left(flags):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ebbtide.jobs.signals.bell.os.pipe2", none_left)
+        looks = [listener.changed() for _ in range(30)]
+        heard = (listener.listening, listener.descriptor)
+    until("it listens", lambda: listener.changed() is None or listener.listening)
+    attend(listener)
+    tell(store, ringer)
+
+    assert looks == [True, *[False] * 29]
+    assert heard == (False, None)
+    assert hears(listener)
+    assert caplog.text.count("signal.broken") == 1
+
+
 # Each by itself.
 
 
@@ -481,6 +571,42 @@ class TestFile:
         tell(store, ringer)
 
         assert hears(listener)
+
+    def test_a_folder_that_is_refused_says_changed_once_and_again_when_it_is_mended(
+        self, opened, store, settings, caplog
+    ):
+        listener, ringer = opened(), opened()
+        attend(listener)
+        folder = Path(settings.signal_folder)
+
+        folder.rename(folder.parent / "away")
+        folder.mkdir()
+        folder.chmod(0o755)
+        looks = [listener.changed() for _ in range(200)]
+        folder.chmod(0o700)
+        mended = hears(listener)
+        attend(listener)
+        tell(store, ringer)
+
+        assert looks.count(True) == 1
+        assert mended
+        assert hears(listener)
+        assert caplog.text.count("signal.broken") == 1
+
+    def test_the_bell_is_no_request_and_what_is_moved_there_may_be_one(self, opened, settings):
+        listener, ringer = opened(), opened()
+        attend(listener)
+        first, then = listener.appeared(), listener.appeared()
+
+        ringer.ring("a")
+        hears(listener)
+        rung = listener.appeared()
+        new = Path(settings.signal_folder) / ".new"
+        new.write_text("")
+        new.rename(new.with_name("request.json"))
+        hears(listener)
+
+        assert (first, then, rung, listener.appeared()) == (True, False, False, True)
 
     def test_where_the_kernel_has_no_watch_to_give_it_is_asked(self, opened, store, monkeypatch):
         def none_left(path):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import socket
 import stat
@@ -11,6 +12,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,12 @@ from ebbtide.jobs import inbox as inbox_module
 from ebbtide.jobs import requests as requests_module
 from ebbtide.jobs import tables
 from ebbtide.jobs.inbox import Inbox
+from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.requests import Requests
+from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals.file import FileSignal
 from ebbtide.jobs.states import JobState
+from ebbtide.jobs.store import Store
 
 KEEP_SECONDS = 3600.0
 
@@ -39,10 +44,11 @@ def requests(folder):
 
 @pytest.fixture
 def inbox(requests, board, monkeypatch):
-    """What a conductor has. What is refused is logged at once, although it has just been written."""
-    monkeypatch.setattr(inbox_module, "_WRITING_SECONDS", 0.0)
+    """What a conductor has, which sweeps at each call. It waits for no writer, store or other conductor."""
+    for patience in ("_WRITING_SECONDS", "_UNKNOWN_SECONDS", "_FAILED_SECONDS"):
+        monkeypatch.setattr(inbox_module, patience, 0.0)
     signal = FileSignal(requests.folder)
-    yield Inbox(requests, board.ledger, signal, keep_seconds=KEEP_SECONDS)
+    yield Inbox(requests, board.ledger, signal, keep_seconds=KEEP_SECONDS, sweep_seconds=0.0)
     signal.close()
 
 
@@ -269,6 +275,19 @@ def test_a_folder_that_somebody_could_exchange_is_refused(requests, folder, job,
     assert requests.request(job).status == "pending"
 
 
+def test_a_slash_behind_a_link_makes_no_folder_of_it(requests, folder, job, tmp_path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(FolderRefused, match="no folder that can be opened"):
+        Requests(f"{folder}/").request(job)
+
+
+def test_what_is_no_path_is_refused_in_one_line(job):
+    with pytest.raises(FolderRefused, match="it is no path"):
+        Requests("/tmp/a\0b").request(job)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_folder_of_somebody_else_is_refused(requests, folder, job):
     folder.mkdir(mode=0o700)
@@ -319,7 +338,8 @@ def test_the_answer_says_what_became_of_it(board, requests, inbox):
     board.ledger.cancel(cancelled, reason="", who="ann")
     requests.request_many([unknown, completed, cancelled])
 
-    inbox.record()
+    for _ in range(2):
+        inbox.record()
 
     answers = [requests.check(job).answer for job in (unknown, completed, cancelled)]
     assert answers == ["unknown job", "too late: completed", "already requested"]
@@ -328,7 +348,8 @@ def test_the_answer_says_what_became_of_it(board, requests, inbox):
 def test_a_request_from_before_the_job_was_posted_does_not_cancel_it(board, requests, inbox):
     job = str(uuid.uuid4())
     requests.request(job)
-    inbox.record()
+    for _ in range(2):
+        inbox.record()
 
     board.put(JobState.PENDING, id=job)
     inbox.record()
@@ -340,7 +361,9 @@ def test_a_request_from_before_the_job_was_posted_does_not_cancel_it(board, requ
 def test_two_conductors_record_it_once(board, requests, inbox):
     jobs = [board.put(JobState.RUNNING, owner="one", epoch=1) for _ in range(30)]
     requests.request_many(jobs)
-    other = Inbox(requests, board.ledger, FileSignal(requests.folder), keep_seconds=KEEP_SECONDS)
+    other = Inbox(
+        requests, board.ledger, FileSignal(requests.folder), keep_seconds=KEEP_SECONDS, sweep_seconds=0.0
+    )
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda each: each.record(), [inbox, other]))
@@ -357,7 +380,7 @@ def test_while_the_store_is_away_a_request_stays_pending(board, requests, inbox,
         raise StoreUnavailable("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(board.ledger, "cancel", away)
+        patch.setattr(board.ledger, "knows", away)
         with pytest.raises(StoreUnavailable):
             inbox.record()
         waiting = requests.check(job)
@@ -411,6 +434,361 @@ def test_what_is_expired_is_removed(board, requests, inbox, folder, monkeypatch)
 
     assert requests.check(job) is None
     assert [file.name for file in folder.iterdir() if file.name != ".bell"] == []
+
+
+# What goes wrong.
+
+
+def pending_of(put, job, size):
+    """A request of exactly so many bytes with the longest reason, as another program may write it."""
+    told = {"status": "pending", "reason": "\N{PILE OF POO}" * 1000}
+    text = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+    put(f"{job}.json", text.ljust(size))
+
+
+@pytest.mark.parametrize("size", [4035, 4096])
+def test_a_file_as_large_as_may_be_is_answered_with_a_shorter_reason(
+    board, requests, inbox, put, folder, size
+):
+    job, other = board.post(), board.post()
+    pending_of(put, job, size)
+    requests.request(other)
+
+    inbox.record()
+
+    assert board.row(job).state == board.row(other).state == "cancelled"
+    assert cancels(board, job)[0]["reason"] == "\N{PILE OF POO}" * 1000
+    assert (requests.check(job).status, requests.check(job).answer) == ("processed", "accepted")
+    assert {file.name for file in folder.iterdir()} == {f"{job}.json", f"{other}.json", ".bell"}
+
+
+def test_whatever_may_be_requested_has_room_for_its_answer_and_reads_as_it_was_answered(requests, job):
+    longest = ""
+    for length in range(900, 1001):
+        try:
+            requests.request(job, "\N{PILE OF POO}" * length, who="ann")
+            longest = "\N{PILE OF POO}" * length
+        except UsageError:
+            break
+        requests.mark_processed(job, "done")
+
+    answered = requests.check(job)
+    requests.request(job, longest, who="ann")
+    long_answer = requests.mark_processed(job, "\N{SNOWMAN}" * 1000)
+
+    assert len(longest) > 900
+    assert (answered.reason, answered.who, answered.answer) == (longest, "ann", "done")
+    assert requests.check(job) == long_answer
+    assert long_answer.status == "processed"
+
+
+def test_a_request_that_cannot_be_recorded_is_answered_so_and_the_next_one_is_recorded(
+    board, requests, inbox, caplog
+):
+    odd, fine = board.post(), board.post()
+    board.change(odd, state="floating")
+    requests.request_many([odd, fine])
+
+    for _ in range(3):
+        inbox.record()
+
+    board.change(odd, state="pending")  # for the check of what is in the store
+    assert requests.check(odd).answer == "cannot be recorded: 'floating' is not a valid JobState"
+    assert requests.check(fine).answer == "accepted"
+    assert caplog.text.count("requests.failed") == 1
+
+
+def test_a_taken_request_is_never_expired(board, requests, inbox, folder, monkeypatch):
+    """However short `signal_keep_seconds` is: a conductor that died leaves it to the next one."""
+    job = board.post()
+    requests.request(job)
+    requests.take(job)
+    now = time.time()
+    monkeypatch.setattr(requests_module.time, "time", lambda: now + 10)
+    kept = requests.clean_up(5)
+    taken = [file.name for file in folder.iterdir()]
+
+    monkeypatch.setattr(requests_module.time, "time", lambda: now + 40)
+    requests.clean_up(5)
+    inbox.record()
+
+    assert (kept, len(taken)) == (0, 1)
+    assert taken[0].endswith(".taken")
+    assert requests.check(job).answer == "accepted"
+
+
+def test_a_pending_request_does_not_expire_in_the_hands_of_a_conductor(requests, job, monkeypatch):
+    requests.request(job)
+    later = time.time() + 100
+    monkeypatch.setattr(requests_module.time, "time", lambda: later)
+
+    removed = requests.clean_up(50, pending_too=False)
+
+    assert removed == 0
+    assert requests.check(job).status == "pending"
+
+
+def test_a_request_that_is_gone_when_it_is_put_back_is_logged(requests, folder, job, caplog):
+    requests.request(job)
+    taken = requests.take(job)
+    (folder / taken.taken_as).unlink()
+
+    requests.put_back(taken)
+
+    assert f"requests.gone {job}" in caplog.text
+
+
+def test_a_request_for_a_job_of_another_store_is_left_to_its_conductor(
+    board, requests, inbox, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(inbox_module, "_UNKNOWN_SECONDS", 3600.0)
+    with Store(f"sqlite:///{tmp_path}/other.db") as store, closing(FileSignal(requests.folder)) as signal:
+        ensure_schema(store)
+        theirs = Ledger(store)
+        job = theirs.post(
+            NewJob(flow="copy", version=1, parameters="{}", labels_text="{}", labels={}), who="ann"
+        )
+        requests.request(job)
+
+        for _ in range(3):
+            again = inbox.record()
+        left = requests.check(job)
+        Inbox(requests, theirs, signal, keep_seconds=KEEP_SECONDS, sweep_seconds=0.0).record()
+
+    assert not again  # nothing for it to do
+    assert left.status == "pending"
+    assert requests.check(job).answer == "accepted"
+
+
+def test_a_request_that_was_recorded_cancels_no_later_attempt(board, requests, inbox, folder):
+    """Its conductor died before it answered, the job was retried, and then the request came back."""
+    job = board.post()
+    requests.request(job, "enough", who="ann")
+    os.utime(folder / f"{job}.json", (board.clock.now - 1, board.clock.now - 1))
+    taken = requests.take(job)
+    board.ledger.cancel(job, reason=taken.reason, who=taken.who, source="file")
+    board.ledger.retry(job, who="bob")
+    requests.put_back(taken)
+
+    inbox.record()
+
+    assert board.row(job).state == "pending"
+    assert requests.check(job).answer == "already requested"
+
+
+@pytest.mark.parametrize("asked", [("enough", "ann", 1), ("really enough", "ann", -1), ("enough", "bob", -1)])
+def test_a_new_request_cancels_a_retried_job(board, requests, inbox, folder, asked):
+    reason, who, after = asked
+    job = board.post()
+    board.ledger.cancel(job, reason="enough", who="ann", source="file")
+    board.ledger.retry(job, who="bob")
+    requests.request(job, reason, who=who)
+    os.utime(folder / f"{job}.json", (board.clock.now + after, board.clock.now + after))
+
+    inbox.record()
+
+    assert board.row(job).state == "cancelled"
+    assert requests.check(job).answer == "accepted"
+
+
+def test_a_pass_records_some_requests_and_says_that_there_are_more(board, requests, inbox, monkeypatch):
+    monkeypatch.setattr(inbox_module, "_MOST_AT_ONCE", 5)
+    monkeypatch.setattr(inbox, "_sweep_seconds", KEEP_SECONDS)
+    jobs = [board.post() for _ in range(12)]
+    requests.request_many(jobs)
+
+    done = []
+    again = True
+    while again and len(done) < 10:
+        again = inbox.record()
+        done.append(sum(requests.check(job).status == "processed" for job in jobs))
+
+    assert done == [5, 10, 12, 12]
+
+
+def test_the_folder_is_read_only_when_something_came_or_for_the_sweep(board, requests, inbox, monkeypatch):
+    monkeypatch.setattr(inbox, "_sweep_seconds", KEEP_SECONDS)
+    looks = []
+    scandir = os.scandir
+    monkeypatch.setattr(inbox_module.os, "scandir", lambda folder: looks.append(folder) or scandir(folder))
+    monkeypatch.setattr(inbox, "_next_tidying", math.inf)
+    signal = inbox._signal
+
+    def woken():
+        while signal.changed():
+            pass
+        return inbox.record()
+
+    woken()
+    before = len(looks)
+    for _ in range(20):
+        signal.ring("a")
+        woken()
+    rung = len(looks)
+    job = board.post()
+    requests.request(job)
+    woken()
+
+    assert (before, rung, len(looks)) == (1, 1, 2)
+    assert requests.check(job).answer == "accepted"
+
+
+def test_a_request_that_fails_alone_rests_and_the_others_are_recorded(
+    board, requests, inbox, monkeypatch, caplog
+):
+    monkeypatch.setattr(inbox_module, "_FAILED_SECONDS", 3600.0)
+    jobs = [board.post() for _ in range(4)]
+    requests.request_many(jobs)
+    locked, cancel, tries = jobs[2], board.ledger.cancel, []
+
+    def hangs(job_id, **options):
+        if job_id == locked:
+            tries.append(job_id)
+            raise StoreUnavailable("the row is locked")
+        return cancel(job_id, **options)
+
+    monkeypatch.setattr(board.ledger, "cancel", hangs)
+    for _ in range(3):
+        inbox.record()
+    left = requests.check(locked).status
+    monkeypatch.setattr(board.ledger, "cancel", cancel)
+    inbox._resting.clear()  # as if it had rested for long enough
+    inbox.record()
+
+    assert tries == [locked]
+    assert left == "pending"
+    assert {requests.check(job).answer for job in jobs} == {"accepted"}
+    assert caplog.text.count("requests.not_recorded") == 1
+
+
+def test_when_two_fail_in_a_row_it_is_the_store(board, requests, inbox, monkeypatch):
+    jobs = [board.post() for _ in range(4)]
+    requests.request_many(jobs)
+    tries = []
+
+    def away(job_id, **options):
+        tries.append(job_id)
+        raise StoreUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(board.ledger, "cancel", away)
+        with pytest.raises(StoreUnavailable):
+            inbox.record()
+    inbox.record()
+
+    assert len(tries) == 2
+    assert {requests.check(job).answer for job in jobs} == {"accepted"}
+
+
+def test_a_store_that_is_away_is_told_also_when_nothing_can_be_put_back(
+    board, requests, inbox, folder, monkeypatch, caplog
+):
+    jobs = [board.post() for _ in range(2)]
+    requests.request_many(jobs)
+
+    def away(job_id, **options):
+        raise StoreUnavailable("gone")
+
+    def no_links(*args, **options):
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(board.ledger, "cancel", away)
+        patch.setattr(requests_module.os, "link", no_links)
+        with pytest.raises(StoreUnavailable):
+            inbox.record()
+
+    assert caplog.text.count("requests.not_put_back") == 2
+    assert {requests.check(job).status for job in jobs} == {"pending"}
+
+
+def test_one_that_cannot_be_put_back_keeps_no_other_from_it(requests, monkeypatch):
+    jobs = [str(uuid.uuid4()) for _ in range(3)]
+    requests.request_many(jobs)
+    taken = [requests.take(job) for job in jobs]
+    monkeypatch.setattr(requests_module, "_TAKEN_SECONDS", -1.0)
+    link = os.link
+
+    def not_for_one(name, *args, **options):
+        if name == taken[1].taken_as:
+            raise PermissionError(1, "Operation not permitted")
+        link(name, *args, **options)
+
+    monkeypatch.setattr(requests_module.os, "link", not_for_one)
+    with pytest.raises(PermissionError):
+        requests.put_back_orphaned()
+
+    monkeypatch.undo()
+    assert [requests.take(job) is not None for job in jobs] == [True, False, True]
+
+
+def test_a_folder_on_a_disk_without_second_names_is_refused_in_one_line(folder, monkeypatch):
+    def no_links(*args, **options):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("ebbtide.jobs.folders.os.link", no_links)
+    with pytest.raises(FolderRefused) as refused:
+        FileSignal(str(folder))
+
+    assert str(refused.value) == (
+        f"folder {folder} is refused: no file in it can have two names (Operation not permitted); "
+        "name one on another disk"
+    )
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_named_like_a_job_is_no_request_and_stays_where_it_is(requests, folder, job):
+    requests.request(str(uuid.uuid4()))
+    (folder / f"{job}.json").mkdir()
+
+    assert requests.mark_processed(job, "done") is None
+    with pytest.raises(UsageError, match="is a folder: remove it"):
+        requests.request(job)
+    assert (folder / f"{job}.json").is_dir()
+
+
+def test_a_request_is_written_over_what_is_none(requests, folder, job, put):
+    put(f"{job}.json", b"garbage")
+
+    asked = requests.request(job, "enough")
+
+    assert requests.check(job) == asked
+
+
+@pytest.mark.parametrize("wrong", ["x" * 1001, "a\x1bb"])
+def test_an_answer_that_cannot_be_stored_leaves_the_request_pending(requests, folder, job, wrong):
+    asked = requests.request(job)
+
+    with pytest.raises(UsageError, match="the answer"):
+        requests.mark_processed(job, wrong)
+
+    assert requests.check(job) == asked
+    assert [file.name for file in folder.iterdir()] == [f"{job}.json"]
+
+
+def test_an_answer_that_cannot_be_written_leaves_the_request_pending(requests, job, monkeypatch):
+    asked = requests.request(job)
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(requests, "answer", full)
+        with pytest.raises(OSError, match="No space left"):
+            requests.mark_processed(job, "done")
+
+    assert requests.check(job) == asked
+    assert requests.take(job) is not None
+
+
+def test_the_folder_is_listed_once_for_a_request_that_is_not_there(requests, folder, job, monkeypatch):
+    requests.request(str(uuid.uuid4()))
+    listings = []
+    listed = os.listdir
+    monkeypatch.setattr(requests_module.os, "listdir", lambda path: listings.append(path) or listed(path))
+
+    assert requests.check(job) is None
+    assert len(listings) == 1
 
 
 # What is not believed.
@@ -536,6 +914,24 @@ def test_who_is_still_writing_is_not_complained_of(board, requests, inbox, folde
         out.flush()
         inbox.record()
         out.write('ding"}')
+    inbox.record()
+
+    assert requests.check(job).answer == "accepted"
+    assert "requests.refused" not in caplog.text
+
+
+def test_what_has_two_names_for_a_moment_is_not_complained_of(
+    board, requests, inbox, folder, put, tmp_path, caplog, monkeypatch
+):
+    """As while it is put back. When it was written says nothing about that."""
+    monkeypatch.setattr(inbox_module, "_WRITING_SECONDS", 3600.0)
+    job = board.put(JobState.RUNNING, owner="one", epoch=1)
+    file = put(f"{job}.json", {"status": "pending"})
+    os.utime(file, (1, 1))
+    os.link(file, tmp_path / "other")
+
+    inbox.record()
+    (tmp_path / "other").unlink()
     inbox.record()
 
     assert requests.check(job).answer == "accepted"

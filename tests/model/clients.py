@@ -78,7 +78,10 @@ def _answers(state: State) -> _Moves:
 
 def _cancel(state: State, shape: Shape, variant: Variant) -> _Moves:
     if state.state in (COMPLETED, FAILED):
-        yield _client("cancels the job and is answered: too late"), state
+        if variant is Variant.TOO_LATE_IS_ACCEPTED:
+            yield _client(ANSWERED_ACCEPTED), state._replace(accepted=True)
+        else:
+            yield _client("cancels the job and is answered: too late"), state
     elif state.requested or state.state == CANCELLED:
         yield _client("cancels the job and is answered: already requested"), state
     elif variant is Variant.ANSWER_FIRST:

@@ -232,10 +232,11 @@ class _Run:
                 yield self._act(f"'s outcome is refused, {name}: a cancel was requested"), told
             return
         left = self._left(stored, name)
-        yield self._act(f"'s run ends: {name}", name), self._without_runner(left)
+        edges = () if self.variant is Variant.EDGE_WITHOUT_ENTRY else (name,)
+        yield self._act(f"'s run ends: {name}", *edges), self._without_runner(left)
         if self.shape.unknown_commits:
             waiting = self.runner._replace(unknown=("end", -1, True))
-            action = self._act(f"'s run ends: {name}{_LOST}", name, own=False)
+            action = self._act(f"'s run ends: {name}{_LOST}", *edges, own=False)
             yield action, self._with(left, waiting)
 
     def _left(self, stored: State, name: str) -> State:

@@ -32,13 +32,16 @@ WRONG = [
     (Variant.OUTCOME_IGNORES_REQUEST, "P3", Shape("a", ALONE)),
     (Variant.ANSWER_FIRST, "P1", Shape("a", ALONE)),
     (Variant.ANSWER_FIRST, "P3", Shape("a", ALONE)),
+    (Variant.TOO_LATE_IS_ACCEPTED, "P4", Shape("a", ALONE)),
     (Variant.ONLY_BEGUN_MARKED, "P5", Shape("a -> b", SERIAL)),
+    (Variant.ONLY_BEGUN_MARKED, "P7", Shape("a -> b", SERIAL)),
     (Variant.BOARDS_WORD, "P9", Shape("a", ALONE)),
     (Variant.UNDO_BEFORE_DEATH, "P9", Shape("a", ALONE)),
     (Variant.CANCEL_ONLY_SIGNALLED, "P3", Shape("a", ALONE)),
     (Variant.NEVER_LOOKED_UP, "P5", Shape("a -> b", SERIAL)),
     (Variant.NEVER_LOOKED_UP, "P10", Shape("a", ALONE)),
     (Variant.NAME_AS_OWNER, "P9", Shape("a", ALONE)),
+    (Variant.EDGE_WITHOUT_ENTRY, "P13", Shape("a", ALONE)),
     (Variant.COUNTS_NOTHING, "P11", Shape("a", ALONE)),
     (Variant.LOST_ANSWER_IS_NO_ANSWER, "P6", Shape("a", ALONE, unknown_commits=True)),
 ]
@@ -84,6 +87,10 @@ def test_the_models_final_states_are_the_products():
 
 def test_each_variant_is_wrong():
     assert {variant for variant, _, _ in WRONG} == set(Variant) - {Variant.RIGHT}
+
+
+def test_each_promise_is_broken_by_a_variant():
+    assert {promise for _, promise, _ in WRONG} == PROMISES.keys()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 A flow that succeeds is cancelled at each point; one that fails is so while it is undone as well; one that
 is retried has a second round. EBBTIDE_TEST_POINTS says how many points of each are tried: a number, or `all`.
+Which ones, and what dies twice, EBBTIDE_TEST_SEED says, which is printed.
 
 Promises: P2 to P8, P10, P13.
 """
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 
 PROVABLE = Path(__file__).parents[1] / "proving" / "provable.py"
 POINTS = os.environ.get("EBBTIDE_TEST_POINTS", "1")
+SEED = os.environ.get("EBBTIDE_TEST_SEED") or str(random.SystemRandom().randrange(2**32))
 DOUBLES = "40" if POINTS == "all" else "3"
 SHAPES = {
     "success, serial": ("serial", ""),
@@ -36,7 +39,7 @@ def test_a_flow_of_this_shape_is_proven(flow, fail, store_kind, request, tmp_pat
     command = [sys.executable, "-m", "ebbtide", "prove", flow, "--yes", "--json"]
     command += ["--database", request.getfixturevalue("database")] if store_kind != "sqlite" else []
     command += ["--flow-module", "provable", "-p", f"folder={tmp_path / 'world'}", "-p", f"fail={fail}"]
-    command += ["--same", str(tmp_path / "world"), "--doubles", DOUBLES]
+    command += ["--same", str(tmp_path / "world"), "--doubles", DOUBLES, "--seed", SEED]
     command += [] if POINTS == "all" else ["--points", POINTS]
 
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -45,6 +48,7 @@ def test_a_flow_of_this_shape_is_proven(flow, fail, store_kind, request, tmp_pat
     proof = json.loads(ended.stdout)
     tried = ("crashes", "cancels", "double_crashes", "stale")
     counts = ", ".join(f"{proof[name]} {name}" for name in tried)
+    print(f"EBBTIDE_TEST_SEED={SEED}")
     print(f"{store_kind}, {flow} {fail}: {len(proof['points'])} of {proof['points_known']} points, {counts}")
     assert (proof["broken"], proof["unexplained"], proof["stopped"]) == ([], [], None)
     assert {task["verdict"] for task in proof["tasks"]} <= {"undo complete", "undo not seen"}

@@ -13,7 +13,7 @@ import uuid
 import pytest
 
 from ebbtide.config import Settings
-from ebbtide.jobs import Poster
+from ebbtide.jobs import Poster, clock
 from ebbtide.jobs.requests import Requests
 from ebbtide.jobs.signals import open_signal
 from ebbtide.jobs.store import Store
@@ -145,6 +145,32 @@ def test_with_every_signal_lost_the_sweep_finds_posts_and_cancels(stage, flows):
         poster.cancel(job.id, "enough")
 
     assert stage.ended(job).state == "cancelled"
+
+
+@only("file")
+def test_a_conductor_that_begins_anew_goes_on_although_the_folder_is_refused_by_then(
+    stage, poster, options, ask
+):
+    conductor = stage.conductor(runners=1, lease=(0.5, 3.0, 6.0), **options)
+    folder = options["signal_folder"]
+
+    os.chmod(folder, 0o755)
+    stopped = conductor.stop_tree()
+    ((until,),) = ask("SELECT lease_until FROM conductors")
+    stage.wait_until(lambda: clock.boot_seconds() > until, "the end of the lease")
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    stage.wait_until(lambda: conductor.log.count("conductor.ready") == 2, "the conductor to begin anew")
+    job = stage.post("a")
+    ended = stage.ended(job)
+    os.chmod(folder, 0o700)
+    waiting = stage.post("a", "b:wait")
+    stage.await_effect(waiting, "waiting", "b")
+    ask_by_shell(options, waiting)
+
+    assert ended.state == "completed"
+    assert stage.ended(waiting).state == "cancelled"
+    assert conductor.end() == 0
 
 
 # Requests that other programs write.

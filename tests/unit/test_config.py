@@ -271,6 +271,12 @@ def test_the_folder_of_cancel_requests_is_the_one_that_other_programs_know(write
     assert load_settings(file, HOME | given).signal_folder == (expected if told else "/ours/too")
 
 
+def test_the_folder_of_requests_may_be_below_the_home_directory(write):
+    file = write("[DEFAULT]\nsignal_folder = ~/requests\n")
+
+    assert load_settings(file, HOME).signal_folder == f"{HOME['HOME']}/requests"
+
+
 def test_an_unknown_signal_lists_the_known_ones():
     told = refusal(environ={**HOME, "EBBTIDE_SIGNAL": "pigeon"})
 

@@ -14,6 +14,7 @@ SAMPLES = [
     errors.EbbtideError("something went wrong"),
     errors.UsageError("no such verb"),
     errors.ConfigError("runners in the call: 'x' is not a whole number from 1 to 512"),
+    errors.FolderRefused("cancellations", "others may write there: chmod 700 it"),
     errors.ParameterError("file-processing", [("source", "is required"), ("count", "is not a number")]),
     errors.PayloadTooLarge("the parameters", 2_000_000, 1_000_000),
     errors.AmbiguousJob("7f", [JOB, "7f00"]),

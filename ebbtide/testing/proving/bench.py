@@ -131,6 +131,7 @@ class Bench:
             account=account,
             before=self._before,
             answers=[answer for each in heard for answer in each.answers],
+            unanswered=any(each.asked > len(each.answers) for each in heard),
             kills=sum(each.killed for each in heard),
             stale=stale,
         )

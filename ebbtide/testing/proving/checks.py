@@ -34,6 +34,7 @@ class Evidence:
     Attributes:
         before: for each task those that have to be done before it.
         answers: to cancels, in order.
+        unanswered: whether somebody died in asking for a cancel: it may be stored or not.
         kills: how many holders were killed.
         stale: what the ledger said before a stale holder woke up; None: there was none.
     """
@@ -42,6 +43,7 @@ class Evidence:
     account: Account
     before: Mapping[str, set[str]]
     answers: Sequence[str] = ()
+    unanswered: bool = False
     kills: int = 0
     stale: Account | None = None
 
@@ -89,6 +91,10 @@ class Story:
             self.last.open, self.last.raised = False, effect.what == RAISED
             self.last.returned = effect.value if effect.what == END else None
         elif effect.what == BEGIN:
+            if self.last.undo_ends and self.last.returned is not None and effect.value == _INTERRUPTED:
+                # Not the undo once more, which would be given what was returned: it is that of a round
+                # whose holder died after its begin was stored and before its body.
+                self.rounds.append(Round())
             self.last.undo_begins += 1
             if effect.value is not None:
                 self.last.given.append(effect.value)
@@ -144,7 +150,7 @@ def _cancel_kept(evidence: Evidence) -> Iterator[str]:
         yield "P4: its cancel was accepted and is not stored"
     if late and (accepted or state not in ("completed", "failed")):
         yield f"P4: its cancel was refused as too late, and it is {state}"
-    if not accepted and state == "cancelled":
+    if not accepted and not evidence.unanswered and state == "cancelled":
         yield "P4: it is cancelled and nobody was told that a cancel is accepted"
 
 
@@ -215,6 +221,8 @@ def _results_true(evidence: Evidence, told: Mapping[str, Story]) -> Iterator[str
     for task, story in told.items():
         for number, each in enumerate(story.rounds, 1):
             row = rows.get((task, number))
+            if row is None and each.undo_begins:
+                yield f"P7: {task} was undone in round {number}, which is not recorded as begun"
             # Of an end that died with its holder nobody knows.
             known = row is not None and row["how"] == "returned"
             if not set(each.given) <= ({each.returned} if known else {_INTERRUPTED}):

@@ -162,6 +162,7 @@ class _Canceller:
 
     def cancel(self) -> bool:
         """Whether a request stands now; False: it came too late."""
+        self._tell(asked=True)
         try:
             answer = self._ledger.cancel(self._job, reason=REASON, who=SOURCE, source=SOURCE)
         except TooLate:

@@ -33,6 +33,7 @@ class Heard:
     edge: str | None = None
     value: Any = None  # of `answer_of`
     answers: list[str] = field(default_factory=list)
+    asked: int = 0  # how many answers there should be
     points: list[Address] = field(default_factory=list)
     deeds: dict[Deed, int] = field(default_factory=dict)  # each with how many points were told before
     failure: str | None = None
@@ -48,6 +49,8 @@ class Heard:
     def take(self, told: dict[str, Any]) -> None:
         if "point" in told:
             self.points.append(Address(*told["point"]))
+        elif "asked" in told:
+            self.asked += 1
         elif "answer" in told:
             self.answers.append(told["answer"])
         elif "deed" in told:

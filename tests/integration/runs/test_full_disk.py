@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from ebbtide.conductor import Conductor
 from ebbtide.config import Settings
 from ebbtide.flows import load_flows
@@ -9,11 +11,18 @@ from ebbtide.jobs import Poster
 from tests.services.tmpfs import SIZE_BYTES
 
 
-def test_a_job_that_fills_the_disk_of_its_own_store_ends_failed_and_undone(small_disk, tmp_path):
+@pytest.fixture
+def database(small_disk, replay):
+    """A store on the small disk."""
+    url = f"sqlite:///{small_disk.path / 'jobs.db'}"
+    yield url
+    replay(url)
+
+
+def test_a_job_that_fills_the_disk_of_its_own_store_ends_failed_and_undone(database, small_disk, tmp_path):
     (tmp_path / "source").mkdir()
     for number in range(8):
         (tmp_path / "source" / str(number)).write_bytes(os.urandom(SIZE_BYTES // 4))
-    database = f"sqlite:///{small_disk.path / 'jobs.db'}"
     registry = load_flows(["ebbtide.flows.file_processing"])
     conductor = Conductor(Settings(database=database, isolation="thread"), registry=registry)
     parameters = {"source": str(tmp_path / "source"), "destination": str(small_disk.path / "published")}
