@@ -209,7 +209,7 @@ def test_a_bug_that_is_planted_in_the_product_is_found(planted, broken, workshop
     "words, code, line",
     [
         (("serial", "-p", "folder=x"), 2, "say --yes if that does no harm here"),
-        (("seriel", "--yes"), 3, "flow seriel is not known; did you mean serial?"),
+        (("seriel", "--yes"), 3, "flow seriel is not known; did you mean serial? (known: "),
         (("serial", "--yes"), 2, "parameters do not fit flow serial: folder: missing"),
         (("serial", "--yes", "-p", "folder=x", "--check", "names"), 2, "write it as package.module:function"),
         (("serial", "--yes", "-p", "folder=x", "--check", "provable:nothing"), 2, "has no function nothing"),
