@@ -370,6 +370,7 @@ def test_a_link_on_which_nothing_comes_any_more_is_given_up_and_made_anew(
 @pytest.mark.parametrize("kind", OF_A_SERVER, indirect=True)
 def test_a_server_that_never_answers_holds_nobody_up(opened, store, server, kind, settings, proxy_to):
     """What is asserted is that it comes to an end at all: the server says nothing, ever."""
+    others = set(threading.enumerate())
     proxy = proxy_to(server.port)
     proxy.set(Stall())
     through = {
@@ -390,7 +391,7 @@ def test_a_server_that_never_answers_holds_nobody_up(opened, store, server, kind
 
     assert looks == [True, *[False] * 19]
     assert not listening
-    until("its threads end", lambda: not any("ebbtide-" in t.name for t in threading.enumerate()))
+    until("its threads end", lambda: not {t for t in threading.enumerate() if "ebbtide-" in t.name} - others)
     if far is not store:
         far.close()
 
