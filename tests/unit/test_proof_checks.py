@@ -114,6 +114,35 @@ def test_a_job_that_fails_and_one_that_was_cancelled_too_late_break_nothing():
     assert broken_promises(late) == []
 
 
+INTERRUPTED = "INTERRUPTED"
+
+
+def test_an_undo_may_be_repeated_after_its_end_died_with_its_holder_and_is_given_the_same():
+    effects = [*ran("a"), cancel("accepted", "a")]
+    for epoch in (2, 3):
+        effects += [
+            effect("begin revert a", epoch=epoch, value=INTERRUPTED),
+            effect("end revert a", epoch=epoch),
+        ]
+    rows = (row("a", how="interrupted", undo_ended_at=1.0),)
+    stored = account("cancelled", *rows, undo="complete", requested_at=1.0)
+
+    assert broken_promises(evidence(effects, stored, answers=["accepted"], kills=2)) == []
+
+
+def test_a_round_whose_holder_died_before_the_body_is_undone_as_interrupted():
+    effects = [*ran("a"), *undone("a"), cancel("accepted", "a")]
+    effects += [effect("begin revert a", epoch=2, value=INTERRUPTED), effect("end revert a", epoch=2)]
+    rows = [row("a", undo_ended_at=1.0), row("a", how="interrupted", undo_ended_at=2.0, round=2)]
+    stored = account("cancelled", *rows, undo="complete", requested_at=1.0)
+    given = evidence(effects, stored, answers=["accepted"], kills=1)
+
+    assert broken_promises(given) == []
+    # Without that round it is an undo that was given another result the second time.
+    once = dataclasses.replace(given, account=dataclasses.replace(stored, tasks=rows[:1]))
+    assert broken_promises(once) == ["P7: a was undone in round 2, which is not recorded as begun"]
+
+
 def test_a_body_may_begin_again_under_the_next_epoch_and_in_the_next_round():
     again = [effect(f"{what} execute b", epoch=2) for what in ("begin", "end")]
     given = with_effects(completed(kills=1), *ran("a"), effect("begin execute b"), *again)

@@ -91,9 +91,9 @@ class Story:
             self.last.open, self.last.raised = False, effect.what == RAISED
             self.last.returned = effect.value if effect.what == END else None
         elif effect.what == BEGIN:
-            if self.last.undo_ends and self.last.returned is not None and effect.value == _INTERRUPTED:
-                # Not the undo once more, which would be given what was returned: it is that of a round
-                # whose holder died after its begin was stored and before its body.
+            if self.last.undo_ends and self.last.given[-1:] not in ([], [effect.value]):
+                # Not the undo once more, which would be given the same: it is that of a round whose holder
+                # died after its begin was stored and before its body.
                 self.rounds.append(Round())
             self.last.undo_begins += 1
             if effect.value is not None:
