@@ -65,8 +65,8 @@ def test_a_database_on_postgresql_is_empty(database, postgresql):
 
 
 @pytest.mark.postgresql_only("to see that it goes")
-def test_a_database_on_postgresql_is_gone_after_its_test(request, postgresql, tmp_path):
-    made = conftest.database.__wrapped__("postgresql", tmp_path, request)
+def test_a_database_on_postgresql_is_gone_after_its_test(request, postgresql, replay, tmp_path):
+    made = conftest.database.__wrapped__("postgresql", tmp_path, replay, request)
     url = next(made)
     psycopg2.connect(url).close()
 
