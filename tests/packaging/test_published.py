@@ -151,11 +151,13 @@ def test_installed_afresh_every_module_can_be_imported(bin_folder):
 
 
 def test_installed_afresh_a_signal_of_an_extra_says_what_to_install(bin_folder, tmp_path):
-    options = ["--signal", "redis", "--database", f"sqlite:///{tmp_path / 'ebbtide.db'}"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "EBBTIDE_"))}
+    options = {"EBBTIDE_SIGNAL": "redis", "EBBTIDE_DATABASE": f"sqlite:///{tmp_path / 'ebbtide.db'}"}
 
     ended = subprocess.run(
-        [bin_folder / "ebbtide", "conductor", *options],
+        [bin_folder / "ebbtide", "conductor"],
         cwd=tmp_path,
+        env=clean | options,
         capture_output=True,
         text=True,
         check=False,
