@@ -10,6 +10,7 @@ import click
 
 from ebbtide.cli import (
     accept,
+    api,
     cancel,
     conductor,
     db,
@@ -22,7 +23,9 @@ from ebbtide.cli import (
     prove,
     retry,
     show,
+    token,
     unpark,
+    up,
     version,
     watch,
 )
@@ -67,7 +70,7 @@ command.sections = (
         "Jobs",
         ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
     ),
-    ("Service", ("flows", "prove", "conductor", "db")),
+    ("Service", ("up", "flows", "prove", "conductor", "api", "token", "db")),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -84,7 +87,10 @@ for _verb in (
     delete.delete,
     flows.flows,
     prove.prove,
+    up.up,
     conductor.conductor,
+    api.api,
+    token.token,
     db.db,
     demo.demo,
     version.version,

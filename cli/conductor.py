@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--runners", type=Whole(1, 512), metavar="N", help="How many jobs run at once; 2 unless told."
-)
+@click.option("--runners", type=Whole(1, 512), metavar="N", help="How many jobs run at once; 2 unless told.")
 @click.option(
     "--isolation",
     type=click.Choice(("process", "thread")),
@@ -49,7 +47,7 @@ def conductor(
     from ebbtide.conductor import Conductor
 
     settings = invocation.settings(runners=runners, isolation=isolation, log_level=log_level)
-    _log_to_stderr(settings.log_level, as_json=log_json)
+    log_to_stderr(settings.log_level, as_json=log_json)
     Conductor(settings, on_ready=lambda: _tell_ready(settings, invocation.json)).run()
     return Exit.DONE
 
@@ -63,7 +61,7 @@ def _tell_ready(settings: Settings, as_json: bool) -> None:
         say(f"conductor {name} ready: {runners}, database {database}")
 
 
-def _log_to_stderr(level: str, *, as_json: bool) -> None:
+def log_to_stderr(level: str, *, as_json: bool) -> None:
     """What Ebbtide logs, from `level` on; of other libraries warnings and worse."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -23,6 +23,7 @@ from ebbtide.config import Settings
 from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs import clock
+from ebbtide.jobs.catalogue import Catalogue
 from ebbtide.jobs.claims import Claim, Claims, new_owner_id
 from ebbtide.jobs.inbox import Inbox, open_inbox
 from ebbtide.jobs.overdue import clear_overdue, mark_overdue
@@ -81,8 +82,7 @@ class Conductor:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._stops = 0  # how often it was told to; written by signal handlers and `stop`
         self._served = False  # whether it has registered once
-        self._suspended = False
-        self._hurried = False
+        self._suspended = self._hurried = False
         self._waiting: list[Claim] = []  # claimed again after a runner's death, no idle runner yet
         # How the runner of a job died, by job and epoch, until the job is taken up again.
         self._deaths: dict[tuple[str, int], Ended] = {}
@@ -106,6 +106,7 @@ class Conductor:
         with self._signals(), self._open_store() as store:
             ensure_schema(store)
             registry = self._registry or load_flows(self._settings.flow_modules)
+            Catalogue(store).publish(registry.definitions())
             # Opened once: what cannot be used of it is for the caller to know. Closed last, as it may wait.
             with contextlib.closing(open_signal(store, self._settings)) as hint:
                 while not self._serve(store, registry, hint):
@@ -154,9 +155,8 @@ class Conductor:
                 return True
             lease.start()
             try:
-                LOG.info(
-                    "conductor.ready %s runners=%d flows=%s", claims.owner, settings.runners, ",".join(keys)
-                )
+                flows = ",".join(keys)
+                LOG.info("conductor.ready %s runners=%d flows=%s", claims.owner, settings.runners, flows)
                 self._on_ready()
                 inbox = open_inbox(store, settings, hint)
                 return self._loop(_Desk(store, claims, runners, keys, lease, hint, inbox))

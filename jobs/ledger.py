@@ -39,6 +39,7 @@ class NewJob:
     labels: Mapping[str, str]
     priority: int = 0
     delay_seconds: float = 0.0
+    posted_by: str | None = None
 
 
 def logbook_of(job_id: str) -> str:
@@ -74,6 +75,7 @@ class Ledger:
                     created_at=now,
                     due_at=WallNow() + new.delay_seconds,
                     entries=1,
+                    posted_by=new.posted_by,
                 )
                 .returning(_jobs)
             ).one()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -10,8 +11,12 @@ from typing import Any, cast
 import tenacity
 
 from ebbtide.config import Settings, load_settings
-from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
-from ebbtide.flows import Registry, load_flows
+from ebbtide.errors import AnswerLost, FlowNotFound, PayloadTooLarge, StoreUnavailable, UsageError
+from ebbtide.flows import FlowDefinition, Registry, load_flows
+from ebbtide.flows.published import PublishedFlow
+from ebbtide.jobs.browsing import Browsing
+from ebbtide.jobs.catalogue import Catalogue
+from ebbtide.jobs.credentials import Credentials
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.schema import ensure_schema
@@ -32,7 +37,7 @@ _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
 
-class Poster:
+class Poster(Browsing):
     """The client of one store. Safe to use from several threads; not across a fork.
 
         with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -76,6 +81,10 @@ class Poster:
         ensure_schema(self._store)
         self._ledger = Ledger(self._store)
         self._views = Views(self._store)
+        self._who: str | None = None  # None: the user of this process
+        self._jobs_of: str | None = None  # None: everybody's
+        self.catalogue = Catalogue(self._store)
+        self.credentials = Credentials(self._store)
 
     def __enter__(self) -> Poster:
         return self
@@ -87,6 +96,21 @@ class Poster:
         """Send what is still to be signalled, and close the connections. May be called twice."""
         self._signal.close()
         self._store.close()
+
+    def acting_for(self, who: str, *, jobs_of: str | None = None) -> Poster:
+        """This poster in somebody else's name: what it changes, the history says of `who`.
+
+        Args:
+            jobs_of: whose jobs are posted, and may be seen; to the result no other job exists. None: `who`
+                posts, and sees everybody's.
+
+        Both share their connections: close the first one alone, once nobody uses either any more.
+        """
+        other = copy.copy(self)
+        other._who = checked_text(who, "who acts", MAX_WHO) or whoami()
+        other._jobs_of = jobs_of
+        other._views = Views(self._store, jobs_of)
+        return other
 
     @property
     def registry(self) -> Registry:
@@ -108,17 +132,19 @@ class Poster:
         """Put a job on the board. Once this returns it is stored.
 
         The parameters are checked against the flow's schema, and the flow is built once to see
-        that every task of it can be cancelled.
+        that every task of it can be cancelled. A flow that this process does not know is posted by the
+        schema that a conductor has published of it, and built by the conductor alone.
 
         Raises:
             FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
         """
-        definition = self.registry.get(flow, version)
+        definition = self._definition(flow, version)
         if not isinstance(params or {}, Mapping):
             raise UsageError(f"parameters are given by name, in a mapping, not as a {type(params).__name__}")
         canonical = definition.validate(params or {})
         text = _encoded(canonical, "the parameters", self._max_parameter_bytes)
-        definition.build(canonical)
+        if isinstance(definition, FlowDefinition):
+            definition.build(canonical)
         wanted = _checked_labels(labels or {})
         if not _is_number(priority, int) or abs(priority) > MAX_PRIORITY:
             raise UsageError(f"the priority should be a whole number of -{MAX_PRIORITY} to {MAX_PRIORITY}")
@@ -132,8 +158,9 @@ class Poster:
             labels=wanted,
             priority=priority,
             delay_seconds=delay_seconds,
+            posted_by=self._jobs_of or self._actor(),
         )
-        job_id = self._ledger.post(new, who=whoami())
+        job_id = self._ledger.post(new, who=self._actor())
         self._signal.ring(job_id)
         return self._stored(job_id)
 
@@ -148,9 +175,9 @@ class Poster:
             JobNotFound, AmbiguousJob, UsageError.
         """
         reason = checked_text(reason, "the reason", MAX_REASON)
-        who = whoami() if who is None else checked_text(who, "who asks", MAX_WHO)
+        who = self._actor() if who is None else checked_text(who, "who asks", MAX_WHO)
         full = self._views.resolve(job_id)
-        answer = self._ledger.cancel(full, reason=reason, who=who or whoami())
+        answer = self._ledger.cancel(full, reason=reason, who=who or self._actor())
         self._signal.ring(full)
         return CancelAnswer(self._stored(full), cast(Any, answer))
 
@@ -161,7 +188,7 @@ class Poster:
             EdgeRefused: it is neither.
         """
         full = self._views.resolve(job_id)
-        self._ledger.retry(full, who=whoami())
+        self._ledger.retry(full, who=self._actor())
         self._signal.ring(full)
         return self._stored(full)
 
@@ -175,7 +202,7 @@ class Poster:
             EdgeRefused: it is not parked.
         """
         full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=whoami())
+        self._ledger.unpark(full, who=self._actor())
         self._signal.ring(full)
         return self._stored(full)
 
@@ -190,9 +217,26 @@ class Poster:
         if not reason:
             raise UsageError("a reason is wanted: say why the job may stay as it is")
         full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=whoami())
+        self._ledger.accept(full, reason=reason, who=self._actor())
         self._signal.ring(full)
         return self._stored(full)
+
+    def _actor(self) -> str:
+        return self._who or whoami()
+
+    def _definition(self, flow: str, version: int | None) -> FlowDefinition | PublishedFlow:
+        """The flow as this process has it, else as conductors have published it."""
+        try:
+            return self.registry.get(flow, version)
+        except FlowNotFound as unknown_here:
+            name, _, digits = flow.partition("@")
+            if version is None and digits.isascii() and digits.isdecimal() and len(digits) <= 9:
+                version = int(digits)
+            try:
+                return self.catalogue.get(name, version)
+            except FlowNotFound as unknown_anywhere:
+                known = sorted({*unknown_here.known, *unknown_anywhere.known})
+                raise FlowNotFound(unknown_here.flow, known) from unknown_here
 
     def _stored(self, job_id: str) -> Job:
         """The job after a change that is stored: a store that fails now must not deny that."""

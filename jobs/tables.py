@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData()
 
@@ -89,6 +89,7 @@ jobs = Table(
     _count("tasks_undone"),
     _count("undoing"),  # the run goes backwards: shown as "reverting"
     _long_count("logs"),
+    Column("posted_by", Text),  # whose job it is, for those who may see their own alone
 )
 Index(
     "ix_jobs_queue",
@@ -103,6 +104,7 @@ Index("ix_jobs_due", jobs.c.state, jobs.c.due_at)
 Index("ix_jobs_owner", jobs.c.owner, jobs.c.state)
 Index("ix_jobs_newest", jobs.c.created_at.desc(), jobs.c.id)
 Index("ix_jobs_flow", jobs.c.flow, jobs.c.created_at)
+Index("ix_jobs_posted_by", jobs.c.posted_by, jobs.c.created_at)
 
 job_parameters = Table("job_parameters", metadata, _key("job"), _word("parameters"), _word("labels"))
 
@@ -226,6 +228,37 @@ conductors = Table(
     _word("flows"),
     Column("runners", Integer, nullable=False),
     _word("isolation"),
+)
+
+# What conductors run, with the schema of its parameters: whoever posts need not have its code.
+published_flows = Table(
+    "published_flows",
+    metadata,
+    _key("name"),
+    _key("version", Integer),
+    _word("doc"),
+    Column("returns", Text),
+    _word("parameters"),
+    _time("published_at"),
+)
+
+# The tasks of an attempt and what comes before what, as its runner built them.
+job_graphs = Table("job_graphs", metadata, _key("job"), _key("attempt", Integer), _word("graph"))
+
+# Who may use the API. Of what is shown to a person once, only the digest is here.
+credentials = Table(
+    "credentials",
+    metadata,
+    _key("id"),
+    _word("kind"),  # token, session or login
+    Column("digest", Text, nullable=False, unique=True),
+    Column("parent", Text),  # the token that a session or a login stands for
+    _word("name"),
+    _word("role"),
+    Column("jobs_of", Text),  # whose jobs it is about; everybody's without
+    _time("created_at"),
+    Column("expires_at", Float),
+    Column("used_at", Float),
 )
 
 # TaskFlow's own tables as TaskFlow defines them: what its own tools read and what creates them.

@@ -10,30 +10,34 @@ import sqlalchemy as sa
 
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
 from ebbtide.jobs import tables
-from ebbtide.jobs.moments import WallNow
+from ebbtide.jobs.filters import has_text, in_phase, is_due
 from ebbtide.jobs.queue import live_conductors, waits_for
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
-from ebbtide.jobs.states import CANCELLING, FINAL_STATES, OVERDUE, REVERTING, SCHEDULED, JobState, phase_of
+from ebbtide.jobs.states import FINAL_STATES, JobState, phase_of
 from ebbtide.jobs.store import Store
 
 __all__ = ["Views"]
 
 _jobs = tables.jobs
 _tasks = tables.job_tasks
-_due = _jobs.c.due_at <= WallNow()
-_is_due = _due.label("is_due")
-_UNENDED = tuple(state.value for state in JobState if state not in FINAL_STATES)
+_is_due = is_due.label("is_due")
 _CLAIMABLE = (JobState.PENDING.value, JobState.RUNNING.value)
 # How many jobs one statement may name: a database takes a limited number of values.
 _AT_ONCE = 500
 
 
 class Views:
-    """Every method reads one state of the store. Safe to use from several threads."""
+    """Every method reads one state of the store. Safe to use from several threads.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        posted_by: whose jobs exist to whom reads through this; None: everybody's. It is asked of the store
+            where a job's id comes from outside: in `resolve`, and in lists.
+    """
+
+    def __init__(self, store: Store, posted_by: str | None = None) -> None:
         self._store = store
+        self._posted_by = posted_by
 
     def resolve(self, job_id_or_prefix: str) -> str:
         """The full id of the one job that begins so.
@@ -51,6 +55,7 @@ class Views:
             .order_by(_jobs.c.id)
             .limit(5)
         )
+        query = query.where(*self._mine())
         with self._store.read() as connection:
             found = list(connection.scalars(query))
         if not found:
@@ -72,20 +77,76 @@ class Views:
         state: str | None = None,
         flow: str | None = None,
         labels: Mapping[str, str] | None = None,
+        text: str | None = None,
+        after: tuple[float, str] | None = None,
         limit: int = 100,
+        with_params: bool = True,
     ) -> list[Job]:
-        """Jobs, newest first. `state` takes the words of both state and phase; all filters must fit."""
-        query = sa.select(_jobs, _is_due)
+        """Jobs, newest first. `state` takes the words of both state and phase; all filters must fit.
+
+        Args:
+            text: is in the flow's name or in a label, or begins the id.
+            after: time of creation and id of the job after which these come.
+            with_params: False: their parameters are not read, and empty.
+        """
+        query = sa.select(_jobs, _is_due).where(*self._mine())
         if state is not None:
-            query = query.where(_in_phase(state))
+            query = query.where(in_phase(state))
         if flow is not None:
             query = query.where(_jobs.c.flow == flow)
+        of = tables.job_labels
         for key, value in (labels or {}).items():
-            of = tables.job_labels
             query = query.where(
                 sa.exists().where(of.c.job == _jobs.c.id, of.c.key == key, of.c.value == value)
             )
-        return self._jobs(query.order_by(_jobs.c.created_at.desc(), _jobs.c.id).limit(limit))
+        if text is not None:
+            query = query.where(has_text(text.lower()))
+        if after is not None:
+            at, job_id = after
+            later = sa.and_(_jobs.c.created_at == at, _jobs.c.id > job_id)
+            query = query.where(_jobs.c.created_at <= at, sa.or_(_jobs.c.created_at < at, later))
+        return self._jobs(query.order_by(_jobs.c.created_at.desc(), _jobs.c.id).limit(limit), with_params)
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are of each phase; of those of which there are none, nothing."""
+        at_rest = [*(state.value for state in FINAL_STATES), JobState.PARKED.value]
+        kinds = (
+            _jobs.c.state,
+            _jobs.c.cancel_requested_at.is_not(None).label("cancel_requested"),
+            _is_due,
+            (_jobs.c.undoing == 1).label("undoing"),
+            _jobs.c.overdue_at.is_not(None).label("overdue"),
+        )
+        resting = sa.select(_jobs.c.state, sa.func.count()).where(_jobs.c.state.in_(at_rest), *self._mine())
+        others = sa.select(*kinds, sa.func.count()).where(_jobs.c.state.not_in(at_rest), *self._mine())
+        with self._store.read() as connection:
+            found: dict[str, int] = {}
+            found.update(connection.execute(resting.group_by(_jobs.c.state)).tuples().all())
+            for state, requested, due, undoing, overdue, count in connection.execute(others.group_by(*kinds)):
+                phase = str(
+                    phase_of(
+                        JobState(state),
+                        cancel_requested=bool(requested),
+                        due=bool(due),
+                        undoing=bool(undoing),
+                        overdue=bool(overdue),
+                    )
+                )
+                found[phase] = found.get(phase, 0) + count
+        return found
+
+    def graph(self, job_id: str) -> dict[str, Any] | None:
+        """What the runner of the present attempt has stored of its flow's shape."""
+        of = tables.job_graphs
+        query = sa.select(of.c.graph).join(
+            _jobs, sa.and_(_jobs.c.id == of.c.job, _jobs.c.attempt == of.c.attempt)
+        )
+        with self._store.read() as connection:
+            text = connection.scalar(query.where(of.c.job == job_id))
+        return None if text is None else _mapping(text)
+
+    def _mine(self) -> tuple[sa.ColumnElement[bool], ...]:
+        return () if self._posted_by is None else (_jobs.c.posted_by == self._posted_by,)
 
     def tasks(self, job_id: str, attempt: int | None = None) -> list[TaskRecord]:
         """What began, in order of beginning; of one attempt or of all."""
@@ -131,7 +192,7 @@ class Views:
             )
         return None if text is None else json.loads(text)
 
-    def _jobs(self, query: sa.Select[Any]) -> list[Job]:
+    def _jobs(self, query: sa.Select[Any], with_params: bool = True) -> list[Job]:
         with self._store.read() as connection:
             rows = connection.execute(query).all()
             claimable = any(row.state in _CLAIMABLE for row in rows)
@@ -139,14 +200,17 @@ class Views:
             return [
                 job
                 for start in range(0, len(rows), _AT_ONCE)
-                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live)
+                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live, with_params)
             ]
 
 
 def _jobs_of(
-    connection: sa.Connection, rows: Sequence[sa.Row[Any]], live: Mapping[str, frozenset[str]]
+    connection: sa.Connection,
+    rows: Sequence[sa.Row[Any]],
+    live: Mapping[str, frozenset[str]],
+    with_params: bool,
 ) -> list[Job]:
-    parameters = _by_job(connection, tables.job_parameters, [row.id for row in rows])
+    parameters = _parameters(connection, [row.id for row in rows], with_params)
     cancels = _by_attempt(connection, tables.job_cancels, rows)
     outcomes = _by_attempt(connection, tables.job_outcomes, rows)
     parks = _by_attempt(
@@ -213,6 +277,7 @@ def _job(
         cancel=_record(CancelRequest, cancel) if cancel else None,
         not_undone=not_undone(tasks) if _left_standing(row) else [],
         waits_for=waits_for(row, due=bool(row.is_due), live=live),
+        posted_by=row.posted_by,
     )
 
 
@@ -260,26 +325,15 @@ def _runs(task: sa.Row[Any]) -> bool:
     return task.ended_at is None
 
 
-def _in_phase(word: str) -> sa.ColumnElement[bool]:
-    """The condition for a word that is a state or a phase; the mirror of `phase_of`."""
-    state, requested = _jobs.c.state, _jobs.c.cancel_requested_at.is_not(None)
-    active = state.in_([s for s in _UNENDED if s != JobState.PARKED.value])
-    overdue = sa.and_(state == JobState.RUNNING.value, requested, _jobs.c.overdue_at.is_not(None))
-    if word == OVERDUE:
-        return overdue
-    if word == CANCELLING:
-        return sa.and_(active, requested, ~overdue)
-    if word == SCHEDULED:
-        return sa.and_(state == JobState.PENDING.value, ~requested, ~_due)
-    if word == REVERTING:
-        return sa.and_(state == JobState.RUNNING.value, ~requested, _jobs.c.undoing == 1)
-    return state == word
-
-
-def _by_job(connection: sa.Connection, table: sa.Table, ids: list[str]) -> dict[str, sa.Row[Any]]:
+def _parameters(connection: sa.Connection, ids: list[str], with_params: bool) -> dict[str, sa.Row[Any]]:
+    """Parameters and labels by job."""
     if not ids:
         return {}
-    return {row.job: row for row in connection.execute(sa.select(table).where(table.c.job.in_(ids)))}
+    of = tables.job_parameters
+    text = of.c.parameters if with_params else sa.literal("{}").label("parameters")
+    query = sa.select(of.c.job, text, of.c.labels).where(of.c.job.in_(ids))
+    rows: Iterable[sa.Row[Any]] = connection.execute(query)
+    return {row.job: row for row in rows}
 
 
 def _by_attempt(

@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 FRONT = ROOT / "ebbtide"
 # The order of imports. The bottom is `ebbtide` itself, whose modules stand in an order of their own.
 BOTTOM = ("interrupts", "wording", "errors", "faults", "places", "optionkinds", "config")
-ROOMS = ("tasks", "flows", "jobs", "conductor", "cli")
+ROOMS = ("tasks", "flows", "jobs", "conductor", "api", "cli")
 # A package of the front door's, which is a folder there and no link.
 INSIDE = ("testing",)
-ORDER = (*BOTTOM, *ROOMS[:-1], *INSIDE, ROOMS[-1])
+ORDER = (*BOTTOM, *ROOMS[:-2], *INSIDE, *ROOMS[-2:])
 SAYS_NOTHING = {"utils", "util", "common", "misc", "constants", "helpers", "base_utils", "lib"}
 
 

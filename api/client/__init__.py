@@ -1,0 +1,1 @@
+"""The client of the HTTP API, with the names of a poster."""

@@ -1,0 +1,41 @@
+"""Flows: what can be posted, as conductors have published it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Response
+
+from ebbtide.api.answers import FlowModel, FlowsAnswer, answered, problems
+from ebbtide.api.desk import Viewer
+from ebbtide.flows.published import PublishedFlow
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/v1/flows", tags=["flows"])
+
+
+@router.get("", response_model=FlowsAnswer, responses=problems())
+def flows(desk: Viewer) -> Response:
+    """The flows that conductors have published, older versions first."""
+    return answered({"flows": [_as_dict(flow) for flow in desk.catalogue.flows()]})
+
+
+@router.get("/{name}", response_model=FlowModel, responses=problems(404))
+def flow(
+    desk: Viewer,
+    name: Annotated[str, Path(max_length=120, pattern=r"^[a-z][a-z0-9_.-]{0,99}(@[1-9][0-9]{0,8})?$")],
+) -> Response:
+    """One flow, by its name or name@version; without a version the newest."""
+    bare, _, version = name.partition("@")
+    return answered(_as_dict(desk.catalogue.get(bare, int(version) if version else None)))
+
+
+def _as_dict(flow: PublishedFlow) -> dict[str, Any]:
+    return {
+        "name": flow.name,
+        "version": flow.version,
+        "doc": flow.doc,
+        "returns": flow.returns,
+        "parameters": flow.parameters,
+    }

@@ -1,0 +1,76 @@
+"""The catalogue: the flows that conductors run, published with their schema for those who post."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ebbtide.errors import FlowNotFound
+from ebbtide.flows.published import PublishedFlow
+from ebbtide.jobs import clock, tables
+from ebbtide.jobs.store import Store
+from ebbtide.tasks.payload import storable
+
+if TYPE_CHECKING:
+    from ebbtide.flows.definition import FlowDefinition
+
+__all__ = ["Catalogue"]
+
+_flows = tables.published_flows
+
+
+# As text, since both databases know it and SQLAlchemy has a statement of each kind only.
+_UPSERT = sa.text(
+    "INSERT INTO published_flows (name, version, doc, returns, parameters, published_at)"
+    " VALUES (:name, :version, :doc, :returns, :parameters, :published_at)"
+    " ON CONFLICT (name, version) DO UPDATE SET doc = excluded.doc, returns = excluded.returns,"
+    " parameters = excluded.parameters, published_at = excluded.published_at"
+)
+
+
+class Catalogue:
+    """What conductors have published. Safe to use from several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def publish(self, definitions: Iterable[FlowDefinition]) -> None:
+        """Store how these flows are posted. The newest description of a name@version stays."""
+        flows = [PublishedFlow.of(definition) for definition in definitions]
+        with self._store.write() as connection:
+            for each in flows:
+                told = asdict(each) | {
+                    "parameters": json.dumps(each.parameters),
+                    "published_at": clock.wall(),
+                }
+                connection.execute(_UPSERT, told)
+
+    def flows(self) -> list[PublishedFlow]:
+        """All flows, by name, older versions first."""
+        with self._store.read() as connection:
+            return [_flow(row) for row in connection.execute(sa.select(_flows).order_by(*_flows.primary_key))]
+
+    def get(self, name: str, version: int | None = None) -> PublishedFlow:
+        """The flow ``name`` at `version`; without one the newest.
+
+        Raises:
+            FlowNotFound: listing what is published.
+        """
+        # A text that no store takes is the name of nothing.
+        query = sa.select(_flows).where(_flows.c.name == storable(name))
+        if version is not None:
+            query = query.where(_flows.c.version == version)
+        with self._store.read() as connection:
+            row = connection.execute(query.order_by(_flows.c.version.desc()).limit(1)).first()
+            if row is not None:
+                return _flow(row)
+            known = list(connection.scalars(sa.select(_flows.c.name).distinct().order_by(_flows.c.name)))
+        raise FlowNotFound(name if version is None else f"{name}@{version}", known)
+
+
+def _flow(row: sa.Row[Any]) -> PublishedFlow:
+    return PublishedFlow(row.name, row.version, row.returns, row.doc, json.loads(row.parameters))
