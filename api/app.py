@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,8 +15,9 @@ from ebbtide.api.answers import ProblemModel
 from ebbtide.api.gate import Gate
 from ebbtide.api.headers import Headers
 from ebbtide.api.limits import Bucket, Limits
+from ebbtide.api.live.feed import Feed
 from ebbtide.api.problems import MEDIA_TYPE, ApiError, Problem, problem_of
-from ebbtide.api.routes import acts, flows, jobs, service, session
+from ebbtide.api.routes import acts, events, flows, jobs, service, session
 from ebbtide.errors import EbbtideError, FlowNotFound
 from ebbtide.jobs import Poster
 
@@ -22,7 +25,7 @@ __all__ = ["create_app"]
 
 LOG = logging.getLogger(__name__)
 
-ROUTERS = (jobs.router, acts.router, flows.router, service.router, session.router)
+ROUTERS = (jobs.router, acts.router, events.router, flows.router, service.router, session.router)
 
 
 def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = False) -> FastAPI:
@@ -34,7 +37,15 @@ def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = Fa
         https: whether browsers reach it by https alone, by way of a proxy: cookies are for that only then.
     """
     limits = limits or Limits()
+    feed = Feed(poster, per_caller=limits.streams)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await feed.close()
+
     app = FastAPI(
+        lifespan=lifespan,
         title="Ebbtide",
         summary="Cancelable jobs: what a cancelled job had done is undone, in reverse order.",
         version="1",
@@ -45,6 +56,7 @@ def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = Fa
         redirect_slashes=False,
     )
     app.state.poster = poster
+    app.state.feed = feed
     app.state.https = https
     app.state.wrong_tokens = Bucket(limits.wrong_tokens)
     for router in ROUTERS:

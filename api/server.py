@@ -12,6 +12,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from ebbtide.api.live.feed import Feed
 from ebbtide.errors import ConfigError, UsageError
 from ebbtide.jobs import Poster
 from ebbtide.wording import one_line
@@ -36,7 +37,7 @@ def serve(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None] = 
         ws_max_size=64 * 1024,
     )
     with _own_signals():
-        _Server(config, on_ready).run(sockets=[listener])
+        _Server(config, app.state.feed, on_ready).run(sockets=[listener])
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -79,14 +80,19 @@ def require_tokens(listener: socket.socket, poster: Poster) -> None:
 class _Server(uvicorn.Server):
     """Tells when it is ready, and ends its streams before it waits for answers."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, feed: Feed, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self._feed = feed
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._feed.close()
+        await super().shutdown(sockets)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +135,15 @@ class Credentials:
             with self._store.write() as connection:
                 connection.execute(sa.update(_rows).where(_rows.c.id == row.id).values(used_at=now))
         return _credential(row)
+
+    def living(self, ids: Iterable[str]) -> set[str]:
+        """Those of these credentials that may still be used."""
+        query = sa.select(_rows.c.id).where(
+            _rows.c.id.in_(list(ids)),
+            sa.or_(_rows.c.expires_at.is_(None), _rows.c.expires_at > clock.wall()),
+        )
+        with self._store.read() as connection:
+            return set(connection.scalars(query))
 
     def open_session(self, secret: str) -> tuple[str, Credential] | None:
         """A session for whoever holds this token, or this login, which is used up by it.
