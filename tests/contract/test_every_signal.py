@@ -18,7 +18,7 @@ from taskflow.patterns import linear_flow
 from ebbtide.config import Settings
 from ebbtide.errors import ConfigError
 from ebbtide.flows import Registry
-from ebbtide.jobs import Poster
+from ebbtide.jobs import Poster, linkhealth
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import SIGNALS, links, open_signal
@@ -92,7 +92,7 @@ def opened(store, settings):
 @pytest.fixture
 def tries_often(monkeypatch):
     monkeypatch.setattr(notify, "_RECONNECT_SECONDS", 0.2)
-    monkeypatch.setattr(links, "_LONGEST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(linkhealth, "_LONGEST_PAUSE_SECONDS", 0.2)
 
 
 def until(what, predicate):
