@@ -203,8 +203,8 @@ class PostgresqlServer(Server):
 
         return psycopg2.connect(host=HOST, port=self.port, user=user, dbname=database)
 
-    def _trouble(self) -> Exception | None:
-        import psycopg2
+    def _trouble(self) -> object:
+        import psycopg2  # as above
 
         try:
             self._connect(_ADMIN, _ADMIN).close()

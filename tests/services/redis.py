@@ -98,7 +98,7 @@ class RedisServer(Server):
         """End every connection to it from the server's side; how many."""
         return int(self.call("CLIENT", "KILL", "SKIPME", "yes"))
 
-    def _trouble(self) -> Exception | None:
+    def _trouble(self) -> object:
         import redis
 
         try:
