@@ -13,10 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ebbtide import __version__
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.edges import apply_edge, record
-from ebbtide.jobs.moments import Era, LeaseNow
+from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.queue import due_one, is_gone, is_live, long_gone, next_due, next_orphan
 from ebbtide.jobs.states import JobState
@@ -103,6 +104,8 @@ class Claims:
                     flows=json.dumps(sorted(flows)),
                     runners=runners,
                     isolation=isolation,
+                    version=__version__,
+                    clock_ahead_seconds=clock.wall() - WallNow(),
                 )
             )
 

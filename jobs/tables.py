@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData()
 
@@ -226,6 +226,8 @@ conductors = Table(
     _word("flows"),
     Column("runners", Integer, nullable=False),
     _word("isolation"),
+    Column("version", Text),
+    Column("clock_ahead_seconds", Float),  # of its host, before the store's, when it came
 )
 
 # TaskFlow's own tables as TaskFlow defines them: what its own tools read and what creates them.

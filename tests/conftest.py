@@ -21,7 +21,9 @@ sys.modules.setdefault("tests", types.ModuleType("tests")).__path__ = [str(HERE)
 from tests.services import servants  # noqa: E402
 
 pytest_plugins = [
-    f"tests.services.{name}" for name in ("postgresql", "proxy", "redis", "signals", "tmpfs", "zookeeper")
+    f"tests.services.{name}"
+    # `network` last: what it imports may not have been imported before it is registered here.
+    for name in ("postgresql", "proxy", "redis", "signals", "tmpfs", "zookeeper", "network")
 ]
 
 STORES = ("sqlite", "postgresql")
