@@ -16,6 +16,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from ebbtide.errors import ConfigError
+from ebbtide.limitoptions import limit_options
 from ebbtide.optionkinds import (
     ModuleName,
     Reference,
@@ -50,6 +51,9 @@ class Settings:
     self_fence_seconds: float = 20.0
     grace_seconds: float = 10.0
     kill_after_seconds: float = 5.0
+    revert_retries: int = 3
+    revert_retry_seconds: float = 1.0
+    revert_timeout_seconds: float = 600.0
     memory_limit_mib: int = 0
     sweep_seconds: float = 1.0
     poll_seconds: float = 0.015
@@ -156,24 +160,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "so that they are dead before another one takes over. Change it along with lease_seconds, "
         "of which it should be two thirds.",
     ),
-    seconds(
-        "grace_seconds",
-        Settings.grace_seconds,
-        0,
-        86400,
-        "How long the tasks of a cancelled job may take to come to a checkpoint. After that the job is "
-        "overdue and its runner is told to end. Raise it for tasks whose steps take longer; a task class "
-        "may have a grace_seconds of its own.",
-    ),
-    seconds(
-        "kill_after_seconds",
-        Settings.kill_after_seconds,
-        0,
-        86400,
-        "How long what an overdue job has started may take to end after SIGTERM; then its runner is killed "
-        "with everything below it, and another one undoes the job. Raise it for programs that need "
-        "longer to leave their work in order.",
-    ),
+    *limit_options(Settings),
     cfg.IntOpt(
         "memory_limit_mib",
         default=Settings.memory_limit_mib,

@@ -212,6 +212,7 @@ class Ledger:
         def let_go_on(connection: sa.Connection) -> None:
             values = {"due_at": WallNow(), "interruptions": 0, "owner": None}
             row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who)
+            parking.let_try_again(connection, row)
             if row.cancel_requested_at is not None and not row.begun:
                 self._cancel_unclaimed(connection, job_id, JobState.PENDING, row.attempt, now, who)
 

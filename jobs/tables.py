@@ -89,6 +89,7 @@ jobs = Table(
     _count("tasks_undone"),
     _count("undoing"),  # the run goes backwards: shown as "reverting"
     _long_count("logs"),
+    Column("rewind_to", Text),  # the savepoint to go back to before anything else
 )
 Index(
     "ix_jobs_queue",
@@ -181,6 +182,9 @@ job_tasks = Table(
     _count("undo_tries"),
     Column("error", Text),
     Column("undo_error", Text),
+    _count("undo_failures"),  # tries that failed since the job was last unparked
+    Column("undo_skipped", Text),  # why a person said that its undo is left out
+    Column("no_undo", Text),  # why it is not undone: its class has no undo, or says that none is possible
 )
 
 job_entries = Table(
@@ -228,6 +232,11 @@ conductors = Table(
     _word("isolation"),
     Column("version", Text),
     Column("clock_ahead_seconds", Float),  # of its host, before the store's, when it came
+)
+
+# Of these nobody claims a job, unless it is to be cancelled. Version 0 stands for every version.
+paused_flows = Table(
+    "paused_flows", metadata, _key("flow"), _key("version", Integer), _word("who"), _time("paused_at")
 )
 
 # TaskFlow's own tables as TaskFlow defines them: what its own tools read and what creates them.
