@@ -4,15 +4,18 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskflow import flow as taskflow_flow
 
 from ebbtide.errors import FlowRefused, UsageError
 from ebbtide.flows.atoms import check_flow
 from ebbtide.flows.parameters import Parameters
-from ebbtide.flows.policies import Limits, OnFailure, RetryPolicy, checked_on_failure
+from ebbtide.flows.policies import UNDO, Limits, OnFailure, Policies, RetryPolicy, checked_on_failure
 from ebbtide.wording import one_line
+
+if TYPE_CHECKING:
+    from ebbtide.config import Settings
 
 __all__ = ["FlowDefinition", "check_identity"]
 
@@ -77,6 +80,32 @@ class FlowDefinition:
     def key(self) -> str:
         """What is stored with a job: ``name@version``."""
         return f"{self.name}@{self.version}"
+
+    def policies(
+        self,
+        settings: "Settings",
+        *,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> Policies:
+        """What is decided of a job of this flow: as it is posted, else as the flow says, else the options.
+
+        Raises:
+            UsageError: one of them is of another kind.
+        """
+        for given, kind in ((retry, RetryPolicy), (limits, Limits)):
+            if given is not None and not isinstance(given, kind):
+                raise UsageError(f"a {kind.__name__} is wanted, not a {type(given).__name__}")
+        interval = settings.retry_interval
+        by_option = RetryPolicy(
+            settings.max_retries + 1, interval, cap_seconds=max(interval, RetryPolicy.cap_seconds)
+        )
+        return Policies(
+            retry or self.retry or by_option,
+            limits or self.limits or Limits(job_seconds=settings.job_timeout or None),
+            checked_on_failure(on_failure or self.on_failure or UNDO),
+        )
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the parameters; a new copy at each call."""

@@ -5,7 +5,6 @@ A flow has policies of its own, and so may each job have. All is arithmetic here
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -161,4 +160,4 @@ def _check_range(name: str, value: object, least: float, most: float) -> None:
 
 
 def _is_number(value: object, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, kind) and not isinstance(value, bool) and value == value
