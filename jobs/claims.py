@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from ebbtide import __version__
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
+from ebbtide.jobs.attempts import clock_started
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.interrupted import mark_interrupted, record_hung, unended
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
@@ -361,6 +362,8 @@ class Claims:
             "write": _jobs.c.write + 1,
             "started_at": sa.func.coalesce(_jobs.c.started_at, now),
         }
+        if name == "claimed":
+            values |= clock_started()
         try:
             row = apply_edge(
                 connection, name, job_id, at=now, epoch=epoch, values=values, actor=self.owner, detail=detail

@@ -18,7 +18,9 @@ BOTTOM = (
     "faults",
     "places",
     "optionkinds",
+    "configfile",
     "limitoptions",
+    "policyoptions",
     "serveroptions",
     "config",
 )
