@@ -11,11 +11,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, create_model
 
 from ebbtide.api.problems import MEDIA_TYPE
+from ebbtide.jobs.conductors import ConductorRecord
 from ebbtide.jobs.credentials import Credential
 from ebbtide.jobs.records import Entry, Job, LogLine, TaskRecord
 
 __all__ = [
     "CallerAnswer",
+    "ConductorsAnswer",
     "CountsAnswer",
     "CredentialModel",
     "EntriesAnswer",
@@ -52,6 +54,8 @@ def _told(name: str, hint: Any) -> Any:
         return str | None if types.NoneType in typing.get_args(hint) else str
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return typing.Union[tuple(_told("", part) for part in typing.get_args(hint))]  # noqa: UP007
+    if typing.get_origin(hint) is list:
+        return list[_told("", typing.get_args(hint)[0])]  # type: ignore[misc]  # made at run time
     return model_of(hint) if isinstance(hint, type) and is_dataclass(hint) else hint
 
 
@@ -128,12 +132,21 @@ class FlowModel(_Answer):
     doc: str
     returns: str | None
     parameters: dict[str, Any]
+    retry: dict[str, Any] | None
+    limits: dict[str, Any] | None
+    on_failure: str | None
 
 
 class FlowsAnswer(_Answer):
     """What conductors have published."""
 
     flows: list[FlowModel]
+
+
+class ConductorsAnswer(_Answer):
+    """The conductors that the store remembers, the newest first."""
+
+    conductors: list[model_of(ConductorRecord)]  # type: ignore[valid-type]  # made at run time
 
 
 class CallerAnswer(_Answer):

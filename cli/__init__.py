@@ -13,6 +13,7 @@ from ebbtide.cli import (
     api,
     cancel,
     conductor,
+    conductors,
     db,
     delete,
     demo,
@@ -70,7 +71,7 @@ command.sections = (
         "Jobs",
         ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
     ),
-    ("Service", ("up", "flows", "prove", "conductor", "api", "token", "db")),
+    ("Service", ("up", "flows", "prove", "conductor", "conductors", "api", "token", "db")),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -91,6 +92,7 @@ for _verb in (
     conductor.conductor,
     api.api,
     token.token,
+    conductors.conductors,
     db.db,
     demo.demo,
     version.version,

@@ -8,9 +8,10 @@ from typing import Any
 
 from taskflow import flow as taskflow_flow
 
-from ebbtide.errors import FlowRefused
+from ebbtide.errors import FlowRefused, UsageError
 from ebbtide.flows.atoms import check_flow
 from ebbtide.flows.parameters import Parameters
+from ebbtide.flows.policies import DecidesPolicies, Limits, OnFailure, RetryPolicy, checked_on_failure
 from ebbtide.wording import one_line
 
 __all__ = ["FlowDefinition", "check_identity"]
@@ -20,7 +21,7 @@ _HIGHEST_VERSION = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FlowDefinition:
+class FlowDefinition(DecidesPolicies):
     """A flow that jobs can be posted for: a name, a version, and the factory that builds it.
 
     Made by `@flow` or `FlowDefinition.of`. The name is stored with every job: a flow that is renamed
@@ -33,6 +34,8 @@ class FlowDefinition:
         factory: the plain function that was registered.
         doc: first line of the factory's docstring, or "".
         parameters: of the factory's signature.
+        retry, limits, on_failure: of each of its jobs that is posted with none of its own; None: as the
+            options of whoever posts say.
     """
 
     name: str
@@ -41,20 +44,34 @@ class FlowDefinition:
     factory: Callable[..., Any]
     doc: str
     parameters: Parameters
+    retry: RetryPolicy | None = None
+    limits: Limits | None = None
+    on_failure: OnFailure | None = None
 
     @classmethod
     def of(
-        cls, name: str, factory: Callable[..., Any], *, version: int = 1, returns: str | None = None
+        cls,
+        name: str,
+        factory: Callable[..., Any],
+        *,
+        version: int = 1,
+        returns: str | None = None,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
     ) -> "FlowDefinition":
         """Define a flow without registering it.
 
         Raises:
-            FlowRefused: name, version, `returns`, the kind of factory, or one of its parameters will not do.
+            FlowRefused: name, version, `returns`, a policy, the kind of factory, or one of its parameters
+                will not do.
         """
         check_identity(name, version, returns)
+        _check_policies(name, retry, limits, on_failure)
         _check_factory(name, factory)
         doc = one_line((inspect.getdoc(factory) or "").partition("\n")[0])
-        return cls(name, version, returns, factory, doc, Parameters.of(name, factory))
+        parameters = Parameters.of(name, factory)
+        return cls(name, version, returns, factory, doc, parameters, retry, limits, on_failure)
 
     @property
     def key(self) -> str:
@@ -121,6 +138,18 @@ def check_identity(name: str, version: int, returns: str | None) -> None:
     if returns is not None and (not isinstance(returns, str) or not returns):
         shown = one_line(repr(returns), 60)
         raise FlowRefused(name, f"returns= takes the name of one provided value, not {shown}")
+
+
+def _check_policies(name: str, retry: object, limits: object, on_failure: object) -> None:
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise FlowRefused(name, f"retry= takes a RetryPolicy, not a {type(retry).__name__}")
+    if limits is not None and not isinstance(limits, Limits):
+        raise FlowRefused(name, f"limits= takes a Limits, not a {type(limits).__name__}")
+    if on_failure is not None:
+        try:
+            checked_on_failure(on_failure)
+        except UsageError as error:
+            raise FlowRefused(name, str(error)) from None
 
 
 def _check_factory(name: str, factory: Callable[..., Any]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import ParameterError
 from ebbtide.flows.meant import Meant, Unfit
+from ebbtide.flows.policies import DecidesPolicies, Limits, OnFailure, RetryPolicy
 from ebbtide.flows.secret import FORMAT
 from ebbtide.tasks import payload
 from ebbtide.wording import one_line, unknown
@@ -22,7 +23,7 @@ _NO_REFERENCE = "should be a reference, env:NAME or file:/ABSOLUTE/PATH; what wa
 
 
 @dataclass(frozen=True)
-class PublishedFlow:
+class PublishedFlow(DecidesPolicies):
     """Name, version and the JSON schema of the parameters. Its names are those of a `FlowDefinition`.
 
     Parameters are checked against the schema alone. What only the flow's own code could refuse is found by
@@ -34,12 +35,36 @@ class PublishedFlow:
     returns: str | None
     doc: str
     parameters: dict[str, Any]
+    retry: RetryPolicy | None = None
+    limits: Limits | None = None
+    on_failure: OnFailure | None = None
 
     @classmethod
     def of(cls, definition: FlowDefinition) -> PublishedFlow:
         return cls(
-            definition.name, definition.version, definition.returns, definition.doc, definition.schema()
+            name=definition.name,
+            version=definition.version,
+            returns=definition.returns,
+            doc=definition.doc,
+            parameters=definition.schema(),
+            retry=definition.retry,
+            limits=definition.limits,
+            on_failure=definition.on_failure,
         )
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PublishedFlow:
+        """The inverse of `as_dict`."""
+        retry, limits = values.get("retry"), values.get("limits")
+        typed = {
+            "retry": None if retry is None else RetryPolicy(**retry),
+            "limits": None if limits is None else Limits(**limits),
+        }
+        return cls(**{**values, **typed})
 
     @property
     def key(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -25,10 +24,9 @@ _flows = tables.published_flows
 
 # As text, since both databases know it and SQLAlchemy has a statement of each kind only.
 _UPSERT = sa.text(
-    "INSERT INTO published_flows (name, version, doc, returns, parameters, published_at)"
-    " VALUES (:name, :version, :doc, :returns, :parameters, :published_at)"
-    " ON CONFLICT (name, version) DO UPDATE SET doc = excluded.doc, returns = excluded.returns,"
-    " parameters = excluded.parameters, published_at = excluded.published_at"
+    "INSERT INTO published_flows (name, version, about, published_at)"
+    " VALUES (:name, :version, :about, :published_at)"
+    " ON CONFLICT (name, version) DO UPDATE SET about = excluded.about, published_at = excluded.published_at"
 )
 
 
@@ -43,11 +41,8 @@ class Catalogue:
         flows = [PublishedFlow.of(definition) for definition in definitions]
         with self._store.write() as connection:
             for each in flows:
-                told = asdict(each) | {
-                    "parameters": json.dumps(each.parameters),
-                    "published_at": clock.wall(),
-                }
-                connection.execute(_UPSERT, told)
+                told = {"about": json.dumps(each.as_dict()), "published_at": clock.wall()}
+                connection.execute(_UPSERT, {"name": each.name, "version": each.version, **told})
 
     def flows(self) -> list[PublishedFlow]:
         """All flows, by name, older versions first."""
@@ -73,4 +68,4 @@ class Catalogue:
 
 
 def _flow(row: sa.Row[Any]) -> PublishedFlow:
-    return PublishedFlow(row.name, row.version, row.returns, row.doc, json.loads(row.parameters))
+    return PublishedFlow.from_dict(json.loads(row.about))

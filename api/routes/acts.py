@@ -24,6 +24,16 @@ class CancelBody(BaseModel):
     reason: str = Field(default="", max_length=MAX_REASON)
 
 
+class RetryBody(BaseModel):
+    """How a job is to be run once more."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    from_failure: bool = Field(
+        default=False, description="Go on at the task that failed: of a job that holds."
+    )
+
+
 class AcceptBody(BaseModel):
     """Why a parked job may stay as it is."""
 
@@ -49,10 +59,10 @@ def cancel(desk: Operator, job_id: JobId, body: CancelBody | None = None) -> Res
     return answered(job_dict(answer.job), 202 if answer.answer == "accepted" and not at_once else 200)
 
 
-@router.post("/retry", response_model=JobModel, responses=problems(404, 409, 415))
-def retry(desk: Operator, job_id: JobId) -> Response:
+@router.post("/retry", response_model=JobModel, responses=problems(404, 409, 413, 415, 422))
+def retry(desk: Operator, job_id: JobId, body: RetryBody | None = None) -> Response:
     """Run a failed or cancelled job once more: same id, next attempt."""
-    return answered(job_dict(desk.retry(job_id)))
+    return answered(job_dict(desk.retry(job_id, from_failure=bool(body and body.from_failure))))
 
 
 @router.post("/unpark", response_model=JobModel, responses=problems(404, 409, 415))

@@ -58,7 +58,7 @@ async def job_events(
     until_rest: Annotated[bool, Query(description="End when the job is final or parked.")] = False,
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
 ) -> Response:
-    """One job: events `entry`, whose id is the entry's number, by which it is resumed, and `job` as it stands."""
+    """One job: `entry` for each line of its history, resumable by its number, and `job` as it stands."""
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdecimal():
         after = int(last_event_id)
     full = await asyncio.to_thread(lambda: desk.show(job_id).id)

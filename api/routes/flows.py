@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
 from ebbtide.api.answers import FlowModel, FlowsAnswer, answered, problems
 from ebbtide.api.desk import Viewer
-from ebbtide.flows.published import PublishedFlow
 
 __all__ = ["router"]
 
@@ -18,7 +17,7 @@ router = APIRouter(prefix="/api/v1/flows", tags=["flows"])
 @router.get("", response_model=FlowsAnswer, responses=problems())
 def flows(desk: Viewer) -> Response:
     """The flows that conductors have published, older versions first."""
-    return answered({"flows": [_as_dict(flow) for flow in desk.catalogue.flows()]})
+    return answered({"flows": [flow.as_dict() for flow in desk.catalogue.flows()]})
 
 
 @router.get("/{name}", response_model=FlowModel, responses=problems(404))
@@ -28,14 +27,4 @@ def flow(
 ) -> Response:
     """One flow, by its name or name@version; without a version the newest."""
     bare, _, version = name.partition("@")
-    return answered(_as_dict(desk.catalogue.get(bare, int(version) if version else None)))
-
-
-def _as_dict(flow: PublishedFlow) -> dict[str, Any]:
-    return {
-        "name": flow.name,
-        "version": flow.version,
-        "doc": flow.doc,
-        "returns": flow.returns,
-        "parameters": flow.parameters,
-    }
+    return answered(desk.catalogue.get(bare, int(version) if version else None).as_dict())

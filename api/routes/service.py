@@ -11,9 +11,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from ebbtide.api.answers import CallerAnswer, answered, problems
+from ebbtide.api.answers import CallerAnswer, ConductorsAnswer, answered, problems
 from ebbtide.api.desk import Viewer, caller_of
 from ebbtide.jobs import Poster
+from ebbtide.jobs.conductors import ALIVE, ENDED, EXPIRED
 
 __all__ = ["router"]
 
@@ -41,6 +42,12 @@ def me(desk: Viewer, request: Request) -> Response:
     return answered({"name": caller.name, "role": str(caller.role), "jobs_of": caller.jobs_of})
 
 
+@router.get("/api/v1/conductors", response_model=ConductorsAnswer, responses=problems())
+def conductors(desk: Viewer) -> Response:
+    """The conductors that the store remembers, the newest first, and what they have claimed."""
+    return answered({"conductors": [each.as_dict() for each in desk.conductors()]})
+
+
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
@@ -62,3 +69,8 @@ class _Jobs(Collector):
         for phase, count in self._desk.counts().items():
             jobs.add_metric([phase], count)
         yield jobs
+        alive = GaugeMetricFamily("ebbtide_conductors", "Conductors that the store knows.", labels=["state"])
+        states = [each.state for each in self._desk.conductors()]
+        for state in (ALIVE, EXPIRED, ENDED):
+            alive.add_metric([state], states.count(state))
+        yield alive

@@ -5,8 +5,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -37,9 +37,7 @@ def upgrade() -> None:
         "published_flows",
         _key("name"),
         _key("version", sa.Integer()),
-        sa.Column("doc", sa.Text(), nullable=False),
-        sa.Column("returns", sa.Text()),
-        sa.Column("parameters", sa.Text(), nullable=False),
+        sa.Column("about", sa.Text(), nullable=False),
         sa.Column("published_at", sa.Float(), nullable=False),
     )
     op.create_table(
