@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, create_model
@@ -17,6 +17,7 @@ from ebbtide.jobs.records import Entry, Job, LogLine, TaskRecord
 
 __all__ = [
     "CallerAnswer",
+    "CancelModel",
     "ConductorsAnswer",
     "CountsAnswer",
     "CredentialModel",
@@ -62,6 +63,12 @@ def _told(name: str, hint: Any) -> Any:
 JobModel = model_of(Job)
 RowModel = model_of(Job, "params", name="Row")
 CredentialModel = model_of(Credential)
+
+
+class CancelModel(JobModel):  # type: ignore[valid-type,misc]  # made at run time
+    """The job, and whether this request was the first."""
+
+    answer: Literal["accepted", "already requested"]
 
 
 class _Answer(BaseModel):

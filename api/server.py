@@ -17,7 +17,7 @@ from ebbtide.errors import ConfigError, UsageError
 from ebbtide.jobs import Poster
 from ebbtide.wording import one_line
 
-__all__ = ["bound", "is_loopback", "require_tokens", "serve"]
+__all__ = ["Server", "bound", "configured", "is_loopback", "require_tokens", "serve"]
 
 # For how long answers that are under way are waited for, once it is told to stop.
 _FINISH_SECONDS = 1
@@ -25,7 +25,13 @@ _FINISH_SECONDS = 1
 
 def serve(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None] = lambda: None) -> None:
     """Serve on a socket that listens, until SIGTERM or SIGINT. Streams end at once, answers are finished."""
-    config = uvicorn.Config(
+    with _own_signals():
+        Server(configured(app), app.state.feed, on_ready).run(sockets=[listener])
+
+
+def configured(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn is to serve the application."""
+    return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
@@ -36,8 +42,6 @@ def serve(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None] = 
         h11_max_incomplete_event_size=32 * 1024,
         ws_max_size=64 * 1024,
     )
-    with _own_signals():
-        _Server(config, app.state.feed, on_ready).run(sockets=[listener])
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -77,7 +81,7 @@ def require_tokens(listener: socket.socket, poster: Poster) -> None:
         )
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Tells when it is ready, and ends its streams before it waits for answers."""
 
     def __init__(self, config: uvicorn.Config, feed: Feed, on_ready: Callable[[], None]) -> None:

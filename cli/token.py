@@ -41,7 +41,7 @@ def create(
     everybody = all_jobs or role == Role.ADMIN
     if role == Role.ADMIN and jobs_of is not None:
         raise click.UsageError("an admin sees everybody's jobs: leave --jobs-of out")
-    with invocation.poster() as poster:
+    with invocation.own_poster() as poster:
         secret, made = poster.credentials.create(
             name,
             Role(role),
@@ -61,7 +61,7 @@ def create(
 @pass_invocation
 def listed(invocation: Invocation) -> Exit:
     """List the tokens; never their secrets."""
-    with invocation.poster() as poster:
+    with invocation.own_poster() as poster:
         tokens = poster.credentials.tokens()
     if invocation.json:
         emit([each.as_dict() for each in tokens])
@@ -92,7 +92,7 @@ def listed(invocation: Invocation) -> Exit:
 @pass_invocation
 def revoke(invocation: Invocation, token_id: str) -> Exit:
     """Take a token back, by its id or the beginning of it. What was opened with it ends as well."""
-    with invocation.poster() as poster:
+    with invocation.own_poster() as poster:
         found = [each.id for each in poster.credentials.tokens() if each.id.startswith(token_id.lower())]
         if len(found) > 1:
             raise click.UsageError(f"more than one token begins with {token_id[:40]!r}; write more of its id")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.errors import ParameterError
+from ebbtide.errors import FlowNotFound, ParameterError
 from ebbtide.flows.meant import Meant, Unfit
 from ebbtide.flows.policies import DecidesPolicies, Limits, OnFailure, RetryPolicy
 from ebbtide.flows.secret import FORMAT
@@ -17,7 +17,7 @@ from ebbtide.wording import one_line, unknown
 if TYPE_CHECKING:
     from ebbtide.flows.definition import FlowDefinition
 
-__all__ = ["PublishedFlow"]
+__all__ = ["PublishedFlow", "PublishedFlows"]
 
 _NO_REFERENCE = "should be a reference, env:NAME or file:/ABSOLUTE/PATH; what was given is not shown"
 
@@ -122,6 +122,33 @@ class PublishedFlow(DecidesPolicies):
             return str(name), _NO_REFERENCE
         place = "".join(f"[{step!r}]" for step in inside)
         return str(name), one_line(f"it{place}: {error.message}" if inside else error.message, 200)
+
+
+class PublishedFlows:
+    """Published flows, with the names of a `Registry` that readers use.
+
+    Args:
+        flows: by name, older versions first.
+    """
+
+    def __init__(self, flows: Sequence[PublishedFlow]) -> None:
+        self._flows = list(flows)
+
+    def definitions(self) -> list[PublishedFlow]:
+        """All of them, by name, older versions first."""
+        return list(self._flows)
+
+    def get(self, name: str, version: int | None = None) -> PublishedFlow:
+        """As `Registry.get`: the flow ``name`` or ``name@version``; without a version the newest.
+
+        Raises:
+            FlowNotFound: listing what is published.
+        """
+        wanted = name if version is None else f"{name}@{version}"
+        fitting = [each for each in self._flows if wanted in (each.name, each.key)]
+        if not fitting:
+            raise FlowNotFound(wanted, dict.fromkeys(each.name for each in self._flows))
+        return fitting[-1]
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ebbtide.errors import FlowNotFound
-from ebbtide.flows.published import PublishedFlow
+from ebbtide.flows.published import PublishedFlow, PublishedFlows
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.store import Store
-from ebbtide.tasks.payload import storable
 
 if TYPE_CHECKING:
     from ebbtide.flows.definition import FlowDefinition
@@ -50,21 +48,8 @@ class Catalogue:
             return [_flow(row) for row in connection.execute(sa.select(_flows).order_by(*_flows.primary_key))]
 
     def get(self, name: str, version: int | None = None) -> PublishedFlow:
-        """The flow ``name`` at `version`; without one the newest.
-
-        Raises:
-            FlowNotFound: listing what is published.
-        """
-        # A text that no store takes is the name of nothing.
-        query = sa.select(_flows).where(_flows.c.name == storable(name))
-        if version is not None:
-            query = query.where(_flows.c.version == version)
-        with self._store.read() as connection:
-            row = connection.execute(query.order_by(_flows.c.version.desc()).limit(1)).first()
-            if row is not None:
-                return _flow(row)
-            known = list(connection.scalars(sa.select(_flows.c.name).distinct().order_by(_flows.c.name)))
-        raise FlowNotFound(name if version is None else f"{name}@{version}", known)
+        """The flow ``name`` or ``name@version``; without a version the newest. Raises FlowNotFound."""
+        return PublishedFlows(self.flows()).get(name, version)
 
 
 def _flow(row: sa.Row[Any]) -> PublishedFlow:

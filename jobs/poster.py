@@ -244,11 +244,8 @@ class Poster(Browsing):
         try:
             return self.registry.get(flow, version)
         except FlowNotFound as unknown_here:
-            name, _, digits = flow.partition("@")
-            if version is None and digits.isascii() and digits.isdecimal() and len(digits) <= 9:
-                version = int(digits)
             try:
-                return self.catalogue.get(name, version)
+                return self.catalogue.get(flow, version)
             except FlowNotFound as unknown_anywhere:
                 known = sorted({*unknown_here.known, *unknown_anywhere.known})
                 raise FlowNotFound(unknown_here.flow, known) from unknown_here

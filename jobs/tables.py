@@ -278,9 +278,6 @@ published_flows = Table(
     _time("published_at"),
 )
 
-# The tasks of an attempt and what comes before what, as its runner built them.
-job_graphs = Table("job_graphs", metadata, _key("job"), _key("attempt", Integer), _word("graph"))
-
 # Who may use the API. Of what is shown to a person once, only the digest is here.
 credentials = Table(
     "credentials",

@@ -11,13 +11,17 @@ import sqlalchemy as sa
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
 from ebbtide.jobs import tables
 from ebbtide.jobs.filters import has_text, in_phase, is_due
+from ebbtide.jobs.ledger import flow_detail_id
 from ebbtide.jobs.queue import live_conductors, waits_for
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import FINAL_STATES, JobState, phase_of
 from ebbtide.jobs.store import Store
 
-__all__ = ["Views"]
+__all__ = ["SHAPE", "Views"]
+
+SHAPE = "ebbtide_shape"
+"""Under which key of a flow detail's meta the shape of the flow is."""
 
 _jobs = tables.jobs
 _tasks = tables.job_tasks
@@ -121,7 +125,8 @@ class Views:
         others = sa.select(*kinds, sa.func.count()).where(_jobs.c.state.not_in(at_rest), *self._mine())
         with self._store.read() as connection:
             found: dict[str, int] = {}
-            found.update(connection.execute(resting.group_by(_jobs.c.state)).tuples().all())
+            for state, count in connection.execute(resting.group_by(_jobs.c.state)):
+                found[state] = count
             for state, requested, due, undoing, overdue, count in connection.execute(others.group_by(*kinds)):
                 phase = str(
                     phase_of(
@@ -137,13 +142,13 @@ class Views:
 
     def graph(self, job_id: str) -> dict[str, Any] | None:
         """What the runner of the present attempt has stored of its flow's shape."""
-        of = tables.job_graphs
-        query = sa.select(of.c.graph).join(
-            _jobs, sa.and_(_jobs.c.id == of.c.job, _jobs.c.attempt == of.c.attempt)
-        )
+        of = tables.flowdetails
         with self._store.read() as connection:
-            text = connection.scalar(query.where(of.c.job == job_id))
-        return None if text is None else _mapping(text)
+            attempt = connection.scalar(sa.select(_jobs.c.attempt).where(_jobs.c.id == job_id))
+            if attempt is None:
+                raise JobNotFound(job_id)
+            text = connection.scalar(sa.select(of.c.meta).where(of.c.uuid == flow_detail_id(job_id, attempt)))
+        return _shape(_mapping(text or "{}").get(SHAPE))
 
     def _mine(self) -> tuple[sa.ColumnElement[bool], ...]:
         return () if self._posted_by is None else (_jobs.c.posted_by == self._posted_by,)
@@ -288,6 +293,15 @@ def _mapping(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {"(cannot be read)": text[:200]}
+
+
+def _shape(stored: Any) -> dict[str, Any] | None:
+    """What a runner stored. Altered by others it is none, and keeps no job from being shown."""
+    try:
+        tasks = [{"name": str(task["name"]), "kind": str(task["kind"])} for task in stored["tasks"]]
+        return {"tasks": tasks, "links": [[str(first), str(then)] for first, then in stored["links"]]}
+    except (TypeError, KeyError, ValueError):
+        return None
 
 
 def _left_standing(row: sa.Row[Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from ebbtide.api.answers import JobModel, answered, job_dict, problems
+from ebbtide.api.answers import CancelModel, JobModel, answered, job_dict, problems
 from ebbtide.api.desk import Operator
 from ebbtide.api.routes.jobs import JobId
 from ebbtide.jobs.states import FINAL_STATES
@@ -45,8 +45,8 @@ class AcceptBody(BaseModel):
 @router.post(
     "/cancel",
     status_code=202,
-    response_model=JobModel,
-    responses={200: {"model": JobModel}, **problems(404, 409, 413, 415, 422)},
+    response_model=CancelModel,
+    responses={200: {"model": CancelModel}, **problems(404, 409, 413, 415, 422)},
 )
 def cancel(desk: Operator, job_id: JobId, body: CancelBody | None = None) -> Response:
     """Have a job stopped, and what it did undone. The request is stored once this is answered.
@@ -56,7 +56,8 @@ def cancel(desk: Operator, job_id: JobId, body: CancelBody | None = None) -> Res
     """
     answer = desk.cancel(job_id, body.reason if body else "")
     at_once = answer.job.state in FINAL_STATES
-    return answered(job_dict(answer.job), 202 if answer.answer == "accepted" and not at_once else 200)
+    told = {**job_dict(answer.job), "answer": answer.answer}
+    return answered(told, 202 if answer.answer == "accepted" and not at_once else 200)
 
 
 @router.post("/retry", response_model=JobModel, responses=problems(404, 409, 413, 415, 422))

@@ -26,5 +26,4 @@ def flow(
     name: Annotated[str, Path(max_length=120, pattern=r"^[a-z][a-z0-9_.-]{0,99}(@[1-9][0-9]{0,8})?$")],
 ) -> Response:
     """One flow, by its name or name@version; without a version the newest."""
-    bare, _, version = name.partition("@")
-    return answered(desk.catalogue.get(bare, int(version) if version else None).as_dict())
+    return answered(desk.catalogue.get(name).as_dict())

@@ -24,6 +24,7 @@ from ebbtide.api.answers import (
 from ebbtide.api.desk import Operator, Viewer
 from ebbtide.api.graph import graph_of
 from ebbtide.api.problems import ApiError
+from ebbtide.flows.policies import Limits, OnFailure, RetryPolicy
 from ebbtide.jobs.browsing import MAX_PAGE, MAX_TEXT
 
 __all__ = ["Filters", "JobId", "router"]
@@ -44,6 +45,28 @@ JobId = Annotated[str, Depends(_job_id)]
 After = Annotated[int, Query(ge=0, le=_MAX_NUMBER, description="Only what comes after this number.")]
 
 
+class RetryModel(BaseModel):
+    """When a job that failed is tried again by itself."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    attempts: int = Field(default=1, ge=1, le=1000)
+    interval_seconds: float = Field(default=60.0, ge=0, le=31_536_000)
+    factor: float = Field(default=2.0, ge=1, le=10)
+    jitter: float = Field(default=0.1, ge=0, le=1)
+    cap_seconds: float = Field(default=3600.0, ge=0, le=31_536_000)
+    errors: list[str] = Field(default=[], max_length=100, description="Names of exception classes.")
+
+
+class LimitsModel(BaseModel):
+    """How long a job may take."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    job_seconds: float | None = Field(default=None, ge=0.001, le=31_536_000)
+    no_progress_seconds: float | None = Field(default=None, ge=0.001, le=31_536_000)
+
+
 class PostBody(BaseModel):
     """A job to be posted."""
 
@@ -55,6 +78,9 @@ class PostBody(BaseModel):
     labels: dict[str, str] = Field(default={}, max_length=100, description="To find it by.")
     priority: int = Field(default=0, ge=-1000, le=1000, description="Higher numbers are claimed first.")
     delay_seconds: float = Field(default=0.0, ge=0, le=315_360_000, description="Claim it no sooner.")
+    retry: RetryModel | None = Field(default=None, description="Instead of what the flow says.")
+    limits: LimitsModel | None = Field(default=None, description="Instead of what the flow says.")
+    on_failure: OnFailure | None = Field(default=None, description="Instead of what the flow says.")
 
 
 class Filters(BaseModel):
@@ -104,6 +130,9 @@ def post(desk: Operator, body: PostBody) -> Response:
         labels=body.labels,
         priority=body.priority,
         delay_seconds=body.delay_seconds,
+        retry=None if body.retry is None else RetryPolicy(**body.retry.model_dump()),
+        limits=None if body.limits is None else Limits(**body.limits.model_dump()),
+        on_failure=body.on_failure,
     )
     return answered(job_dict(job), 201, {"Location": f"/api/v1/jobs/{job.id}"})
 

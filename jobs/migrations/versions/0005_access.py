@@ -1,4 +1,4 @@
-"""Who posted a job, who may use the API, which flows conductors know, and the graphs of jobs."""
+"""Who posted a job, who may use the API, and which flows conductors know."""
 
 from typing import Any
 
@@ -39,10 +39,4 @@ def upgrade() -> None:
         _key("version", sa.Integer()),
         sa.Column("about", sa.Text(), nullable=False),
         sa.Column("published_at", sa.Float(), nullable=False),
-    )
-    op.create_table(
-        "job_graphs",
-        _key("job"),
-        _key("attempt", sa.Integer()),
-        sa.Column("graph", sa.Text(), nullable=False),
     )

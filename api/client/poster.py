@@ -1,0 +1,236 @@
+"""RemotePoster: a poster that asks an API server instead of a store."""
+
+from __future__ import annotations
+
+import builtins
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import httpx
+
+from ebbtide.api.client.connection import Connection
+from ebbtide.api.client.records import read
+from ebbtide.errors import JobNotFound, StoreUnavailable
+from ebbtide.flows.policies import Limits, OnFailure, RetryPolicy
+from ebbtide.flows.published import PublishedFlow, PublishedFlows
+from ebbtide.jobs.conductors import ConductorRecord
+from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.states import FINAL_STATES, JobState
+
+__all__ = ["RemotePoster"]
+
+_JOBS = "/api/v1/jobs"
+_ID = re.compile("[0-9a-fA-F-]{1,36}")
+_PAGE = 50
+_LINES = 1000
+# How long a broken stream is not opened again.
+_AGAIN_SECONDS = 0.5
+
+
+class RemotePoster:
+    """A poster with the names and the errors of `ebbtide.Poster`, over HTTP.
+
+        with RemotePoster("http://127.0.0.1:8765", token) as poster:
+            job = poster.post("copy", {"source": "/data"})
+            poster.cancel(job.id, reason="wrong folder")
+
+    Args:
+        server: the URL of what `ebbtide api` serves.
+        token: what `ebbtide token create` printed.
+        transport: how requests get there; default: the network.
+
+    Every method raises `StoreUnavailable` when the server cannot be reached, and `NotAllowed` when the token
+    is none, or its role does not allow it. Times have whole milliseconds.
+    """
+
+    def __init__(self, server: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._connection = Connection(server, token, transport=transport)
+
+    def __enter__(self) -> RemotePoster:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. May be called twice."""
+        self._connection.close()
+
+    @property
+    def registry(self) -> PublishedFlows:
+        """The flows that the server's conductors have published, read anew at each access."""
+        told = self._connection.get("/api/v1/flows")["flows"]
+        return PublishedFlows([PublishedFlow.from_dict(each) for each in told])
+
+    def post(
+        self,
+        flow: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        version: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int = 0,
+        delay_seconds: float = 0.0,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> Job:
+        """As `Poster.post`."""
+        body: dict[str, Any] = {
+            "flow": flow,
+            "params": dict(params or {}),
+            "version": version,
+            "labels": dict(labels or {}),
+            "priority": priority,
+            "delay_seconds": delay_seconds,
+            "retry": None if retry is None else asdict(retry),
+            "limits": None if limits is None else asdict(limits),
+            "on_failure": on_failure,
+        }
+        return self._changed(_JOBS, body)
+
+    def cancel(self, job_id: str, reason: str = "") -> CancelAnswer:
+        """As `Poster.cancel`; who asks is told by the token."""
+        value = self._connection.change("POST", f"{_path(job_id)}/cancel", {"reason": reason})
+        return CancelAnswer(read(Job, value), value["answer"])
+
+    def retry(self, job_id: str, *, from_failure: bool = False) -> Job:
+        """As `Poster.retry`."""
+        return self._changed(f"{_path(job_id)}/retry", {"from_failure": from_failure})
+
+    def unpark(self, job_id: str) -> Job:
+        """As `Poster.unpark`."""
+        return self._changed(f"{_path(job_id)}/unpark")
+
+    def accept(self, job_id: str, reason: str) -> Job:
+        """As `Poster.accept`."""
+        return self._changed(f"{_path(job_id)}/accept", {"reason": reason})
+
+    def delete(self, job_id: str) -> None:
+        """As `Poster.delete`."""
+        self._connection.change("DELETE", _path(job_id))
+
+    def show(self, job_id: str) -> Job:
+        """As `Poster.show`."""
+        return read(Job, self._connection.get(_path(job_id)))
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        flow: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 100,
+    ) -> builtins.list[Job]:
+        """As `Poster.list`, read page by page."""
+        pairs = [f"{key}={value}" for key, value in (labels or {}).items()]
+        found: builtins.list[Job] = []
+        cursor = None
+        while True:
+            page = self._connection.get(
+                _JOBS,
+                state=state,
+                flow=flow,
+                label=pairs,
+                limit=min(_PAGE, limit - len(found)),
+                cursor=cursor,
+                params=True,
+            )
+            found += [read(Job, job) for job in page["jobs"]]
+            cursor = page["next"]
+            if cursor is None or len(found) >= limit:
+                return found
+
+    def tasks(self, job_id: str, attempt: int | None = None) -> builtins.list[TaskRecord]:
+        """As `Poster.tasks`."""
+        told = self._connection.get(f"{_path(job_id)}/tasks", attempt=attempt)
+        return [read(TaskRecord, each) for each in told["tasks"]]
+
+    def entries(self, job_id: str, after: int = 0) -> builtins.list[Entry]:
+        """As `Poster.entries`."""
+        told = self._connection.get(f"{_path(job_id)}/entries", after=after)
+        return [read(Entry, each) for each in told["entries"]]
+
+    def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> builtins.list[LogLine]:
+        """As `Poster.logs`, read page by page."""
+        found: builtins.list[LogLine] = []
+        while True:
+            wanted = min(_LINES, limit - len(found))
+            told = self._connection.get(f"{_path(job_id)}/logs", after=after, limit=wanted)["lines"]
+            found += [read(LogLine, each) for each in told]
+            if len(told) < wanted or len(found) >= limit:
+                return found
+            after = found[-1].number
+
+    def result(self, job_id: str) -> Any:
+        """As `Poster.result`."""
+        return self._connection.get(f"{_path(job_id)}/result")["result"]
+
+    def conductors(self) -> builtins.list[ConductorRecord]:
+        """As `Poster.conductors`."""
+        told = self._connection.get("/api/v1/conductors")
+        return [read(ConductorRecord, each) for each in told["conductors"]]
+
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """As `Poster.wait`."""
+        for event, value in self._events(job_id, timeout):
+            if event == "job":
+                job = read(Job, value)
+                if JobState(job.state) in FINAL_STATES or job.state == JobState.PARKED:
+                    return job
+        raise JobNotFound(job_id)  # it was deleted meanwhile
+
+    def follow(self, job_id: str, timeout: float | None = None) -> Iterator[Entry]:
+        """As `Poster.follow`. A stream that breaks is taken up where it was."""
+        for event, value in self._events(job_id, timeout):
+            if event == "entry":
+                yield read(Entry, value)
+
+    def _events(self, job_id: str, timeout: float | None) -> Iterator[tuple[str, Any]]:
+        """Events until the job rests. Once they have begun, a server that is away is waited for."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        seen, begun = 0, False
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError(f"job {job_id} does not rest after {timeout} seconds")
+            try:
+                for event, value in self._connection.events(
+                    f"{_path(job_id)}/events", silence_seconds=left, after=seen, until_rest=True
+                ):
+                    begun = True
+                    if event == "entry":
+                        seen = value["number"]
+                    yield event, value
+                    if event == "deleted" or (event == "job" and _rests(value)):
+                        return
+                    if deadline is not None and time.monotonic() >= deadline:
+                        break
+            except TimeoutError:
+                continue  # either all the time is over, or the server was silent for too long
+            except StoreUnavailable:
+                if not begun:
+                    raise
+                _pause(_AGAIN_SECONDS if left is None else min(left, _AGAIN_SECONDS))
+
+    def _changed(self, path: str, body: Any = None) -> Job:
+        return read(Job, self._connection.change("POST", path, body))
+
+
+def _rests(job: Mapping[str, Any]) -> bool:
+    return JobState(job["state"]) in FINAL_STATES or job["state"] == JobState.PARKED
+
+
+def _path(job_id: str) -> str:
+    """The path of a job. Raises JobNotFound for what can be the id of none."""
+    if not _ID.fullmatch(job_id):
+        raise JobNotFound(job_id)
+    return f"{_JOBS}/{job_id}"
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
