@@ -56,6 +56,15 @@ class Engine(TurningEngine):
             return
         super().compile()
         self._journal.tasks_total = len(self.task_names())
+        self._journal.allowed_seconds = self._allowed_seconds()
+
+    def _allowed_seconds(self) -> dict[str, float]:
+        """Of each task with a limit, how long its body may take before its runner has to be ended."""
+        nodes = self._compilation.execution_graph.nodes(data=True)
+        tasks = [node for node, data in nodes if data["kind"] == TASK and node.limit_seconds is not None]
+        return {
+            task.name: task.limit_seconds + self._run.bodies.grace_of(task.grace_seconds) for task in tasks
+        }
 
     def outputs(self) -> list[str]:
         """What tasks provide and none of them takes: the result of a flow that names none."""
