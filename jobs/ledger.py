@@ -231,6 +231,7 @@ class Ledger:
                 return
             values = {"due_at": WallNow(), "interruptions": 0, "owner": None}
             row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who)
+            parking.let_try_again(connection, row)
             asked = row.cancel_requested_at is not None and not stopped_by_limit(connection, row)
             if asked and not row.begun:
                 self._cancel_unclaimed(connection, job_id, JobState.PENDING, row.attempt, now, who)

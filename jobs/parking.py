@@ -13,7 +13,7 @@ from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import JobState
 
-__all__ = ["accept", "park"]
+__all__ = ["accept", "let_try_again", "park"]
 
 _parks = tables.job_parks
 _MAX_LISTED = 1000
@@ -99,6 +99,16 @@ def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: st
             error_task=error_task,
             ended_at=at,
         )
+    )
+
+
+def let_try_again(connection: sa.Connection, job: sa.Row[Any]) -> None:
+    """Whatever could not be undone has all its tries once more. `job` is its row, locked."""
+    tasks = tables.job_tasks
+    connection.execute(
+        sa.update(tasks)
+        .where(tasks.c.job == job.id, tasks.c.attempt == job.attempt, tasks.c.undo_ended_at.is_(None))
+        .values(undo_failures=0)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from typing import Any, cast
 
 import tenacity
@@ -13,6 +14,7 @@ from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
 from ebbtide.flows import Limits, Registry, RetryPolicy, load_flows
 from ebbtide.flows.policies import OnFailure
+from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.schema import ensure_schema
@@ -72,9 +74,11 @@ class Poster:
         self._flow_modules = tuple(flow_modules)
         self._registry = registry
         self._settings = settings = settings or load_settings(database=database)
-        self._store = Store(database or settings.database)
-        self._signal = open_signal(self._store, settings)
-        ensure_schema(self._store)
+        with ExitStack() as opened:
+            self._store = opened.enter_context(Store(database or settings.database))
+            self._signal = opened.enter_context(closing(open_signal(self._store, settings)))
+            ensure_schema(self._store)
+            opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
         self._views = Views(self._store)
 
@@ -264,6 +268,10 @@ class Poster:
     def result(self, job_id: str) -> Any:
         """The result of a completed job. Raises EdgeRefused for any other."""
         return self._views.result(self._views.resolve(job_id))
+
+    def conductors(self) -> builtins.list[ConductorRecord]:
+        """The conductors of the store, the newest first, with what runs there; of late, ended ones too."""
+        return read_conductors(self._store)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Wait until the job is final, or parked; returns it.

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0002"
+REVISION = "0004"
 
 metadata = MetaData()
 
@@ -89,6 +89,7 @@ jobs = Table(
     _count("tasks_undone"),
     _count("undoing"),  # the run goes backwards: shown as "reverting"
     _long_count("logs"),
+    Column("rewind_to", Text),  # the savepoint to go back to before anything else
     _count("retries"),  # made by itself since it was posted, or retried by hand
     Column("limit_seconds", Float),  # of each attempt, in which it is claimed; none: no limit
     Column("used_seconds", Float),  # of that, by the claims of this attempt that are over
@@ -192,6 +193,9 @@ job_tasks = Table(
     _count("undo_tries"),
     Column("error", Text),
     Column("undo_error", Text),
+    _count("undo_failures"),  # tries that failed since the job was last unparked
+    Column("undo_skipped", Text),  # why a person said that its undo is left out
+    Column("no_undo", Text),  # why it is not undone: its class has no undo, or says that none is possible
     # When its body has to have stopped by its own limit and its grace. In seconds since boot of the machine
     # of its runner and its conductor: compared only while the job has the same epoch.
     Column("stop_by", Float),
@@ -240,6 +244,13 @@ conductors = Table(
     _word("flows"),
     Column("runners", Integer, nullable=False),
     _word("isolation"),
+    Column("version", Text),
+    Column("clock_ahead_seconds", Float),  # of its host, before the store's, when it came
+)
+
+# Of these nobody claims a job, unless it is to be cancelled. Version 0 stands for every version.
+paused_flows = Table(
+    "paused_flows", metadata, _key("flow"), _key("version", Integer), _word("who"), _time("paused_at")
 )
 
 # What one conductor does for all, now and then: whoever moves the row's time has the turn until then.

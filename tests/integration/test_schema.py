@@ -23,11 +23,14 @@ from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 import ebbtide.jobs.schema
 from ebbtide.errors import SchemaMismatch, StoreUnavailable
-from ebbtide.jobs import tables
+from ebbtide.jobs import Poster, tables
 from ebbtide.jobs.schema import VERSION_TABLE, SchemaState, check_schema, ensure_schema, upgrade_schema
 from ebbtide.jobs.store import Store
 
 # Opens the store, stores one row, says so. Begins when it is told to.
+# A revision that this program does not know yet.
+NEXT = f"{int(tables.REVISION) + 1:04d}"
+
 _OPENER = """
 import os, sys
 from ebbtide.jobs.schema import ensure_schema
@@ -227,7 +230,7 @@ def test_upgrading_a_current_database_changes_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "found, state",
-    [("0000", SchemaState.FOREIGN), ("9000", SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
+    [("0000", SchemaState.FOREIGN), (NEXT, SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
 )
 def test_another_revision_is_refused_and_left_alone(path: Path, found: str, state: SchemaState) -> None:
     _make(path)
@@ -245,13 +248,13 @@ def test_another_revision_is_refused_and_left_alone(path: Path, found: str, stat
 
 def test_an_older_revision_is_told_to_be_upgraded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _make(path)
-    monkeypatch.setattr(ebbtide.jobs.schema, "REVISION", "9000")
+    monkeypatch.setattr(ebbtide.jobs.schema, "REVISION", NEXT)
 
     with Store(str(path)) as store, pytest.raises(SchemaMismatch, match="run `ebbtide db upgrade`"):
         ensure_schema(store)
 
 
-@pytest.mark.parametrize("found", ["0000", "9000", "9d1f"])
+@pytest.mark.parametrize("found", ["0000", NEXT, "9d1f"])
 def test_an_upgrade_refuses_what_it_does_not_know(path: Path, found: str) -> None:
     _make(path)
     _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{found}'")
@@ -490,3 +493,14 @@ def test_the_frequent_questions_are_answered_by_an_index_without_sorting(
 
     assert index in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_a_poster_of_a_store_that_does_not_fit_leaves_nothing_open(path: Path) -> None:
+    _make(path)
+    _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{NEXT}'")
+
+    with pytest.raises(SchemaMismatch, match="newer ebbtide"):
+        Poster(str(path))
+
+    opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
+    assert not [file for file in opened if file.startswith(str(path))]
