@@ -44,9 +44,9 @@ def conductor(
     Ends with 1 when its keeper is gone, the process that starts its runners. Start it again then, or have a
     service manager do so: the jobs that it held are taken up where they were.
     """
+    settings = invocation.settings(runners=runners, isolation=isolation, log_level=log_level)
     from ebbtide.conductor import Conductor
 
-    settings = invocation.settings(runners=runners, isolation=isolation, log_level=log_level)
     log_to_stderr(settings.log_level, as_json=log_json)
     Conductor(settings, on_ready=lambda: _tell_ready(settings, invocation.json)).run()
     return Exit.DONE

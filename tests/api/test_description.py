@@ -5,13 +5,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
-from ebbtide.api import create_app
-from ebbtide.flows import FlowDefinition, Registry
-from ebbtide.jobs import Poster
-from ebbtide.jobs.catalogue import Catalogue
-from ebbtide.jobs.credentials import Role
-from ebbtide.jobs.store import Store
-from tests.api.flows_of_the_api import add_two
+from ebbtide.api.limits import Limits, Rate
 
 # What fits the description may still name a flow that is not there; and the gate, not each route, asks who.
 NOT_ASKED = [ignored_auth, positive_data_acceptance]
@@ -28,16 +22,18 @@ BOUNDED = settings(
 
 
 @pytest.fixture
-def described(database):
-    with Poster(database, registry=Registry()) as poster, Store(database) as store:
-        Catalogue(store).publish([FlowDefinition.of("add", add_two, returns="total")])
-        job = poster.post("add", {"a": 1}).id
-        secret, _ = poster.credentials.create("ann", Role.ADMIN)
-        app = create_app(poster)
-        schema = schemathesis.openapi.from_asgi(
-            "/api/v1/openapi.json", app, headers={"Authorization": f"Bearer {secret}"}
-        )
-        yield schema, secret, job
+def limits():
+    unlimited = Rate(1e6, 1_000_000)
+    return Limits(requests=unlimited, cancels=unlimited, wrong_tokens=unlimited)
+
+
+@pytest.fixture
+def described(poster, serving, token):
+    secret = token("admin")
+    schema = schemathesis.openapi.from_url(
+        f"{serving}/api/v1/openapi.json", headers={"Authorization": f"Bearer {secret}"}
+    )
+    return schema, secret, poster.post("add", {"a": 1}).id
 
 
 def test_whatever_is_asked_is_answered_as_described(described):
