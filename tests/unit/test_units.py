@@ -63,7 +63,7 @@ def test_a_fault_in_a_unit_would_be_found(tmp_path):
 
     told = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
 
-    assert "KillMode" in told.stderr
+    assert "wrong.service:4" in told.stderr
 
 
 def test_what_is_started_is_a_verb_with_options_that_it_has(service):
