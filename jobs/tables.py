@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0002"
+REVISION = "0003"
 
 metadata = MetaData()
 
@@ -229,6 +229,9 @@ conductors = Table(
     Column("version", Text),
     Column("clock_ahead_seconds", Float),  # of its host, before the store's, when it came
 )
+
+# One row for each thing that one conductor at a time does for all; it leads for as long as its lease runs.
+leaders = Table("leaders", metadata, _key("name"), _word("owner"))
 
 # TaskFlow's own tables as TaskFlow defines them: what its own tools read and what creates them.
 taskflow_metadata = MetaData()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ebbtide.config import Settings
 from ebbtide.errors import StoreUnavailable
 from ebbtide.jobs.doctor import (
+    board,
     clocks,
     configuration,
     flows,
@@ -29,7 +30,7 @@ _PATIENCE_SECONDS = 5.0
 def examine(settings: Settings, config_file: str | None = None) -> Iterator[Finding]:
     """Every finding, each as soon as it is made. No database and no folder is created, and nothing changed.
 
-    What a signal needs at its server is made there, as by whoever rings first.
+    What signal and board need at their servers is made there, as by whoever comes first.
 
     Args:
         config_file: where the settings were read from, if from a file.
@@ -50,3 +51,4 @@ def examine(settings: Settings, config_file: str | None = None) -> Iterator[Find
             usable = False
         yield from zookeeper.look(settings)
         yield from signal.look(opened, settings, usable=usable)
+    yield from board.look(settings)

@@ -1,5 +1,6 @@
 """What `ebbtide doctor` finds on a store: nothing on a bare one, and what was broken when something was."""
 
+import contextlib
 import os
 from importlib.metadata import version
 
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 
 from ebbtide.config import Settings, load_settings
 from ebbtide.jobs import moments, tables
+from ebbtide.jobs.boards import Notice, open_boards
 from ebbtide.jobs.claims import Claims
 from ebbtide.jobs.doctor import Level, configuration, databasefile, examine, versions
 from ebbtide.jobs.schema import VERSION_TABLE, ensure_schema
@@ -251,3 +253,30 @@ def test_a_package_that_does_not_fit_is_wrong(made, monkeypatch):
 @pytest.mark.sqlite_only("the store plays no part in it")
 def test_threads_for_runners_are_a_note(made):
     assert only(found(made, isolation="thread"))[:2] == ("isolation", "note")
+
+
+# Boards.
+
+
+@pytest.mark.sqlite_only("the store plays no part in it")
+@pytest.mark.parametrize("kind", ["zookeeper", "redis"])
+def test_a_board_that_serves_is_fine_and_one_that_does_not_is_wrong(made, kind, board_options, request):
+    options = board_options(kind)
+    told = {each.subject: each for each in examine(Settings(made, **options))}
+    assert told["board"].level is Level.FINE
+    assert told["board"].words == f"{kind} serves; 0 notices, of 500 at most"
+
+    request.getfixturevalue(kind).stop()
+
+    assert ("board", "wrong") in [told[:2] for told in found(made, **options)]
+
+
+@pytest.mark.sqlite_only("the store plays no part in it")
+def test_a_board_that_nobody_keeps_tidy_is_told(made, board_options):
+    options = board_options("redis") | {"board_window": 1}
+    open_board = open_boards(Settings(made, **options))
+    with contextlib.closing(open_board()) as board:
+        for number in range(3):
+            board.post(Notice(f"job-{number}", "copy@1", 0, 0.0))
+
+    assert only(found(made, **options))[2].startswith("redis holds 3 notices, where 1 are")

@@ -142,7 +142,7 @@ def test_ebbtide_takes_the_options_that_the_compose_file_sets(services, name):
 
     assert settings.database == "postgresql://ebbtide@postgresql/ebbtide"
     assert settings.flow_modules == ("parcels",)
-    assert settings.signal == "zookeeper"
+    assert (settings.signal, settings.board) == ("zookeeper", "zookeeper")
     hosts = [host.partition(":")[0] for host in settings.zookeeper_hosts.split(",")]
     assert set(hosts) < set(services)
     kept, variable = settings.zookeeper_auth.split(":")
