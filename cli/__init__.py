@@ -17,6 +17,7 @@ from ebbtide.cli import (
     db,
     delete,
     demo,
+    doctor,
     flows,
     listing,
     logs,
@@ -71,7 +72,7 @@ command.sections = (
         "Jobs",
         ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
     ),
-    ("Service", ("up", "flows", "prove", "conductor", "conductors", "api", "token", "db")),
+    ("Service", ("up", "flows", "prove", "conductor", "conductors", "api", "token", "doctor", "db")),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -93,6 +94,7 @@ for _verb in (
     api.api,
     token.token,
     conductors.conductors,
+    doctor.doctor,
     db.db,
     demo.demo,
     version.version,

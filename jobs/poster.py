@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import copy
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -12,10 +11,11 @@ from typing import Any, cast
 import tenacity
 
 from ebbtide.config import Settings, load_settings
-from ebbtide.errors import AnswerLost, FlowNotFound, PayloadTooLarge, StoreUnavailable, UsageError
+from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Limits, Registry, RetryPolicy, load_flows
 from ebbtide.flows.policies import OnFailure
-from ebbtide.flows.published import PublishedFlow
+from ebbtide.jobs.acting import Acting
+from ebbtide.jobs.boards import Notice, open_postings
 from ebbtide.jobs.browsing import Browsing
 from ebbtide.jobs.catalogue import Catalogue
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
@@ -26,7 +26,7 @@ from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
 from ebbtide.jobs.store import Store
-from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text, whoami
+from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text
 from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
 
@@ -40,7 +40,7 @@ _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
 
-class Poster(Browsing):
+class Poster(Acting, Browsing):
     """The client of one store. Safe to use from several threads; not across a fork.
 
         with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -53,8 +53,8 @@ class Poster(Browsing):
         flow_modules: modules that register flows, besides installed ones; needed to post only.
         registry: the flows to post from, instead of looking for modules.
         max_parameter_bytes: how many bytes the parameters of a job may take, as JSON.
-        settings: where the option `signal` and what belongs to it are read; default: those of file and
-            environment. Conductors and posters of a store want the same.
+        settings: where the options `signal` and `board` and what belongs to them are read; default: those of
+            file and environment. Conductors and posters of a store want the same.
 
     A change is signalled to the conductors once it is stored. A signal that cannot be sent is logged and
     changes no answer: they find the change by themselves.
@@ -82,12 +82,13 @@ class Poster(Browsing):
         with ExitStack() as opened:
             self._store = opened.enter_context(Store(database or settings.database))
             self._signal = opened.enter_context(closing(open_signal(self._store, settings)))
+            self._postings = open_postings(settings)
+            if self._postings is not None:
+                opened.enter_context(closing(self._postings))
             ensure_schema(self._store)
             opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
         self._views = Views(self._store)
-        self._who: str | None = None  # None: the user of this process
-        self._jobs_of: str | None = None  # None: everybody's
         self.catalogue = Catalogue(self._store)
         self.credentials = Credentials(self._store)
 
@@ -98,24 +99,11 @@ class Poster(Browsing):
         self.close()
 
     def close(self) -> None:
-        """Send what is still to be signalled, and close the connections. May be called twice."""
+        """Send what is still to be signalled and posted, and close the connections. May be called twice."""
         self._signal.close()
+        if self._postings is not None:
+            self._postings.close()
         self._store.close()
-
-    def acting_for(self, who: str, *, jobs_of: str | None = None) -> Poster:
-        """This poster in somebody else's name: what it changes, the history says of `who`.
-
-        Args:
-            jobs_of: whose jobs are posted, and may be seen; to the result no other job exists. None: `who`
-                posts, and sees everybody's.
-
-        Both share their connections: close the first one alone, once nobody uses either any more.
-        """
-        other = copy.copy(self)
-        other._who = checked_text(who, "who acts", MAX_WHO) or whoami()
-        other._jobs_of = jobs_of
-        other._views = Views(self._store, jobs_of)
-        return other
 
     @property
     def registry(self) -> Registry:
@@ -149,7 +137,7 @@ class Poster(Browsing):
         Raises:
             FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
         """
-        definition = self._definition(flow, version)
+        definition = self._definition(self.registry, flow, version)
         if not isinstance(params or {}, Mapping):
             raise UsageError(f"parameters are given by name, in a mapping, not as a {type(params).__name__}")
         canonical = definition.validate(params or {})
@@ -174,7 +162,7 @@ class Poster(Browsing):
         )
         job_id = self._ledger.post(new, who=self._actor())
         self._signal.ring(job_id)
-        return self._stored(job_id)
+        return self._posted(self._stored(job_id))
 
     def cancel(self, job_id: str, reason: str = "", who: str | None = None) -> CancelAnswer:
         """Ask for a job to be stopped and undone. The request is stored before this returns.
@@ -208,7 +196,7 @@ class Poster(Browsing):
         else:
             self._ledger.retry(full, who=self._actor())
         self._signal.ring(full)
-        return self._stored(full)
+        return self._posted(self._stored(full))
 
     def unpark(self, job_id: str) -> Job:
         """Let a parked job go on, once what parked it is mended.
@@ -222,7 +210,7 @@ class Poster(Browsing):
         full = self._views.resolve(job_id)
         self._ledger.unpark(full, who=self._actor())
         self._signal.ring(full)
-        return self._stored(full)
+        return self._posted(self._stored(full))
 
     def accept(self, job_id: str, reason: str) -> Job:
         """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
@@ -239,19 +227,14 @@ class Poster(Browsing):
         self._signal.ring(full)
         return self._stored(full)
 
-    def _actor(self) -> str:
-        return self._who or whoami()
-
-    def _definition(self, flow: str, version: int | None) -> FlowDefinition | PublishedFlow:
-        """The flow as this process has it, else as conductors have published it."""
-        try:
-            return self.registry.get(flow, version)
-        except FlowNotFound as unknown_here:
-            try:
-                return self.catalogue.get(flow, version)
-            except FlowNotFound as unknown_anywhere:
-                known = sorted({*unknown_here.known, *unknown_anywhere.known})
-                raise FlowNotFound(unknown_here.flow, known) from unknown_here
+    def _posted(self, job: Job) -> Job:
+        """The job, once it is on its way to the board, if it is due: nobody waits for that, and what does not
+        come there is posted by the conductors.
+        """
+        if self._postings is not None and job.phase == JobState.PENDING.value:
+            key = f"{job.flow}@{job.version}"
+            self._postings.put(job.id, Notice(job.id, key, job.priority, job.due_at))
+        return job
 
     def _stored(self, job_id: str) -> Job:
         """The job after a change that is stored: a store that fails now must not deny that."""

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0005"
+REVISION = "0006"
 
 metadata = MetaData()
 
@@ -264,6 +264,8 @@ chores = Table(
     Column("owner", Text),
 )
 
+# One row for each thing that one conductor at a time does for all; it leads for as long as its lease runs.
+leaders = Table("leaders", metadata, _key("name"), _word("owner"))
 # What conductors run, with the schema of its parameters: whoever posts need not have its code.
 published_flows = Table(
     "published_flows",
