@@ -23,6 +23,7 @@ from ebbtide.cli import (
     prove,
     retry,
     show,
+    stats,
     unpark,
     version,
     watch,
@@ -68,7 +69,7 @@ command.sections = (
         "Jobs",
         ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
     ),
-    ("Service", ("flows", "prove", "conductor", "conductors", "db")),
+    ("Service", ("flows", "prove", "conductor", "conductors", "stats", "prune", "db")),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -87,6 +88,8 @@ for _verb in (
     prove.prove,
     conductor.conductor,
     conductors.conductors,
+    stats.stats,
+    stats.prune,
     db.db,
     demo.demo,
     version.version,

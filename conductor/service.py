@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from ebbtide import faults
+from ebbtide.conductor.duties import Duties
 from ebbtide.conductor.lease import Lease
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.processes import ProcessRunners
@@ -49,6 +50,7 @@ class _Desk:
     lease: Lease
     signal: Signal
     inbox: Inbox | None
+    duties: Duties
 
 
 class Conductor:
@@ -159,7 +161,8 @@ class Conductor:
                 )
                 self._on_ready()
                 inbox = open_inbox(store, settings, hint)
-                return self._loop(_Desk(store, claims, runners, keys, lease, hint, inbox))
+                duties = Duties(store, claims.owner, settings)
+                return self._loop(_Desk(store, claims, runners, keys, lease, hint, inbox, duties))
             finally:
                 lease.stop()
         finally:
@@ -254,6 +257,7 @@ class Conductor:
             if desk.signal.changed() or news or now >= next_sweep or (self._waiting and desk.runners.idle):
                 next_sweep = now + self._settings.sweep_seconds
                 with self._store_may_be_away():
+                    desk.duties.record_limits()
                     self._forward(desk)
                     self._tell(desk)
                     if not self._stops:
@@ -263,6 +267,9 @@ class Conductor:
                 with self._store_may_be_away():
                     if desk.inbox is not None and desk.inbox.record():
                         next_sweep = now
+                with self._store_may_be_away():
+                    if not self._stops:
+                        desk.duties.prune()
 
     def _adopt(self, desk: _Desk, held: dict[str, Claim]) -> None:
         """Take up again what the ledger says is ours and nobody here runs.

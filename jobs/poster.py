@@ -17,9 +17,11 @@ from ebbtide.flows.policies import OnFailure
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.retention import Retention, kept_days
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
+from ebbtide.jobs.statistics import Statistics, statistics
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text, whoami
 from ebbtide.jobs.views import Views
@@ -232,6 +234,33 @@ class Poster:
             EdgeRefused: it is at work; cancel it first.
         """
         self._ledger.delete(self._views.resolve(job_id))
+
+    def prune(self, days: Mapping[str, float] | None = None, *, dry_run: bool = False) -> dict[str, int]:
+        """Remove jobs that have ended longer ago than `days` says, by state; returns how many, by state.
+
+        Conductors do so by themselves, as the options `keep_completed_days` and its like say.
+
+        Args:
+            days: such as ``{"completed": 30}``; a state that is not named is kept. None: as the options say.
+            dry_run: remove nothing, and say how many it would be.
+
+        Raises:
+            UsageError: of a state that is not final, or no number of days.
+        """
+        retention = Retention(self._store, kept_days(self._settings) if days is None else days)
+        return retention.count() if dry_run else retention.prune()
+
+    def statistics(self, window_seconds: float | None = None, *, flow: str | None = None) -> Statistics:
+        """How many jobs were posted, ended and parked, and how long they took; now, or in a window up to now.
+
+        Args:
+            window_seconds: how far back; None: all that the store holds.
+            flow: only its jobs.
+
+        Raises:
+            UsageError: the window is no number of seconds above 0.
+        """
+        return statistics(self._store, window_seconds=window_seconds, flow=flow)
 
     def show(self, job_id: str) -> Job:
         """The job as it stands."""

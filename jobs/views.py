@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
+from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.queue import live_conductors, waits_for
@@ -147,6 +148,7 @@ def _jobs_of(
     connection: sa.Connection, rows: Sequence[sa.Row[Any]], live: Mapping[str, frozenset[str]]
 ) -> list[Job]:
     parameters = _by_job(connection, tables.job_parameters, [row.id for row in rows])
+    policies = _by_job(connection, tables.job_policies, [row.id for row in rows])
     cancels = _by_attempt(connection, tables.job_cancels, rows)
     outcomes = _by_attempt(connection, tables.job_outcomes, rows)
     parks = _by_attempt(
@@ -163,6 +165,7 @@ def _jobs_of(
             parks.get((row.id, row.attempt)),
             tasks.get((row.id, row.attempt), []),
             live,
+            policies.get(row.id),
         )
         for row in rows
     ]
@@ -176,6 +179,7 @@ def _job(
     park: sa.Row[Any] | None,
     tasks: list[sa.Row[Any]],
     live: Mapping[str, frozenset[str]],
+    policies: sa.Row[Any] | None,
 ) -> Job:
     state = JobState(row.state)
     error, error_task = _error(outcome, park, tasks)
@@ -213,6 +217,10 @@ def _job(
         cancel=_record(CancelRequest, cancel) if cancel else None,
         not_undone=not_undone(tasks) if _left_standing(row) else [],
         waits_for=waits_for(row, due=bool(row.is_due), live=live),
+        held=bool(state is JobState.PARKED and park is not None and park.held),
+        retries=row.retries,
+        deadline_at=row.deadline_at,
+        policies=_mapping(policies.policies) if policies else Policies().as_dict(),
     )
 
 
