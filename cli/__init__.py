@@ -16,6 +16,7 @@ from ebbtide.cli import (
     db,
     delete,
     demo,
+    doctor,
     flows,
     listing,
     logs,
@@ -69,7 +70,7 @@ command.sections = (
         "Jobs",
         ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
     ),
-    ("Service", ("flows", "prove", "conductor", "conductors", "stats", "prune", "db")),
+    ("Service", ("flows", "prove", "conductor", "conductors", "stats", "prune", "doctor", "db")),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -90,6 +91,7 @@ for _verb in (
     conductors.conductors,
     stats.stats,
     stats.prune,
+    doctor.doctor,
     db.db,
     demo.demo,
     version.version,
