@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import multiprocessing
 import threading
 import time
@@ -151,6 +152,7 @@ def _consume(
         warnings.simplefilter("ignore", DeprecationWarning)
         from taskflow import exceptions
         from taskflow.jobs.backends.impl_zookeeper import ZookeeperJobBoard
+    logging.getLogger("taskflow").setLevel(logging.ERROR)  # it warns of each link that is closed
     who = uuid.uuid4().hex
     client = KazooClient(hosts=hosts)
     board = ZookeeperJobBoard(who, {"path": f"{path}/stock", "check_compatible": False}, client=client)

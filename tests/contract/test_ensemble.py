@@ -223,6 +223,7 @@ def test_the_credential_is_never_told(bearer, zookeeper, caplog):
             {"zookeeper_ca_file": "/no/such"},
             "zookeeper_ca_file /no/such cannot be read: no such file or directory",
         ),
+        ({"zookeeper_ca_file": __file__}, f"TLS for ZooKeeper cannot be used with {__file__}: "),
         ({"zookeeper_cert_file": __file__}, "go together: set both, or none"),
         ({"zookeeper_cert_file": __file__, "zookeeper_key_file": __file__}, "set zookeeper_ca_file as well"),
         (
