@@ -14,6 +14,7 @@ from ebbtide.api.problems import MEDIA_TYPE
 from ebbtide.jobs.conductors import ConductorRecord
 from ebbtide.jobs.credentials import Credential
 from ebbtide.jobs.records import Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.statistics import Statistics
 
 __all__ = [
     "CallerAnswer",
@@ -31,6 +32,7 @@ __all__ = [
     "ProblemModel",
     "ResultAnswer",
     "RowModel",
+    "StatisticsModel",
     "TasksAnswer",
     "job_dict",
     "problems",
@@ -63,6 +65,7 @@ def _told(name: str, hint: Any) -> Any:
 JobModel = model_of(Job)
 RowModel = model_of(Job, "params", name="Row")
 CredentialModel = model_of(Credential)
+StatisticsModel = model_of(Statistics)
 
 
 class CancelModel(JobModel):  # type: ignore[valid-type,misc]  # made at run time

@@ -64,7 +64,6 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.end_leftovers: Callable[[], None] = lambda: None
         # Asked with the names of a failure's classes when nothing but the undo of all is left to do.
         self.is_to_hold: Callable[[Sequence[str]], bool] = lambda names: False
-        self._held = False
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
         self.raised: Exception | None = None  # by the last run of its state machine: the flow's failures
         self.cause: Exception | None = None  # of the engine's own failure, where that turned it round
@@ -137,7 +136,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                 return Rest.UNDONE
             if self._run.event.requested and not backwards:
                 continue
-            if self._held:
+            if self._run.holding:
                 return Rest.HELD
             state = self.storage.get_flow_state()
             if state == states.SUCCESS:
@@ -162,7 +161,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             state = next(machine)
             while True:
                 yield state
-                stop = self._run.lost is not None or self.suspend_requested.is_set() or self._held
+                stop = self._run.lost is not None or self.suspend_requested.is_set() or self._run.holding
                 turn = self._run.event.requested and not backwards
                 if (stop or turn) and not asked:
                     super().suspend()
@@ -198,7 +197,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.end_leftovers()
         self.compile()
         self.prepare()
-        self._held = False
+        self._run.holding = False
         self._go_backwards()
         begun = set(self._run.not_undone())
         for node, data in self._compilation.execution_graph.nodes(data=True):
@@ -224,8 +223,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         if self._backwards or self._run.event.requested:
             return False
         if isinstance(atom, CancelableTask):
-            self._held = self._held or self.is_to_hold(_class_names(reason))
-        return self._held
+            self._run.holding = self._run.holding or self.is_to_hold(_class_names(reason))
+        return self._run.holding
 
     def _go_backwards(self) -> None:
         """No task begins from here on."""
@@ -248,7 +247,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         # TaskFlow says REVERTED when it has nothing more to schedule and not all has succeeded.
         if state == states.REVERTED and self.suspend_requested.is_set() and self._handed_back():
             state = states.SUSPENDED
-        elif state == states.REVERTED and (self._held or self._run.not_undone()):
+        elif state == states.REVERTED and (self._run.holding or self._run.not_undone()):
             state = states.FAILURE
         super()._change_state(state)
 

@@ -4,6 +4,7 @@ from ebbtide.jobs.conductors import ConductorRecord, HeldJob
 from ebbtide.jobs.poster import Poster
 from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.states import FINAL_STATES, JobState
+from ebbtide.jobs.statistics import FlowStatistics, Statistics
 
 __all__ = [
     "FINAL_STATES",
@@ -11,10 +12,12 @@ __all__ = [
     "CancelRequest",
     "ConductorRecord",
     "Entry",
+    "FlowStatistics",
     "HeldJob",
     "Job",
     "JobState",
     "LogLine",
     "Poster",
+    "Statistics",
     "TaskRecord",
 ]

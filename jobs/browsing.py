@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ebbtide.errors import UsageError
+from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.records import Job
 from ebbtide.jobs.signals import Signal, own_signal
 from ebbtide.jobs.states import PHASES
+from ebbtide.jobs.statistics import Statistics, statistics
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
@@ -32,10 +34,11 @@ class Page:
 
 
 class Browsing:
-    """What a poster shows to those who look around. `_store` and `_views` are the poster's."""
+    """What a poster shows to those who look around. Its fields are the poster's."""
 
     _store: Store
     _views: Views
+    _jobs_of: str | None
 
     def page(
         self,
@@ -92,6 +95,22 @@ class Browsing:
         before what (`links`, pairs of task names). None: no runner has begun with it yet.
         """
         return self._views.graph(self._views.resolve(job_id))
+
+    def statistics(self, window_seconds: float | None = None, *, flow: str | None = None) -> Statistics:
+        """How many jobs were posted, ended and parked, and how long they took; now, or in a window up to now.
+
+        Args:
+            window_seconds: how far back; None: all that the store holds.
+            flow: only its jobs.
+
+        Raises:
+            UsageError: the window is no number of seconds above 0.
+        """
+        return statistics(self._store, window_seconds=window_seconds, flow=flow, jobs_of=self._jobs_of)
+
+    def conductors(self) -> list[ConductorRecord]:
+        """The conductors of the store, the newest first, with what runs there; of late, ended ones too."""
+        return read_conductors(self._store, self._jobs_of)
 
     def changes(self) -> Signal:
         """Tells when the store may have changed. For one thread; to be closed by the caller."""

@@ -138,7 +138,9 @@ class Ledger:
         def request(connection: sa.Connection) -> str:
             row = locked(connection, job_id)
             state = JobState(row.state)
-            if row.cancel_requested_at is not None or state is JobState.CANCELLED:
+            # What has failed, having passed a limit, has a request as well; it is too late all the same.
+            stopping = row.cancel_requested_at is not None and state not in FINAL_STATES
+            if stopping or state is JobState.CANCELLED:
                 return ALREADY_REQUESTED
             if asked_at is not None and recorded_since(connection, job_id, reason, who, source, asked_at):
                 return ALREADY_REQUESTED

@@ -18,10 +18,10 @@ from ebbtide.jobs.acting import Acting
 from ebbtide.jobs.boards import Notice, open_postings
 from ebbtide.jobs.browsing import Browsing
 from ebbtide.jobs.catalogue import Catalogue
-from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.credentials import Credentials
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.retention import Retention, kept_days
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
@@ -257,6 +257,21 @@ class Poster(Acting, Browsing):
         """
         self._ledger.delete(self._views.resolve(job_id))
 
+    def prune(self, days: Mapping[str, float] | None = None, *, dry_run: bool = False) -> dict[str, int]:
+        """Remove jobs that have ended longer ago than `days` says, by state; returns how many, by state.
+
+        Conductors do so by themselves, as the options `keep_completed_days` and its like say.
+
+        Args:
+            days: such as ``{"completed": 30}``; a state that is not named is kept. None: as the options say.
+            dry_run: remove nothing, and say how many it would be.
+
+        Raises:
+            UsageError: of a state that is not final, or no number of days.
+        """
+        retention = Retention(self._store, kept_days(self._settings) if days is None else days)
+        return retention.count() if dry_run else retention.prune()
+
     def show(self, job_id: str) -> Job:
         """The job as it stands."""
         return self._views.job(self._views.resolve(job_id))
@@ -292,10 +307,6 @@ class Poster(Acting, Browsing):
     def result(self, job_id: str) -> Any:
         """The result of a completed job. Raises EdgeRefused for any other."""
         return self._views.result(self._views.resolve(job_id))
-
-    def conductors(self) -> builtins.list[ConductorRecord]:
-        """The conductors of the store, the newest first, with what runs there; of late, ended ones too."""
-        return read_conductors(self._store, self._jobs_of)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Wait until the job is final, or parked; returns it.

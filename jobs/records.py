@@ -58,7 +58,8 @@ class Job(Record):
     undone again. `current` names the tasks that run, or are being undone, now. `not_undone` names,
     of a parked job and of one that was accepted as it is, those whose work is still in place.
     `posted_by` says whose job it is. `waits_for` tells, of a job that no conductor can take up now, which
-    one it would take.
+    one it would take. `held` is a parked job that may go on from its failure; `retries` counts what it was
+    tried again by itself, and `deadline_at` is when its attempt will be out of time, while it is claimed.
     """
 
     id: str
@@ -87,6 +88,10 @@ class Job(Record):
     cancel: CancelRequest | None = None
     not_undone: list[str] = field(default_factory=list)
     waits_for: str | None = None
+    held: bool = False
+    retries: int = 0
+    deadline_at: float | None = None
+    policies: dict[str, Any] = field(default_factory=dict)
     posted_by: str | None = None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
+from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
 from ebbtide.jobs.filters import has_text, in_phase, is_due
 from ebbtide.jobs.ledger import flow_detail_id
@@ -215,7 +216,9 @@ def _jobs_of(
     live: Mapping[str, frozenset[str]],
     with_params: bool,
 ) -> list[Job]:
-    parameters = _parameters(connection, [row.id for row in rows], with_params)
+    ids = [row.id for row in rows]
+    parameters = _parameters(connection, ids, with_params)
+    policies = _by_job(connection, tables.job_policies, ids)
     cancels = _by_attempt(connection, tables.job_cancels, rows)
     outcomes = _by_attempt(connection, tables.job_outcomes, rows)
     parks = _by_attempt(
@@ -232,6 +235,7 @@ def _jobs_of(
             parks.get((row.id, row.attempt)),
             tasks.get((row.id, row.attempt), []),
             live,
+            policies.get(row.id),
         )
         for row in rows
     ]
@@ -245,6 +249,7 @@ def _job(
     park: sa.Row[Any] | None,
     tasks: list[sa.Row[Any]],
     live: Mapping[str, frozenset[str]],
+    policies: sa.Row[Any] | None,
 ) -> Job:
     state = JobState(row.state)
     error, error_task = _error(outcome, park, tasks)
@@ -282,6 +287,10 @@ def _job(
         cancel=_record(CancelRequest, cancel) if cancel else None,
         not_undone=not_undone(tasks) if _left_standing(row) else [],
         waits_for=waits_for(row, due=bool(row.is_due), live=live),
+        held=bool(state is JobState.PARKED and park is not None and park.held),
+        retries=row.retries,
+        deadline_at=row.deadline_at,
+        policies=_mapping(policies.policies) if policies else Policies().as_dict(),
         posted_by=row.posted_by,
     )
 
@@ -337,6 +346,12 @@ def _runs(task: sa.Row[Any]) -> bool:
     if task.undo_begun_at is not None:
         return task.undo_ended_at is None
     return task.ended_at is None
+
+
+def _by_job(connection: sa.Connection, table: sa.Table, ids: list[str]) -> dict[str, sa.Row[Any]]:
+    if not ids:
+        return {}
+    return {row.job: row for row in connection.execute(sa.select(table).where(table.c.job.in_(ids)))}
 
 
 def _parameters(connection: sa.Connection, ids: list[str], with_params: bool) -> dict[str, sa.Row[Any]]:

@@ -20,6 +20,7 @@ from ebbtide.flows.published import PublishedFlow, PublishedFlows
 from ebbtide.jobs.conductors import ConductorRecord
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.states import FINAL_STATES, JobState
+from ebbtide.jobs.statistics import Statistics
 
 __all__ = ["RemotePoster"]
 
@@ -174,6 +175,12 @@ class RemotePoster:
         """As `Poster.conductors`."""
         told = self._connection.get("/api/v1/conductors")
         return [read(ConductorRecord, each) for each in told["conductors"]]
+
+    def statistics(self, window_seconds: float | None = None, *, flow: str | None = None) -> Statistics:
+        """As `Poster.statistics`."""
+        return read(
+            Statistics, self._connection.get("/api/v1/stats", window_seconds=window_seconds, flow=flow)
+        )
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """As `Poster.wait`."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from ebbtide.api.answers import CallerAnswer, ConductorsAnswer, answered, problems
+from ebbtide.api.answers import CallerAnswer, ConductorsAnswer, StatisticsModel, answered, problems
 from ebbtide.api.desk import Viewer, caller_of
+from ebbtide.api.problems import ApiError
 from ebbtide.jobs import Poster
 from ebbtide.jobs.conductors import ALIVE, ENDED, EXPIRED
+from ebbtide.tasks.payload import storable
 
 __all__ = ["router"]
 
@@ -46,6 +49,18 @@ def me(desk: Viewer, request: Request) -> Response:
 def conductors(desk: Viewer) -> Response:
     """The conductors that the store remembers, the newest first, and what they have claimed."""
     return answered({"conductors": [each.as_dict() for each in desk.conductors()]})
+
+
+@router.get("/api/v1/stats", response_model=StatisticsModel, responses=problems())
+def stats(
+    desk: Viewer,
+    window_seconds: Annotated[float | None, Query(gt=0, le=3.2e9)] = None,
+    flow: Annotated[str | None, Query(max_length=120)] = None,
+) -> Response:
+    """How many jobs were posted, ended and parked, and how long they took: of all time, or up to now."""
+    if flow is not None and storable(flow) != flow:
+        raise ApiError(400, "invalid-parameter", "A wrong parameter", "flow is the name of no flow")
+    return answered(desk.statistics(window_seconds, flow=flow).as_dict())
 
 
 @router.get(

@@ -14,7 +14,7 @@ from ebbtide.jobs import Poster
 
 JOB = "7f3a0000-0000-4000-8000-000000000000"
 # What a store has and a server keeps to itself, or the client has by other means.
-OF_THE_STORE = {"acting_for", "catalogue", "credentials", "page", "counts", "graph", "changes"}
+OF_THE_STORE = {"acting_for", "catalogue", "credentials", "page", "counts", "graph", "changes", "prune"}
 
 
 @pytest.fixture
@@ -61,6 +61,7 @@ def test_everything_that_can_be_read_is_read_alike(remote, own):
     assert remote.tasks(job.id) == own.tasks(job.id)
     assert remote.logs(job.id) == own.logs(job.id)
     assert remote.conductors() == own.conductors()
+    assert remote.statistics(3600.0) == own.statistics(3600.0)
     assert [flow.key for flow in remote.registry.definitions()] == ["add@1", "publish@1"]
 
 

@@ -212,6 +212,8 @@ def test_the_service_tells_of_itself(client, app, post):
     assert nobody.get("/healthz").text == "ok\n"
     assert nobody.get("/readyz").text == "ready\n"
     assert admin.get("/api/v1/me").json() == {"name": "root", "role": "admin", "jobs_of": None}
+    assert admin.get("/api/v1/stats").json()["total"]["posted"] == 1
+    assert client("viewer", "eve").get("/api/v1/stats").json()["total"]["posted"] == 0
     assert admin.get("/api/v1/conductors").json() == {"conductors": []}
     metrics = admin.get("/metrics").text
     assert 'ebbtide_jobs{phase="pending"} 1.0' in metrics

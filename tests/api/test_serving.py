@@ -161,6 +161,7 @@ def test_every_verb_about_jobs_works_over_a_server(run, served, database):
     assert ask("result", job[:8]).exit_code == 4
     assert ask("logs", job[:8]).exit_code == 0
     assert ask("conductors").exit_code == 0
+    assert ask("stats").exit_code == 0
     assert ask("unpark", job[:8]).exit_code == 4
     assert ask("accept", job[:8], "--reason", "fine").exit_code == 4
     assert ask("delete", job[:8]).exit_code == 0
@@ -168,7 +169,7 @@ def test_every_verb_about_jobs_works_over_a_server(run, served, database):
 
 
 def test_a_server_is_not_for_verbs_that_need_the_store(run, tmp_path):
-    for words in (("token", "list"), ("db", "check"), ("conductor",), ("api",), ("up",)):
+    for words in (("token", "list"), ("prune",), ("db", "check"), ("conductor",), ("api",), ("up",)):
         refused = run(*words, "--server", "http://127.0.0.1:9", "--token-file", str(tmp_path / "x"))
         assert (refused.exit_code, "--server" in refused.stderr) == (2, True), words
     assert "--token-file" in run("ls", "--server", "http://127.0.0.1:9").stderr
