@@ -71,6 +71,7 @@ class Execution:
         self._end_leftovers = end_leftovers
         self._engine: Engine | None = None
         self._suspended = False
+        self._pausing = False
         self.redactor = Redactor()  # knows the job's secrets once the run has found them
         self.event = CancelEvent()
         if claim.cancel is not None:
@@ -80,6 +81,14 @@ class Execution:
     def suspend(self) -> None:
         """Stop between tasks, or between undos, and hand the job back; from any thread."""
         self._suspended = True
+        self._stop()
+
+    def pause(self) -> None:
+        """Stop likewise, and leave the job paused if that is still wished then; from any thread."""
+        self._pausing = True
+        self._stop()
+
+    def _stop(self) -> None:
         if self._engine is not None:
             self._engine.suspend_requested.set()
 
@@ -148,45 +157,68 @@ class Execution:
             engine.storage.inject(secrets.values, transient=True)
             engine.end_leftovers = self._end_leftovers
             self._engine = engine
-            if self._suspended:
+            if self._suspended or self._pausing:
                 engine.suspend_requested.set()
             # A flow that was reverted and not yet settled when its runner died: TaskFlow's prepare()
             # would reset it and run it all again.
             reverted = stored.flow_stored and engine.reverted
-            failed = stored.undo_failed
-            rest = Rest.UNDONE if reverted else self._drive(engine, secrets.problem, undo_failed=failed)
-            return self._settle(engine, run, definition, rest)
+            rest = Rest.UNDONE if reverted else self._drive(engine, secrets.problem, stored)
+            return self._settle(engine, run, definition, rest, stored.rewind_to)
         finally:
             run.end()
             engine.close()
 
-    def _drive(self, engine: Engine, problem: str | None, *, undo_failed: bool) -> Rest:
+    def _drive(self, engine: Engine, problem: str | None, stored: StoredRun) -> Rest:
+        undo_failed = stored.undo_failed
+        if stored.rewind_to is not None and not self.event.requested and not engine.turned:
+            return engine.rewind(stored.rewind_to)
         if problem is None or undo_failed or self.event.requested:
             return engine.drive(backwards=undo_failed)
         # Nothing more may begin without the secret. What began before is undone, as far as that needs none.
         return engine.undo_all(engine.error or problem)
 
-    def _settle(self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest) -> str:
+    def _settle(
+        self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest, savepoint: str | None
+    ) -> str:
         """Apply the edge by which the run ends; turn round when a cancel request came first."""
         result: str | None = None
         while True:
             if rest is Rest.LOST:
                 return LOST
+            if rest in (Rest.SUSPENDED, Rest.REWOUND):
+                name = self._rest_between(engine, run, savepoint if rest is Rest.REWOUND else None)
+                if name is not None:
+                    return name
+                engine.suspend_requested.clear()
+                rest = engine.drive()
+                continue
             if rest is Rest.FINISHED and result is None and not self.event.requested:
                 try:
                     result = run.encode(_result(engine, definition), "the result of the job")
                 except payload.PayloadError as error:
                     rest = engine.undo_all(str(error))
                     continue
-            name = (
-                "released"
-                if rest is Rest.SUSPENDED
-                else settle(_ENDINGS[rest], cancel_requested=self.event.requested)
-            )
+            name = settle(_ENDINGS[rest], cancel_requested=self.event.requested)
             if name is not None and self._leave(name, engine, run, result):
                 return name
-            if rest is Rest.FINISHED:
+            if rest is Rest.FINISHED and not self.event.requested:
+                # It is to be rewound: finished work is undone, by the run that comes next.
+                rest = Rest.SUSPENDED
+            elif rest is Rest.FINISHED:
                 rest = engine.drive()
+
+    def _rest_between(self, engine: Engine, run: JobRun, savepoint: str | None) -> str | None:
+        """Leave a run that has stopped between tasks; None: a cancel came first, and it goes on backwards."""
+        claim, owner = self.claim, self._options.owner
+        if savepoint is not None:
+            rewound = Outcome.rewound(claim, owner, savepoint, run.journal.summary())
+            if run.journal.finish(rewound.write):
+                return "paused"
+        elif self._pausing and run.journal.finish(Outcome.paused(claim, owner).write):
+            return "paused"
+        if self.event.requested and not self._suspended:
+            return None
+        return "released" if self._leave("released", engine, run, None) else None
 
     def _leave(self, name: str, engine: Engine, run: JobRun, result: str | None) -> bool:
         """Whether the job has left by that edge: False when a cancel request came first."""

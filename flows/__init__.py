@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ebbtide.flows.definition import FlowDefinition
     from ebbtide.flows.registry import Registry, flow, load_flows
+    from ebbtide.flows.savepoint import savepoint
     from ebbtide.flows.secret import Secret
 
-__all__ = ["FlowDefinition", "Registry", "Secret", "flow", "load_flows"]
+__all__ = ["FlowDefinition", "Registry", "Secret", "flow", "load_flows", "savepoint"]
 
 _HOMES = {
     "FlowDefinition": "ebbtide.flows.definition",
@@ -20,6 +21,7 @@ _HOMES = {
     "Secret": "ebbtide.flows.secret",
     "flow": "ebbtide.flows.registry",
     "load_flows": "ebbtide.flows.registry",
+    "savepoint": "ebbtide.flows.savepoint",
 }
 
 

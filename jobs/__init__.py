@@ -1,7 +1,7 @@
 """What a job is: its states, the ledger, and the client that posts and cancels."""
 
 from ebbtide.jobs.poster import Poster
-from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, JobAnswer, LogLine, TaskRecord
 from ebbtide.jobs.states import FINAL_STATES, JobState
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "CancelRequest",
     "Entry",
     "Job",
+    "JobAnswer",
     "JobState",
     "LogLine",
     "Poster",

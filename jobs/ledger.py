@@ -190,6 +190,7 @@ class Ledger:
                     "undoing": 0,
                     "cancel_requested_at": None,
                     "pause_requested_at": None,
+                    "rewind_to": None,
                     "tasks_done": 0,
                     "tasks_undone": 0,
                 },
@@ -199,19 +200,25 @@ class Ledger:
 
         return self._changes.apply(post_again, job_id, Marker("retried", now, who))
 
-    def unpark(self, job_id: str, *, who: str) -> None:
+    def unpark(self, job_id: str, *, who: str, skip: str | None = None, reason: str = "") -> None:
         """Let a parked job go on where it was: backwards if it was being undone, or is to be cancelled.
+
+        `skip` is a task whose undo is left out, for that `reason`.
 
         A job that is to be cancelled and of which nothing has begun is cancelled at once.
 
         Raises:
             EdgeRefused: it is not parked.
+            UsageError: no undo of `skip` has failed.
         """
         now = clock.wall()
 
         def let_go_on(connection: sa.Connection) -> None:
             values = {"due_at": WallNow(), "interruptions": 0, "owner": None}
-            row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who)
+            detail = None if skip is None else {"skipped": skip, "reason": reason}
+            row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who, detail=detail)
+            if skip is not None:
+                parking.skip_undo(connection, row, skip, reason)
             parking.let_try_again(connection, row)
             if row.cancel_requested_at is not None and not row.begun:
                 self._cancel_unclaimed(connection, job_id, JobState.PENDING, row.attempt, now, who)

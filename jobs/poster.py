@@ -1,4 +1,4 @@
-"""Poster, the client: post, cancel, retry, unpark, accept, show, list, wait, follow, delete."""
+"""Poster, the client: post, cancel, retry, show, list, wait, follow, delete; and `Steering`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.ledger import Ledger, NewJob
+from ebbtide.jobs.pausing import Pauses
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
+from ebbtide.jobs.steering import Steering
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text, whoami
 from ebbtide.jobs.views import Views
@@ -32,7 +34,7 @@ _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
 
-class Poster:
+class Poster(Steering):
     """The client of one store. Safe to use from several threads; not across a fork.
 
         with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -75,6 +77,7 @@ class Poster:
         self._signal = open_signal(self._store, settings)
         ensure_schema(self._store)
         self._ledger = Ledger(self._store)
+        self._pauses = Pauses(self._store)
         self._views = Views(self._store)
 
     def __enter__(self) -> Poster:
@@ -162,35 +165,6 @@ class Poster:
         """
         full = self._views.resolve(job_id)
         self._ledger.retry(full, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
-
-    def unpark(self, job_id: str) -> Job:
-        """Let a parked job go on, once what parked it is mended.
-
-        What could not be undone is tried again, with its true result; then what was held is undone. A
-        job that nothing had failed to undo in goes on where it was.
-
-        Raises:
-            EdgeRefused: it is not parked.
-        """
-        full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
-
-    def accept(self, job_id: str, reason: str) -> Job:
-        """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
-
-        Raises:
-            UsageError: no reason is given.
-            EdgeRefused: it is not parked.
-        """
-        reason = checked_text(reason, "the reason", MAX_REASON)
-        if not reason:
-            raise UsageError("a reason is wanted: say why the job may stay as it is")
-        full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=whoami())
         self._signal.ring(full)
         return self._stored(full)
 

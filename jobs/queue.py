@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,10 +12,11 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.states import JobState
 
-__all__ = ["is_live", "live_conductors", "next_due", "next_orphan", "waits_for"]
+__all__ = ["is_live", "live_conductors", "next_due", "next_orphan", "paused_flows", "waits_for"]
 
 _jobs = tables.jobs
 _conductors = tables.conductors
+_paused = tables.paused_flows
 
 # Each is one look into an index: a conductor with nothing to do asks all the time, and jobs may wait here
 # by the hundred thousand that it may not claim, or not yet.
@@ -32,6 +33,12 @@ _best_of_flow = (
         _jobs.c.version == sa.bindparam("version"),
         # As a sum, so that no index on due_at is chosen, which would have to sort all that is due.
         _jobs.c.due_at + 0.0 <= WallNow(),
+        sa.or_(
+            _jobs.c.cancel_requested_at.is_not(None),
+            ~sa.exists().where(
+                _paused.c.flow == sa.bindparam("flow"), _paused.c.version.in_((0, sa.bindparam("version")))
+            ),
+        ),
     )
     .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
     .limit(1)
@@ -98,12 +105,26 @@ def live_conductors(connection: sa.Connection) -> dict[str, frozenset[str]]:
     return {row.id: frozenset(json.loads(row.flows)) for row in connection.execute(query)}
 
 
-def waits_for(job: sa.Row[Any], *, due: bool, live: Mapping[str, frozenset[str]]) -> str | None:
+def paused_flows(connection: sa.Connection) -> frozenset[tuple[str, int]]:
+    """The flows of which nobody claims a job, with their versions; 0 stands for every version."""
+    return frozenset((row.flow, row.version) for row in connection.execute(sa.select(_paused)))
+
+
+def waits_for(
+    job: sa.Row[Any],
+    *,
+    due: bool,
+    live: Mapping[str, frozenset[str]],
+    paused: Collection[tuple[str, int]] = (),
+) -> str | None:
     """Who would have to come for a job that nobody here can take up; None when somebody can, or need not."""
     pending = job.state == JobState.PENDING.value and due
     orphaned = job.state == JobState.RUNNING.value and job.owner not in live
     if not pending and not orphaned:
         return None
+    stopped = {(job.flow, 0), (job.flow, job.version)} & set(paused)
+    if pending and stopped and job.cancel_requested_at is None:
+        return f"somebody to resume flow {job.flow}, which is paused"
     if not live:
         return "a conductor: none is running"
     key = f"{job.flow}@{job.version}"

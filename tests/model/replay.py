@@ -30,6 +30,12 @@ _FINAL = {state.value for state in FINAL_STATES}
 _ENTERS = ("claimed", "reclaimed")
 _NEXT_ATTEMPT = ("retried", "retry_scheduled")
 _UNLESS_REQUESTED = ("completed", "failed", "retry_scheduled", "paused", "accepted_as_failed")
+# What a client may ask of a job that is in one of these states.
+_WISHES = {
+    "pause_requested": (JobState.RUNNING,),
+    "pause_withdrawn": (JobState.RUNNING,),
+    "rewind_requested": (JobState.PENDING, JobState.RUNNING, JobState.PAUSED),
+}
 _IF_REQUESTED = ("cancelled", "cancelled_unclaimed", "accepted_as_cancelled")
 
 
@@ -130,6 +136,10 @@ def _note(seen: Seen, entry: Entry) -> Seen:
         _require(not seen.requested, entry, "a second time in this attempt")
         _require(seen.state not in {"", *_FINAL}, entry, f"of a job that is {seen.state}")
         return replace(seen, requested=True)
+    if entry.name in _WISHES:
+        _require(not seen.requested, entry, "although a cancel was accepted")
+        _require(seen.state in _WISHES[entry.name], entry, f"of a job that is {seen.state}")
+        return seen
     _require(entry.name in ("cancel_forwarded", "cancel_delivered", "overdue"), entry, "is unknown")
     _require(seen.requested, entry, "although nobody has asked for a cancel")
     _require(seen.state == JobState.RUNNING, entry, f"of a job that is {seen.state}, not running")

@@ -228,6 +228,12 @@ class Bench:
         """The cancel event of the latest run."""
         return self._executions[-1].event
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the latest run is to stop between tasks."""
+        engine = self._executions[-1]._engine
+        return engine is not None and engine.suspend_requested.is_set()
+
     def deafen(self) -> None:
         """From now on no conductor forwards anything: as if every signal were lost."""
         self.monkeypatch.setattr(ThreadRunners, "cancel", lambda self, request: False)
