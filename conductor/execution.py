@@ -19,9 +19,11 @@ from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.secrets import Resolved, resolve
 from ebbtide.conductor.stored import StoredRun, Unreadable, load_run
 from ebbtide.conductor.undoing import UndoPolicy
+from ebbtide.conductor.verdict import Verdict
 from ebbtide.errors import ClaimLost, EdgeRefused, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs import clock
+from ebbtide.jobs.cancels import is_limit
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import Ending, JobState, settle
@@ -39,7 +41,12 @@ LOST = "lost"
 
 _T = TypeVar("_T")
 
-_ENDINGS = {Rest.FINISHED: Ending.FINISHED, Rest.UNDONE: Ending.UNDONE, Rest.STUCK: Ending.STUCK}
+_ENDINGS = {
+    Rest.FINISHED: Ending.FINISHED,
+    Rest.UNDONE: Ending.UNDONE,
+    Rest.STUCK: Ending.STUCK,
+    Rest.HELD: Ending.HELD,
+}
 
 
 class Execution:
@@ -156,6 +163,8 @@ class Execution:
             # Transient: TaskFlow would store parameters once more, in clear, beside its results.
             engine.storage.inject(secrets.values, transient=True)
             engine.end_leftovers = self._end_leftovers
+            verdict = Verdict(stored.policies, stored.retries)
+            engine.is_to_hold = verdict.holds
             self._engine = engine
             if self._suspended or self._pausing:
                 engine.suspend_requested.set()
@@ -163,7 +172,7 @@ class Execution:
             # would reset it and run it all again.
             reverted = stored.flow_stored and engine.reverted
             rest = Rest.UNDONE if reverted else self._drive(engine, secrets.problem, stored)
-            return self._settle(engine, run, definition, rest, stored.rewind_to)
+            return self._settle(engine, run, definition, rest, verdict, stored.rewind_to)
         finally:
             run.end()
             engine.close()
@@ -178,7 +187,13 @@ class Execution:
         return engine.undo_all(engine.error or problem)
 
     def _settle(
-        self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest, savepoint: str | None
+        self,
+        engine: Engine,
+        run: JobRun,
+        definition: FlowDefinition,
+        rest: Rest,
+        verdict: Verdict,
+        savepoint: str | None,
     ) -> str:
         """Apply the edge by which the run ends; turn round when a cancel request came first."""
         result: str | None = None
@@ -198,13 +213,19 @@ class Execution:
                 except payload.PayloadError as error:
                     rest = engine.undo_all(str(error))
                     continue
-            name = settle(_ENDINGS[rest], cancel_requested=self.event.requested)
-            if name is not None and self._leave(name, engine, run, result):
-                return name
+            limit = self._limit()
+            name = settle(
+                _ENDINGS[rest], cancel_requested=self.event.requested, limit_passed=limit is not None
+            )
+            if name is not None:
+                outcome = self._outcome(name, engine, run, result, held=rest is Rest.HELD)
+                outcome = verdict.judged(outcome, engine.failure_names)
+                if run.journal.finish(outcome.write):  # False: a cancel request came first
+                    return outcome.edge
             if rest is Rest.FINISHED and not self.event.requested:
                 # It is to be rewound: finished work is undone, by the run that comes next.
                 rest = Rest.SUSPENDED
-            elif rest is Rest.FINISHED:
+            elif rest in (Rest.FINISHED, Rest.HELD):
                 rest = engine.drive()
 
     def _rest_between(self, engine: Engine, run: JobRun, savepoint: str | None) -> str | None:
@@ -218,11 +239,13 @@ class Execution:
             return "paused"
         if self.event.requested and not self._suspended:
             return None
-        return "released" if self._leave("released", engine, run, None) else None
+        released = self._outcome("released", engine, run, None)
+        return "released" if run.journal.finish(released.write) else None
 
-    def _leave(self, name: str, engine: Engine, run: JobRun, result: str | None) -> bool:
-        """Whether the job has left by that edge: False when a cancel request came first."""
-        outcome = Outcome.of(
+    def _outcome(
+        self, name: str, engine: Engine, run: JobRun, result: str | None, *, held: bool = False
+    ) -> Outcome:
+        return Outcome.of(
             name,
             self.claim,
             self._options.owner,
@@ -230,8 +253,13 @@ class Execution:
             error=engine.error,
             stopped_by=describe(engine.raised, run.hide) if engine.raised else None,
             result=result,
+            limit=self._limit(),
+            held=held,
         )
-        return run.journal.finish(outcome.write)
+
+    def _limit(self) -> str | None:
+        """Which limit was passed, if that is why the run was stopped."""
+        return self.event.reason if self.event.requested and is_limit(self.event.source) else None
 
     def _park(self, reason: str) -> str:
         """Park a job that cannot be run as it is stored."""

@@ -28,7 +28,7 @@ from ebbtide.testing import history, wait_until
 from tests.model.replay import state_after
 
 STEPS = Path(__file__).with_name("steps.py")
-PATIENCE_SECONDS = 6.0
+PATIENCE_SECONDS = 30.0
 
 
 def _load_steps() -> Any:
