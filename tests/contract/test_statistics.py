@@ -1,6 +1,8 @@
 """Statistics: counted by flow and in all, over a window and as things stand."""
 
 
+from typing import Any
+
 import pytest
 
 from ebbtide.errors import UsageError
