@@ -17,6 +17,7 @@ from ebbtide.jobs.records import Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.statistics import Statistics
 
 __all__ = [
+    "AnswerModel",
     "CallerAnswer",
     "CancelModel",
     "ConductorsAnswer",
@@ -32,6 +33,7 @@ __all__ = [
     "ProblemModel",
     "ResultAnswer",
     "RowModel",
+    "SavepointsAnswer",
     "StatisticsModel",
     "TasksAnswer",
     "job_dict",
@@ -72,6 +74,12 @@ class CancelModel(JobModel):  # type: ignore[valid-type,misc]  # made at run tim
     """The job, and whether this request was the first."""
 
     answer: Literal["accepted", "already requested"]
+
+
+class AnswerModel(JobModel):  # type: ignore[valid-type,misc]  # made at run time
+    """The job, and what was answered."""
+
+    answer: str
 
 
 class _Answer(BaseModel):
@@ -148,9 +156,16 @@ class FlowModel(_Answer):
 
 
 class FlowsAnswer(_Answer):
-    """What conductors have published."""
+    """What conductors have published; of what is `paused`, a name or name@version, no job is taken up."""
 
     flows: list[FlowModel]
+    paused: list[str]
+
+
+class SavepointsAnswer(_Answer):
+    """To what a job can be rewound, in the order in which it came to them."""
+
+    savepoints: list[str]
 
 
 class ConductorsAnswer(_Answer):

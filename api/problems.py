@@ -39,6 +39,9 @@ KINDS: dict[type[EbbtideError], Kind] = {
     errors.NotFound: Kind(404, "not-found", "There is no such thing"),
     errors.JobNotFound: Kind(404, "job-not-found", "There is no such job", ("job_id",)),
     errors.FlowNotFound: Kind(404, "unknown-flow", "There is no such flow", ("flow", "known")),
+    errors.SavepointNotReached: Kind(
+        404, "savepoint-not-reached", "There is no such savepoint", ("job_id", "savepoint", "reached")
+    ),
     errors.TokenNotFound: Kind(404, "token-not-found", "There is no such token", ("token_id",)),
     errors.Conflict: Kind(409, "conflict", "The job's state rules this out"),
     errors.TooLate: Kind(409, "already-finished", "Too late to cancel", ("job_id", "state")),

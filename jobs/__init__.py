@@ -2,7 +2,7 @@
 
 from ebbtide.jobs.conductors import ConductorRecord, HeldJob
 from ebbtide.jobs.poster import Poster
-from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, JobAnswer, LogLine, TaskRecord
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.statistics import FlowStatistics, Statistics
 
@@ -15,6 +15,7 @@ __all__ = [
     "FlowStatistics",
     "HeldJob",
     "Job",
+    "JobAnswer",
     "JobState",
     "LogLine",
     "Poster",

@@ -1,4 +1,4 @@
-"""Poster, the client: post, cancel, retry, unpark, accept, show, list, wait, follow, delete."""
+"""Poster, the client: post, cancel, retry, show, list, wait, follow, delete; and `Steering`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Limits, Registry, RetryPolicy, load_flows
 from ebbtide.flows.policies import OnFailure
-from ebbtide.jobs.acting import Acting
 from ebbtide.jobs.boards import Notice, open_postings
 from ebbtide.jobs.browsing import Browsing
 from ebbtide.jobs.catalogue import Catalogue
 from ebbtide.jobs.credentials import Credentials
 from ebbtide.jobs.ledger import Ledger, NewJob
+from ebbtide.jobs.pausing import Pauses
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.retention import Retention, kept_days
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
+from ebbtide.jobs.steering import Steering
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text
 from ebbtide.jobs.views import Views
@@ -40,7 +41,7 @@ _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
 
-class Poster(Acting, Browsing):
+class Poster(Steering, Browsing):
     """The client of one store. Safe to use from several threads; not across a fork.
 
         with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -88,6 +89,7 @@ class Poster(Acting, Browsing):
             ensure_schema(self._store)
             opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
+        self._pauses = Pauses(self._store)
         self._views = Views(self._store)
         self.catalogue = Catalogue(self._store)
         self.credentials = Credentials(self._store)
@@ -197,35 +199,6 @@ class Poster(Acting, Browsing):
             self._ledger.retry(full, who=self._actor())
         self._signal.ring(full)
         return self._posted(self._stored(full))
-
-    def unpark(self, job_id: str) -> Job:
-        """Let a parked job go on, once what parked it is mended.
-
-        What could not be undone is tried again, with its true result; then what was held is undone. A
-        job that nothing had failed to undo in goes on where it was.
-
-        Raises:
-            EdgeRefused: it is not parked.
-        """
-        full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=self._actor())
-        self._signal.ring(full)
-        return self._posted(self._stored(full))
-
-    def accept(self, job_id: str, reason: str) -> Job:
-        """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
-
-        Raises:
-            UsageError: no reason is given.
-            EdgeRefused: it is not parked.
-        """
-        reason = checked_text(reason, "the reason", MAX_REASON)
-        if not reason:
-            raise UsageError("a reason is wanted: say why the job may stay as it is")
-        full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=self._actor())
-        self._signal.ring(full)
-        return self._stored(full)
 
     def _posted(self, job: Job) -> Job:
         """The job, once it is on its way to the board, if it is due: nobody waits for that, and what does not

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-__all__ = ["CancelAnswer", "CancelRequest", "Entry", "Job", "LogLine", "Record", "TaskRecord", "iso"]
+__all__ = [
+    "CancelAnswer",
+    "CancelRequest",
+    "Entry",
+    "Job",
+    "JobAnswer",
+    "LogLine",
+    "Record",
+    "TaskRecord",
+    "iso",
+]
 
 
 def iso(at: float | None) -> str | None:
@@ -96,11 +106,16 @@ class Job(Record):
 
 
 @dataclass(frozen=True)
-class CancelAnswer:
-    """What a cancel was answered: the first request is accepted, later ones learn of it."""
+class JobAnswer:
+    """What a wish was answered: the first is accepted, later ones learn of it."""
 
     job: Job
     answer: Literal["accepted", "already requested"]
+
+
+@dataclass(frozen=True)
+class CancelAnswer(JobAnswer):
+    """What a cancel was answered."""
 
 
 @dataclass(frozen=True)

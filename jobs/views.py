@@ -13,7 +13,7 @@ from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
 from ebbtide.jobs.filters import has_text, in_phase, is_due
 from ebbtide.jobs.ledger import flow_detail_id
-from ebbtide.jobs.queue import live_conductors, waits_for
+from ebbtide.jobs.queue import live_conductors, paused_flows, waits_for
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import FINAL_STATES, JobState, phase_of
@@ -203,10 +203,11 @@ class Views:
             rows = connection.execute(query).all()
             claimable = any(row.state in _CLAIMABLE for row in rows)
             live = live_conductors(connection) if claimable else {}
+            paused = paused_flows(connection) if claimable else frozenset()
             return [
                 job
                 for start in range(0, len(rows), _AT_ONCE)
-                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live, with_params)
+                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live, paused, with_params)
             ]
 
 
@@ -214,6 +215,7 @@ def _jobs_of(
     connection: sa.Connection,
     rows: Sequence[sa.Row[Any]],
     live: Mapping[str, frozenset[str]],
+    paused: frozenset[tuple[str, int]],
     with_params: bool,
 ) -> list[Job]:
     ids = [row.id for row in rows]
@@ -234,7 +236,7 @@ def _jobs_of(
             outcomes.get((row.id, row.attempt)),
             parks.get((row.id, row.attempt)),
             tasks.get((row.id, row.attempt), []),
-            live,
+            waits_for(row, due=bool(row.is_due), live=live, paused=paused),
             policies.get(row.id),
         )
         for row in rows
@@ -248,7 +250,7 @@ def _job(
     outcome: sa.Row[Any] | None,
     park: sa.Row[Any] | None,
     tasks: list[sa.Row[Any]],
-    live: Mapping[str, frozenset[str]],
+    waiting_for: str | None,
     policies: sa.Row[Any] | None,
 ) -> Job:
     state = JobState(row.state)
@@ -286,7 +288,7 @@ def _job(
         ended_at=row.ended_at,
         cancel=_record(CancelRequest, cancel) if cancel else None,
         not_undone=not_undone(tasks) if _left_standing(row) else [],
-        waits_for=waits_for(row, due=bool(row.is_due), live=live),
+        waits_for=waiting_for,
         held=bool(state is JobState.PARKED and park is not None and park.held),
         retries=row.retries,
         deadline_at=row.deadline_at,

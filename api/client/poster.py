@@ -18,13 +18,13 @@ from ebbtide.errors import JobNotFound, StoreUnavailable
 from ebbtide.flows.policies import Limits, OnFailure, RetryPolicy
 from ebbtide.flows.published import PublishedFlow, PublishedFlows
 from ebbtide.jobs.conductors import ConductorRecord
-from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.records import CancelAnswer, Entry, Job, JobAnswer, LogLine, TaskRecord
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.statistics import Statistics
 
 __all__ = ["RemotePoster"]
 
-_JOBS = "/api/v1/jobs"
+_JOBS, _FLOWS = "/api/v1/jobs", "/api/v1/flows"
 _ID = re.compile("[0-9a-fA-F-]{1,36}")
 _PAGE = 50
 _LINES = 1000
@@ -64,7 +64,7 @@ class RemotePoster:
     @property
     def registry(self) -> PublishedFlows:
         """The flows that the server's conductors have published, read anew at each access."""
-        told = self._connection.get("/api/v1/flows")["flows"]
+        told = self._connection.get(_FLOWS)["flows"]
         return PublishedFlows([PublishedFlow.from_dict(each) for each in told])
 
     def post(
@@ -103,9 +103,37 @@ class RemotePoster:
         """As `Poster.retry`."""
         return self._changed(f"{_path(job_id)}/retry", {"from_failure": from_failure})
 
-    def unpark(self, job_id: str) -> Job:
+    def pause(self, job_id: str) -> JobAnswer:
+        """As `Poster.pause`."""
+        return self._answered(f"{_path(job_id)}/pause")
+
+    def resume(self, job_id: str) -> Job:
+        """As `Poster.resume`."""
+        return self._changed(f"{_path(job_id)}/resume")
+
+    def rewind(self, job_id: str, savepoint: str) -> JobAnswer:
+        """As `Poster.rewind`."""
+        return self._answered(f"{_path(job_id)}/rewind", {"savepoint": savepoint})
+
+    def savepoints(self, job_id: str) -> builtins.list[str]:
+        """As `Poster.savepoints`."""
+        return list(self._connection.get(f"{_path(job_id)}/savepoints")["savepoints"])
+
+    def pause_flow(self, flow: str, version: int | None = None) -> bool:
+        """As `Poster.pause_flow`, of a flow that a conductor has published."""
+        return self._paused(flow, version, "pause")
+
+    def resume_flow(self, flow: str, version: int | None = None) -> bool:
+        """As `Poster.resume_flow`, of a flow that a conductor has published."""
+        return self._paused(flow, version, "resume")
+
+    def paused_flows(self) -> builtins.list[str]:
+        """As `Poster.paused_flows`."""
+        return list(self._connection.get(_FLOWS)["paused"])
+
+    def unpark(self, job_id: str, *, skip: str | None = None, reason: str = "") -> Job:
         """As `Poster.unpark`."""
-        return self._changed(f"{_path(job_id)}/unpark")
+        return self._changed(f"{_path(job_id)}/unpark", {"skip": skip, "reason": reason})
 
     def accept(self, job_id: str, reason: str) -> Job:
         """As `Poster.accept`."""
@@ -223,6 +251,17 @@ class RemotePoster:
                 if not begun:
                     raise
                 _pause(_AGAIN_SECONDS if left is None else min(left, _AGAIN_SECONDS))
+
+    def _answered(self, path: str, body: Any = None) -> JobAnswer:
+        value = self._connection.change("POST", path, body)
+        return JobAnswer(read(Job, value), value["answer"])
+
+    def _paused(self, flow: str, version: int | None, act: str) -> bool:
+        key = flow if version is None else f"{flow}@{version}"
+        before = self.paused_flows()
+        known = self.registry.get(key)
+        self._connection.change("POST", f"{_FLOWS}/{known.name if key == known.name else known.key}/{act}")
+        return (key in before) == (act == "resume")
 
     def _changed(self, path: str, body: Any = None) -> Job:
         return read(Job, self._connection.change("POST", path, body))

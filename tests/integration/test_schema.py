@@ -242,7 +242,7 @@ def test_a_database_from_before_the_boards_is_given_its_leaders(path: Path) -> N
 
 @pytest.mark.parametrize(
     "found, state",
-    [("0000", SchemaState.FOREIGN), (NEXT, SchemaState.NEXT), ("9d1f", SchemaState.FOREIGN)],
+    [("0000", SchemaState.FOREIGN), (NEXT, SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
 )
 def test_another_revision_is_refused_and_left_alone(path: Path, found: str, state: SchemaState) -> None:
     _make(path)
