@@ -77,7 +77,7 @@ def _handle_errors(app: FastAPI) -> None:
         problem = problem_of(error)
         if problem.status == 503:
             LOG.warning("api.store_unavailable %s %s: %s", request.method, request.url.path, error)
-        if isinstance(error, FlowNotFound) and request.method == "POST":
+        if isinstance(error, FlowNotFound) and request.url.path == jobs.router.prefix:
             problem = Problem(
                 422, problem.name, problem.title, problem.detail, problem.facts, problem.headers
             )

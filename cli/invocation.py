@@ -38,10 +38,14 @@ class Invocation:
     token_file: str | None = None
 
     def settings(self, **overrides: Any) -> Settings:
-        from ebbtide.config import load_settings
-
         if self.server is not None:
             raise click.UsageError("this needs the store itself: leave --server out")
+        return self.own_settings(**overrides)
+
+    def own_settings(self, **overrides: Any) -> Settings:
+        """The options of this machine, also where a server is asked, which has its own."""
+        from ebbtide.config import load_settings
+
         return load_settings(
             self.config, database=self.database, flow_modules=self.flow_modules or None, **overrides
         )

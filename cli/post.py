@@ -79,7 +79,7 @@ def post(
             labels=pairs(labels, "--label"),
             priority=priority,
             delay_seconds=delay_seconds,
-            **given_policies(definition, invocation.settings(), policies),
+            **given_policies(definition, invocation.own_settings(), policies),
         )
         if not wait:
             if invocation.json:

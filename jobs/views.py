@@ -255,19 +255,12 @@ def _job(
 ) -> Job:
     state = JobState(row.state)
     error, error_task = _error(outcome, park, tasks)
-    phase = phase_of(
-        state,
-        cancel_requested=row.cancel_requested_at is not None,
-        due=bool(row.is_due),
-        undoing=bool(row.undoing),
-        overdue=row.overdue_at is not None,
-    )
     return Job(
         id=row.id,
         flow=row.flow,
         version=row.version,
         state=state.value,
-        phase=str(phase),
+        phase=_phase(row),
         attempt=row.attempt,
         priority=row.priority,
         labels=_mapping(stored.labels if stored else ""),
@@ -294,6 +287,18 @@ def _job(
         deadline_at=row.deadline_at,
         policies=_mapping(policies.policies) if policies else Policies().as_dict(),
         posted_by=row.posted_by,
+    )
+
+
+def _phase(row: sa.Row[Any]) -> str:
+    return str(
+        phase_of(
+            JobState(row.state),
+            cancel_requested=row.cancel_requested_at is not None,
+            due=bool(row.is_due),
+            undoing=bool(row.undoing),
+            overdue=row.overdue_at is not None,
+        )
     )
 
 

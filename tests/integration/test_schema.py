@@ -228,6 +228,11 @@ def test_upgrading_a_current_database_changes_nothing(path: Path) -> None:
 def test_a_database_from_before_the_boards_is_given_its_leaders(path: Path) -> None:
     _make(path)
     _sql(path, "DROP TABLE leaders")
+    # What came after them.
+    _sql(path, "DROP TABLE credentials")
+    _sql(path, "DROP TABLE published_flows")
+    _sql(path, "DROP INDEX ix_jobs_posted_by")
+    _sql(path, "ALTER TABLE jobs DROP COLUMN posted_by")
     _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '0004'")
 
     report = upgrade_schema(str(path))
