@@ -13,6 +13,7 @@ from ebbtide.jobs import clock, tables
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.parking import park
+from ebbtide.jobs.removal import remove_if_asked
 from ebbtide.jobs.states import FINAL_STATES, edge
 
 __all__ = ["Outcome"]
@@ -110,6 +111,8 @@ class Outcome:
             self._insert(connection, now)
         if self.edge == "cancelled":
             self._close_request(connection, now)
+        if final:
+            remove_if_asked(connection, [self.claim.job_id])
 
     @property
     def _undo(self) -> str:

@@ -10,6 +10,7 @@ from taskflow import flow as taskflow_flow
 
 from ebbtide.errors import FlowRefused
 from ebbtide.flows.atoms import check_flow
+from ebbtide.flows.exclusive import WAIT, Exclusive
 from ebbtide.flows.parameters import Parameters
 from ebbtide.wording import one_line
 
@@ -33,6 +34,7 @@ class FlowDefinition:
         factory: the plain function that was registered.
         doc: first line of the factory's docstring, or "".
         parameters: of the factory's signature.
+        exclusive: how many of its jobs may run at once; None: any number.
     """
 
     name: str
@@ -41,20 +43,32 @@ class FlowDefinition:
     factory: Callable[..., Any]
     doc: str
     parameters: Parameters
+    exclusive: Exclusive | None = None
 
     @classmethod
     def of(
-        cls, name: str, factory: Callable[..., Any], *, version: int = 1, returns: str | None = None
+        cls,
+        name: str,
+        factory: Callable[..., Any],
+        *,
+        version: int = 1,
+        returns: str | None = None,
+        exclusive: str | None = None,
+        limit: int | None = None,
+        on_busy: str = WAIT,
     ) -> "FlowDefinition":
-        """Define a flow without registering it.
+        """Define a flow without registering it. The arguments are those of `@flow`.
 
         Raises:
-            FlowRefused: name, version, `returns`, the kind of factory, or one of its parameters will not do.
+            FlowRefused: name, version, `returns`, the kind of factory, one of its parameters, or what is said
+                of its exclusive key will not do.
         """
         check_identity(name, version, returns)
         _check_factory(name, factory)
         doc = one_line((inspect.getdoc(factory) or "").partition("\n")[0])
-        return cls(name, version, returns, factory, doc, Parameters.of(name, factory))
+        parameters = Parameters.of(name, factory)
+        shared = Exclusive.of(name, exclusive, limit, on_busy, list(parameters))
+        return cls(name, version, returns, factory, doc, parameters, shared)
 
     @property
     def key(self) -> str:

@@ -1,11 +1,14 @@
 """What a job is: its states, the ledger, and the client that posts and cancels."""
 
+from ebbtide.jobs.many import Answer
 from ebbtide.jobs.poster import Poster
 from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.states import FINAL_STATES, JobState
 
 __all__ = [
     "FINAL_STATES",
+    "Answer",
     "CancelAnswer",
     "CancelRequest",
     "Entry",
@@ -13,5 +16,6 @@ __all__ = [
     "JobState",
     "LogLine",
     "Poster",
+    "Selection",
     "TaskRecord",
 ]

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.edges import apply_edge, record
+from ebbtide.jobs.keys import KeyTaken, take_slot
 from ebbtide.jobs.moments import Era, LeaseNow
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.queue import is_live, next_due, next_orphan
@@ -170,6 +172,8 @@ class Claims:
             claim = taken[1]
             if claim is None or self.held().get(claim.job_id) != claim.epoch:
                 raise
+        except (KeyTaken, IntegrityError):
+            return True, None  # two wanted one slot of a key; the other's claim is seen from now on
         return taken
 
     def _anything_to_claim(self, keys: list[str]) -> bool:
@@ -334,6 +338,7 @@ class Claims:
             )
         except EdgeRefused:
             return None
+        take_slot(connection, row)
         _mark_interrupted(connection, job_id, row.attempt)
         return _claim_of(connection, row)
 

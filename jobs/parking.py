@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from ebbtide.errors import EdgeRefused
 from ebbtide.jobs import tables
 from ebbtide.jobs.edges import apply_edge
+from ebbtide.jobs.removal import remove_if_asked
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import JobState
 
@@ -61,7 +62,8 @@ def park(
 def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: str, who: str) -> None:
     """End a parked job as it is: cancelled if that was requested, else failed. `job` is its row, locked.
 
-    The request, if any, stays without the time of its undo: there was none.
+    The request, if any, stays without the time of its undo: there was none. A job that was to be deleted is
+    removed.
 
     Raises:
         EdgeRefused: it is not parked.
@@ -90,6 +92,7 @@ def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: st
             ended_at=at,
         )
     )
+    remove_if_asked(connection, [job.id])
 
 
 def _why(

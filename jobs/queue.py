@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
+from ebbtide.jobs.children import children_ended
+from ebbtide.jobs.keys import has_room
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.states import JobState
 
-__all__ = ["is_live", "live_conductors", "next_due", "next_orphan", "waits_for"]
+__all__ = ["is_live", "live_conductors", "next_due", "next_orphan"]
 
 _jobs = tables.jobs
 _conductors = tables.conductors
@@ -32,12 +34,14 @@ _best_of_flow = (
         _jobs.c.version == sa.bindparam("version"),
         # As a sum, so that no index on due_at is chosen, which would have to sort all that is due.
         _jobs.c.due_at + 0.0 <= WallNow(),
+        has_room(),
+        children_ended(),
     )
     .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
     .limit(1)
 )
 # What another conductor is about to claim is passed over, not waited for. SQLite has one writer at a time.
-_best_of_flow_locked = _best_of_flow.with_for_update(skip_locked=True)
+_best_of_flow_locked = _best_of_flow.with_for_update(skip_locked=True, of=_jobs)
 
 
 def is_live() -> sa.ColumnElement[bool]:
@@ -96,17 +100,3 @@ def live_conductors(connection: sa.Connection) -> dict[str, frozenset[str]]:
     """The conductors whose lease runs, each with the flows that it knows (name@version)."""
     query = sa.select(_conductors.c.id, _conductors.c.flows).where(is_live())
     return {row.id: frozenset(json.loads(row.flows)) for row in connection.execute(query)}
-
-
-def waits_for(job: sa.Row[Any], *, due: bool, live: Mapping[str, frozenset[str]]) -> str | None:
-    """Who would have to come for a job that nobody here can take up; None when somebody can, or need not."""
-    pending = job.state == JobState.PENDING.value and due
-    orphaned = job.state == JobState.RUNNING.value and job.owner not in live
-    if not pending and not orphaned:
-        return None
-    if not live:
-        return "a conductor: none is running"
-    key = f"{job.flow}@{job.version}"
-    if any(key in flows for flows in live.values()):
-        return None
-    return f"a conductor that knows {key}: none of those running does"

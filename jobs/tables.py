@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData()
 
@@ -89,6 +89,9 @@ jobs = Table(
     _count("tasks_undone"),
     _count("undoing"),  # the run goes backwards: shown as "reverting"
     _long_count("logs"),
+    Column("exclusive_key", Text),  # which it has to hold to run; `held_key` is one of its `key_limit` slots
+    _count("key_limit", 1),
+    Column("parent", _ID),  # whose cancel is its cancel, and whose undo waits for its end
 )
 Index(
     "ix_jobs_queue",
@@ -104,6 +107,16 @@ Index("ix_jobs_owner", jobs.c.owner, jobs.c.state)
 Index("ix_jobs_newest", jobs.c.created_at.desc(), jobs.c.id)
 Index("ix_jobs_flow", jobs.c.flow, jobs.c.created_at)
 
+
+def _index_where(name: str, condition: str, *columns: Column[Any]) -> None:
+    """An index on the few rows that fulfil the condition."""
+    Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+_index_where("ix_jobs_holders", "held_key IS NOT NULL", jobs.c.exclusive_key)
+_index_where("ix_jobs_exclusive", "exclusive_key IS NOT NULL", jobs.c.exclusive_key, jobs.c.state)
+_index_where("ix_jobs_parent", "parent IS NOT NULL", jobs.c.parent, jobs.c.state)
+
 job_parameters = Table("job_parameters", metadata, _key("job"), _word("parameters"), _word("labels"))
 
 job_labels = Table(
@@ -113,6 +126,18 @@ job_labels = Table(
     _key("key"),
     _word("value"),
     Index("ix_job_labels_value", "key", "value"),
+    sqlite_with_rowid=False,
+)
+
+# By which a post that is repeated is known again. The primary key is the promise that one of them is stored.
+job_keys = Table(
+    "job_keys",
+    metadata,
+    _key("owner", Text),
+    _key("key", Text),
+    Column("job", _ID, nullable=False),
+    _word("body"),  # a digest of what was posted
+    Index("ix_job_keys_job", "job"),
     sqlite_with_rowid=False,
 )
 

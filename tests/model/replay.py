@@ -59,6 +59,7 @@ class Seen:
     requested: bool = False
     forwarded: bool = False
     delivered: bool = False
+    deleting: bool = False  # it is to be removed with its outcome: no history tells of both
     number: int = 0
 
 
@@ -117,6 +118,7 @@ def _edge(seen: Seen, entry: Entry, way: Edge) -> Seen:
         _require(not seen.requested, entry, "although a cancel was accepted")
     if way.name in _IF_REQUESTED:
         _require(seen.requested, entry, "although nobody has asked for a cancel")
+    _require(not seen.deleting or target not in _FINAL, entry, "and is still there, though to be deleted")
     after = replace(seen, state=target, epoch=seen.epoch + (way.name in _ENTERS))
     if way.name in _NEXT_ATTEMPT:
         return Seen(state=after.state, attempt=seen.attempt + 1, epoch=after.epoch)
@@ -130,6 +132,10 @@ def _note(seen: Seen, entry: Entry) -> Seen:
         _require(not seen.requested, entry, "a second time in this attempt")
         _require(seen.state not in {"", *_FINAL}, entry, f"of a job that is {seen.state}")
         return replace(seen, requested=True)
+    if entry.name == "delete_requested":
+        _require(not seen.deleting, entry, "a second time")
+        _require(seen.state not in {"", *_FINAL}, entry, f"of a job that is {seen.state}")
+        return replace(seen, deleting=True)
     _require(entry.name in ("cancel_forwarded", "cancel_delivered", "overdue"), entry, "is unknown")
     _require(seen.requested, entry, "although nobody has asked for a cancel")
     _require(seen.state == JobState.RUNNING, entry, f"of a job that is {seen.state}, not running")
