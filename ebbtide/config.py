@@ -18,14 +18,14 @@ from oslo_config import cfg, types
 from ebbtide.errors import ConfigError
 from ebbtide.optionkinds import (
     ModuleName,
+    Reference,
     Text,
-    ZookeeperHosts,
-    ZookeeperPath,
     byte_count,
     expected,
     seconds,
 )
 from ebbtide.places import at_home, default_database, default_signal_folder
+from ebbtide.serveroptions import SERVER_OPTIONS
 from ebbtide.wording import hide_password, is_plain_number, one_line, unknown
 
 PREFIX = "EBBTIDE_"
@@ -60,6 +60,12 @@ class Settings:
     redis_channel: str = "ebbtide"
     zookeeper_hosts: str = "127.0.0.1:2181"
     zookeeper_path: str = "/ebbtide"
+    zookeeper_auth: str = ""
+    zookeeper_ca_file: str = ""
+    zookeeper_cert_file: str = ""
+    zookeeper_key_file: str = ""
+    board: str = "none"
+    board_window: int = 500
     task_threads: int = 4
     log_lines: int = 10000
     log_level: str = "info"
@@ -195,59 +201,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "microseconds. Raise it to wake a battery-powered machine less often; cancels and posts are then "
         "noticed that much later.",
     ),
-    cfg.StrOpt(
-        "signal",
-        default=Settings.signal,
-        choices=("auto", "sqlite", "postgresql", "redis", "zookeeper", "file", "local"),
-        help="What tells conductors at once that a job was posted, cancelled or let go on; without it they "
-        "find that by their sweep. auto takes what the database gives: sqlite or postgresql. Change it, for "
-        "conductors and clients alike, to file to let other programs cancel jobs, to redis or zookeeper "
-        "where a pooler keeps NOTIFY from coming through, to local within one process.",
-    ),
-    cfg.Opt(
-        "signal_folder",
-        default=Settings.signal_folder,
-        type=Text("a folder", may_be_empty=True),
-        help="Where the signal file has its cancel requests; its user's alone, mode 0700. Without it: what "
-        "TASK_CANCELLATION_DIR names, else ebbtide/cancellations in the user's data directory. Set it for "
-        "a service that has a folder of its own.",
-    ),
-    seconds(
-        "signal_keep_seconds",
-        Settings.signal_keep_seconds,
-        1,
-        365 * 86400,
-        "How long a processed cancel request stays in signal_folder, with its answer. Lower it where so "
-        "many are written that to list the folder takes long.",
-    ),
-    cfg.Opt(
-        "redis_url",
-        default=Settings.redis_url,
-        type=Text("a URL such as redis://127.0.0.1:6379/0"),
-        secret=True,
-        help="The server of the signal redis; rediss:// for TLS. Set it when that is chosen; a password in "
-        "it is never printed.",
-    ),
-    cfg.Opt(
-        "redis_channel",
-        default=Settings.redis_channel,
-        type=Text("a name"),
-        help="The channel of the signal redis. Change it when stores share a server: they would wake each "
-        "other in vain.",
-    ),
-    cfg.Opt(
-        "zookeeper_hosts",
-        default=Settings.zookeeper_hosts,
-        type=ZookeeperHosts(),
-        help="The servers of the signal zookeeper. Set it when that is chosen.",
-    ),
-    cfg.Opt(
-        "zookeeper_path",
-        default=Settings.zookeeper_path,
-        type=ZookeeperPath(),
-        help="Below which path the signal zookeeper has its node, which is made when it is not there. Change "
-        "it when stores share the servers.",
-    ),
+    *SERVER_OPTIONS,
     cfg.IntOpt(
         "task_threads",
         default=Settings.task_threads,
@@ -388,8 +342,13 @@ def _converted(option: cfg.Opt, value: Any, place: str) -> Any:
 
 
 def _unusable(option: cfg.Opt, value: Any, place: str) -> str:
-    shown = one_line(hide_password(str(value)), 80)
-    return f"{option.name} in {place}: '{shown}' is not {expected(option)}"
+    # Where a reference is wanted somebody may have given the secret.
+    given = "what is given" if isinstance(option.type, Reference) else f"'{_shown(value)}'"
+    return f"{option.name} in {place}: {given} is not {expected(option)}"
+
+
+def _shown(value: Any) -> str:
+    return one_line(hide_password(str(value)), 80)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,16 @@ import re
 
 from oslo_config import cfg, types
 
-__all__ = ["ModuleName", "Text", "ZookeeperHosts", "ZookeeperPath", "byte_count", "expected", "seconds"]
+__all__ = [
+    "ModuleName",
+    "Reference",
+    "Text",
+    "ZookeeperHosts",
+    "ZookeeperPath",
+    "byte_count",
+    "expected",
+    "seconds",
+]
 
 
 class ModuleName(types.ConfigType):
@@ -38,6 +47,21 @@ class Text(types.ConfigType):
 
     def _formatter(self, value: object) -> str:
         return str(value)
+
+
+class Reference(Text):
+    """Where a secret is kept, or nothing. The secret itself is refused, and not repeated."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "env:NAME (no EBBTIDE_ name) or file:/PATH, where the secret is kept", may_be_empty=True
+        )
+
+    def __call__(self, value: object) -> str:
+        text = super().__call__(value)
+        if text and not re.fullmatch(r"env:(?!EBBTIDE_)[A-Za-z_][A-Za-z0-9_]*|file:/.+", text):
+            raise ValueError("no reference")
+        return text
 
 
 class ZookeeperPath(Text):

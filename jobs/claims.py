@@ -20,7 +20,7 @@ from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.keys import KeyTaken, take_slot
 from ebbtide.jobs.moments import Era, LeaseNow
 from ebbtide.jobs.parking import park
-from ebbtide.jobs.queue import is_live, next_due, next_orphan
+from ebbtide.jobs.queue import due_one, is_gone, is_live, long_gone, next_due, next_orphan
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 
@@ -92,7 +92,7 @@ class Claims:
         """
         with self._store.write() as connection:
             connection.execute(sa.delete(_conductors).where(_conductors.c.id == self.owner))
-            connection.execute(sa.delete(_conductors).where(_long_gone()))
+            connection.execute(sa.delete(_conductors).where(long_gone()))
             connection.execute(
                 sa.insert(_conductors).values(
                     id=self.owner,
@@ -141,13 +141,30 @@ class Claims:
                 return claim
         return None
 
+    def claim_one(self, job_id: str, keys: Iterable[str]) -> Claim | None:
+        """Take up that job, if it is pending, due and of the flows `keys` (name@version).
+
+        None: it is not, or not any more; or our own lease is over.
+        """
+        known = frozenset(keys)
+
+        def take(connection: sa.Connection) -> tuple[bool, Claim | None]:
+            if not self._has_lease(connection):
+                return False, None
+            row = due_one(connection, job_id)
+            if row is None or f"{row.flow}@{row.version}" not in known:
+                return False, None
+            return True, self._enter(connection, "claimed", job_id, epoch=None, values={})
+
+        return self._stored(take)[1]
+
     def _next(self, connection: sa.Connection, keys: list[str]) -> tuple[bool, Claim | None]:
         """Whether a job was found, and the claim to it unless it was parked or taken meanwhile."""
         if not self._has_lease(connection):
             return False, None
         orphan = next_orphan(connection, keys, lock=True)
         if orphan is not None:
-            if not _is_gone(connection, orphan.owner):
+            if not is_gone(connection, orphan.owner):
                 return False, None  # its renewal was on the way; this is looked at again soon
             return True, self._take_over(connection, orphan, "the conductor that ran it is gone")
         due = next_due(connection, keys, lock=True)
@@ -369,22 +386,6 @@ def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
         write=row.write,
         cancel=None if asked is None else Request(row.id, asked.reason, asked.source, row.attempt),
     )
-
-
-def _is_gone(connection: sa.Connection, owner: str | None) -> bool:
-    """Whether a holder that was seen without a lease has none: a renewal may have been on its way.
-
-    Its row is locked: a renewal that has begun is waited for, and none begins before this transaction ends.
-    """
-    of = _conductors.c.id == owner
-    connection.execute(sa.select(_conductors.c.id).where(of).with_for_update()).first()
-    return connection.execute(sa.select(_conductors.c.id).where(of, is_live())).first() is None
-
-
-def _long_gone() -> sa.ColumnElement[bool]:
-    """Conductors of yesterday and before that have no lease and, by the ledger, no job."""
-    theirs = sa.exists().where(_jobs.c.owner == _conductors.c.id)
-    return sa.and_(~is_live(), _conductors.c.started_at < clock.wall() - 86400, ~theirs)
 
 
 def _unended(connection: sa.Connection, job_id: str, attempt: int) -> list[str]:

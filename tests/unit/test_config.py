@@ -85,12 +85,22 @@ def test_every_option_can_be_given_in_the_environment(option):
     given |= {"log_level": "debug", "lease_seconds": "31", "renew_seconds": "9", "self_fence_seconds": "21"}
     given |= {"max_parameter_bytes": "2048", "max_result_bytes": "4096"}
     given |= {"signal": "file", "zookeeper_path": "/a/b", "zookeeper_hosts": "a:1,[::1]:2"}
+    given |= {"zookeeper_auth": "env:ZOOKEEPER", "board": "redis"}
     text = given.get(option.name, "2")
 
     settings = load_settings(environ={**HOME, variable(option.name): text})
 
     expected = {"flow_modules": ("one", "two.three")}.get(option.name, option.type(text))
     assert getattr(settings, option.name) == expected
+
+
+def test_a_secret_that_is_given_in_place_of_its_reference_is_refused_and_not_shown():
+    told = refusal(zookeeper_auth="digest:ann:sesame")
+
+    assert told == (
+        "zookeeper_auth in the call: what is given is not env:NAME (no EBBTIDE_ name) or file:/PATH, "
+        "where the secret is kept"
+    )
 
 
 def test_an_environment_variable_without_text_counts_as_not_given():
