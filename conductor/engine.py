@@ -41,7 +41,11 @@ class Engine(TurningEngine):
     @classmethod
     def _fetch_task_executor(cls, options: dict[str, Any]) -> TaskExecutor:
         return TaskExecutor(
-            options["pool"], options["run"], options["suspend_requested"], options["end_leftovers"]
+            options["pool"],
+            options["run"],
+            options["suspend_requested"],
+            options["end_leftovers"],
+            options["before_undo"],
         )
 
     @misc.cachedproperty  # type: ignore[untyped-decorator]

@@ -32,11 +32,13 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         run: EngineRun,
         suspend_requested: threading.Event,
         end_leftovers: Callable[[], None],
+        before_undo: Callable[[], None] = lambda: None,
     ) -> None:
         self._pool = pool
         self._run = run
         self._suspend_requested = suspend_requested
         self._end_leftovers = end_leftovers
+        self._before_undo = before_undo
 
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
@@ -52,6 +54,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         failures: dict[str, failure.Failure],
         progress_callback: Any = None,
     ) -> Future[Any]:
+        self._before_undo()
         if not self._run.at_work:
             # What a task has started and left could write again what is about to be undone.
             self._end_leftovers()

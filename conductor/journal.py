@@ -132,6 +132,16 @@ class Journal:
         with self._memory:
             self._backwards = True
 
+    def undo_is_next(self) -> None:
+        """From now on the job's row says that it is being undone, although no undo has begun yet."""
+        with self._memory:
+            self._undoing = True
+
+    def give_up(self, error: Exception) -> None:
+        """Store nothing more: the run has found out by other ways that it cannot go on."""
+        with self._memory:
+            self.lost = self.lost or error
+
     def begin_undo(self, task: str) -> Undo | None:
         """See `Run.begin_undo`."""
         with self._memory:

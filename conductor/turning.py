@@ -61,6 +61,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.suspend_requested = threading.Event()
         # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
+        # Called before an undo is begun once the whole flow goes backwards; may request a suspend instead.
+        self.before_undo: Callable[[], None] = lambda: None
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
         self.raised: Exception | None = None  # by the last run of its state machine: the flow's failures
         self.cause: Exception | None = None  # of the engine's own failure, where that turned it round
@@ -69,6 +71,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             "run": run,
             "suspend_requested": self.suspend_requested,
             "end_leftovers": lambda: self.end_leftovers(),
+            "before_undo": lambda: self.before_undo() if self._backwards else None,
         }
         super().__init__(flow, detail, backend, options | given)
 
@@ -189,6 +192,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.compile()
         self.prepare()
         self._go_backwards()
+        self.before_undo()
         begun = set(self._run.not_undone())
         for node, data in self._compilation.execution_graph.nodes(data=True):
             if data["kind"] not in (TASK, RETRY):

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.errors import ParentEnding
+from ebbtide.errors import ClaimLost, ParentEnding
 from ebbtide.jobs import tables
 from ebbtide.jobs.changes import locked
 from ebbtide.jobs.states import FINAL_STATES, JobState
@@ -71,15 +71,21 @@ def unended_descendants(connection: sa.Connection, parents: Sequence[str]) -> li
     return list(found.values())
 
 
-def require_parent(connection: sa.Connection, parent: str, *, detached: bool) -> None:
+def require_parent(connection: sa.Connection, parent: str, *, epoch: int | None, detached: bool) -> None:
     """Lock the job that is to have a child.
+
+    Args:
+        epoch: of the claim under which its own task posts the child; None: somebody else does.
 
     Raises:
         JobNotFound: there is none.
+        ClaimLost: it has another holder than that.
         ParentEnding: it has ended, or is being undone: a child of it, unless detached, would be stopped by
             nobody.
     """
     row = locked(connection, parent)
+    if epoch is not None and (row.epoch, row.state) != (epoch, JobState.RUNNING):
+        raise ClaimLost(parent, epoch)
     if not detached and (
         JobState(row.state) in FINAL_STATES or row.cancel_requested_at is not None or row.undoing
     ):

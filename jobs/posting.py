@@ -107,6 +107,7 @@ class NewJob:
     key: str | None = None
     body: str = ""
     parent: str | None = None
+    parent_epoch: int | None = None  # of the claim under which the parent's own task posts it
     detached: bool = False
 
 
@@ -210,6 +211,7 @@ def insert_job(connection: sa.Connection, new: NewJob, job_id: str, *, at: float
         KeyBusy: its exclusive key is taken, and it is to be refused then.
         IntegrityError: the same, by somebody who was quicker in this moment.
         JobNotFound, ParentEnding: the parent is not there, or takes no child any more.
+        ClaimLost: its own task posts it, and has lost its claim.
     """
     if new.key is not None:
         posted = _posted_before(connection, new, job_id, who)
@@ -218,7 +220,7 @@ def insert_job(connection: sa.Connection, new: NewJob, job_id: str, *, at: float
     detail: dict[str, Any] = {}
     if new.parent is not None:
         detail = {"parent": new.parent, "detached": new.detached}
-        require_parent(connection, new.parent, detached=new.detached)
+        require_parent(connection, new.parent, epoch=new.parent_epoch, detached=new.detached)
     row = _insert_row(connection, new, job_id, at)
     connection.execute(
         sa.insert(tables.job_parameters).values(job=job_id, parameters=new.parameters, labels=new.labels_text)
