@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ebbtide.config import Settings
 from ebbtide.errors import ClaimLost
 from ebbtide.flows import Registry
 from ebbtide.jobs import clock, tables
@@ -38,6 +39,8 @@ class Family:
         self._registry = registry
         self._claim = claim
         self._who = who
+        # What is decided of a child where neither its post nor its flow says so: a runner has no options.
+        self._settings = Settings(database=store.url)
         self._lock = threading.Lock()
         self._posted: Counter[str] = Counter()  # by each task, since its body began
 
@@ -57,7 +60,7 @@ class Family:
             self._posted[task] += 1
             key = wishes.key or f"{claim.attempt}/{task}/{self._posted[task]}"
         wished = replace(wishes, key=key, parent=claim.job_id)
-        new = checked_post(self._registry, flow, params, wished)
+        new = checked_post(self._registry, flow, params, wished, settings=self._settings)
         return replace(new, parent_epoch=claim.epoch)
 
     def post(self, new: NewJob) -> str:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from ebbtide.errors import ConfigError, EbbtideError, FlowNotFound, FlowRefused
 from ebbtide.flows.definition import FlowDefinition, check_identity
 from ebbtide.flows.exclusive import WAIT
+from ebbtide.flows.policies import Limits, OnFailure, RetryPolicy
 from ebbtide.wording import one_line
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry", "flow", "load_flows", "load_function", "registered"]
@@ -45,6 +46,9 @@ class Registry:
         exclusive: str | None = None,
         limit: int | None = None,
         on_busy: str = WAIT,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
     ) -> Callable[[Factory], Factory]:
         """Decorator: register the factory below it, which stays the plain function that it is.
 
@@ -63,6 +67,9 @@ class Registry:
                     exclusive=exclusive,
                     limit=limit,
                     on_busy=on_busy,
+                    retry=retry,
+                    limits=limits,
+                    on_failure=on_failure,
                 )
             )
             return factory
@@ -123,6 +130,9 @@ def flow(
     exclusive: str | None = None,
     limit: int | None = None,
     on_busy: str = WAIT,
+    retry: RetryPolicy | None = None,
+    limits: Limits | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Callable[[Factory], Factory]:
     """Register the function below as the factory of the flow `name`.
 
@@ -138,16 +148,30 @@ def flow(
         name: lower case; letters, digits, ``_``, ``.`` and ``-``; at most 100 characters.
         version: raise it when jobs of the old shape cannot be run by the new one.
         returns: which provided value is the job's result; None: the outputs nobody consumed.
-        exclusive: a key that its jobs have to hold to run; ``{name}`` in it stands for a parameter's value.
-            Jobs of other flows with the same key count as well.
-        limit: how many may hold the key at once; without `exclusive` that key is the flow's name. Default 1.
-        on_busy: whether a post waits for its turn while the key is taken (``wait``), or is refused
-            (``refuse``).
+        exclusive, limit, on_busy: how many of its jobs may run at once; see `Exclusive`. A limit alone is one
+            for all jobs of the flow.
+        retry: when a job that failed is tried again by itself; None: as the options `max_retries` and
+            `retry_interval` say.
+        limits: how long a job may take; None: as the option `job_timeout` says.
+        on_failure: ``"undo"``, which is the default, or ``"hold"``: a task that failed for good leaves what
+            was done in place and the job parked, for a person to go on from there.
+
+    Each job may be posted with others.
 
     Raises:
-        FlowRefused: the function or a parameter will not do; another one has this name and version.
+        FlowRefused: the function, a policy or a parameter will not do; another one has this name and version.
     """
-    return registered.flow(name, version, returns=returns, exclusive=exclusive, limit=limit, on_busy=on_busy)
+    return registered.flow(
+        name,
+        version,
+        returns=returns,
+        exclusive=exclusive,
+        limit=limit,
+        on_busy=on_busy,
+        retry=retry,
+        limits=limits,
+        on_failure=on_failure,
+    )
 
 
 def load_flows(modules: Iterable[str] = ()) -> Registry:

@@ -1,5 +1,6 @@
 """What a job is: its states, the ledger, and the client that posts and cancels."""
 
+from ebbtide.jobs.conductors import ConductorRecord, HeldJob
 from ebbtide.jobs.many import Answer
 from ebbtide.jobs.poster import Poster
 from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, LogLine, TaskRecord
@@ -11,7 +12,9 @@ __all__ = [
     "Answer",
     "CancelAnswer",
     "CancelRequest",
+    "ConductorRecord",
     "Entry",
+    "HeldJob",
     "Job",
     "JobState",
     "LogLine",

@@ -8,8 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
+from ebbtide.jobs.cancels import store_requests
 from ebbtide.jobs.children import unended_descendants
-from ebbtide.jobs.edges import apply_edge_to_all, record_of_all
+from ebbtide.jobs.edges import apply_edge_to_all
+from ebbtide.jobs.holding import holds, let_undo
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.removal import remove_if_asked
 from ebbtide.jobs.states import FINAL_STATES, JobState
@@ -49,8 +51,14 @@ class Cancel(Verb):
         return sa.and_(_jobs.c.state.not_in(_final), _jobs.c.cancel_requested_at.is_(None))
 
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
-        self._store(connection, rows, at)
+        held = [row for row in rows if holds(connection, row)]
+        ids = [row.id for row in rows]
+        store_requests(connection, ids, at, self.reason, self.who, self.source)
+        for row in held:
+            let_undo(connection, row, at=at, who=self.who)
         unbegun = [row for row in rows if not row.begun]
+        let_go = [row.id for row in held if not row.begun]
+        end_unbegun(connection, let_go, JobState.PENDING, at=at, who=self.who)
         for state in (JobState.PENDING, JobState.PAUSED):
             end_unbegun(connection, in_state(unbegun, state), state, at=at, who=self.who)
         begun = [row for row in rows if row.begun]
@@ -63,23 +71,7 @@ class Cancel(Verb):
         apply_edge_to_all(
             connection, "resumed", paused, at=at, source=JobState.PAUSED, actor=self.who, values=due
         )
-        cancel_children(connection, [row.id for row in rows], at=at, who=self.who, reason=self.reason)
-
-    def _store(self, connection: sa.Connection, rows: Rows, at: float) -> None:
-        detail = {"reason": self.reason, "source": self.source}
-        ids = [row.id for row in rows]
-        values = {
-            "job": _jobs.c.id,
-            "attempt": _jobs.c.attempt,
-            "reason": sa.literal(self.reason, sa.Text),
-            "source": sa.literal(self.source, sa.Text),
-            "who": sa.literal(self.who, sa.Text),
-            "requested_at": sa.literal(at, sa.Float),
-        }
-        requests = sa.select(*values.values()).where(_jobs.c.id.in_(ids))
-        connection.execute(sa.insert(_cancels).from_select(list(values), requests))
-        asked = {"cancel_requested_at": at}
-        record_of_all(connection, self.entry, ids, at=at, actor=self.who, detail=detail, values=asked)
+        cancel_children(connection, ids, at=at, who=self.who, reason=self.reason)
 
 
 def cancel_children(

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ebbtide.errors import ClaimLost, EdgeRefused, JobNotFound
 from ebbtide.jobs import tables
+from ebbtide.jobs.attempts import clock_stopped
 from ebbtide.jobs.states import FINAL_STATES, Edge, JobState, edge
 from ebbtide.tasks import payload
 
@@ -102,6 +103,7 @@ def _moved(way: Edge, source: JobState) -> dict[str, Any]:
         "entries": _jobs.c.entries + 1,
         "overdue_at": None,
     }
+    values |= clock_stopped(source, way.target)
     if way.target in FINAL_STATES or way.name == "retry_scheduled":
         values["held_key"] = None
     elif source is JobState.RUNNING and way.target is not JobState.RUNNING:

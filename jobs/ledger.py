@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ebbtide.errors import EdgeRefused, TooLate
-from ebbtide.jobs import clock, parking, tables
+from ebbtide.jobs import clock, holding, parking, tables
 from ebbtide.jobs.cancelling import Cancel, end_unbegun
+from ebbtide.jobs.cancels import recorded_since, stopped_by_limit
 from ebbtide.jobs.changes import Changes, Marker, locked
 from ebbtide.jobs.deletion import Delete
 from ebbtide.jobs.edges import apply_edge
@@ -80,7 +81,7 @@ class Ledger:
     ) -> str:
         """Record a cancel request; returns `ACCEPTED` or `ALREADY_REQUESTED`, true once returned.
 
-        A job of which nothing has begun is cancelled at once. One that is running, or was
+        A job of which nothing has begun is cancelled at once. One that is running, holds, or was
         released half-done, is undone by its conductor and then ends cancelled, or parks on its
         way there.
 
@@ -96,9 +97,7 @@ class Ledger:
         verb = Cancel(who, reason=reason, source=source)
 
         def answer(connection: sa.Connection, row: sa.Row[Any]) -> str:
-            known = asked_at is not None and _recorded_since(
-                connection, job_id, reason, who, source, asked_at
-            )
+            known = asked_at is not None and recorded_since(connection, job_id, reason, who, source, asked_at)
             return ALREADY_REQUESTED if known else verb.answer(row)
 
         word, row = self._ask(verb, job_id, answer)
@@ -140,10 +139,24 @@ class Ledger:
             raise EdgeRefused(job_id, row.state, "retried")
         return int(row.attempt) + 1
 
+    def retry_from_failure(self, job_id: str, *, who: str) -> None:
+        """Let a job that holds go on at the task that failed, in the same attempt: nothing was undone.
+
+        Raises:
+            EdgeRefused: it does not hold.
+        """
+        now = clock.wall()
+        self._changes.apply(
+            lambda connection: holding.go_on(connection, locked(connection, job_id), at=now, who=who),
+            job_id,
+            Marker("unparked", now, who),
+        )
+
     def unpark(self, job_id: str, *, who: str) -> None:
         """Let a parked job go on where it was: backwards if it was being undone, or is to be cancelled.
 
-        A job that is to be cancelled and of which nothing has begun is cancelled at once.
+        One that holds goes on at what failed. A job that is to be cancelled and of which nothing has begun is
+        cancelled at once.
 
         Raises:
             EdgeRefused: it is not parked.
@@ -151,9 +164,15 @@ class Ledger:
         now = clock.wall()
 
         def let_go_on(connection: sa.Connection) -> None:
+            parked = locked(connection, job_id)
+            if holding.holds(connection, parked):
+                holding.go_on(connection, parked, at=now, who=who)
+                return
             values = {"due_at": WallNow(), "interruptions": 0, "owner": None}
             row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who)
-            if row.cancel_requested_at is not None and not row.begun:
+            parking.let_try_again(connection, row)
+            asked = row.cancel_requested_at is not None and not stopped_by_limit(connection, row)
+            if asked and not row.begun:
                 end_unbegun(connection, [job_id], JobState.PENDING, at=now, who=who)
 
         self._changes.apply(let_go_on, job_id, Marker("unparked", now, who, or_gone=True))
@@ -179,17 +198,3 @@ class Ledger:
         One that is at work, or half-done, is cancelled and undone first: see `Delete`.
         """
         return self._ask(Delete(who), job_id)[0]
-
-
-def _recorded_since(
-    connection: sa.Connection, job_id: str, reason: str, who: str, source: str, since: float
-) -> bool:
-    cancels = tables.job_cancels
-    query = sa.select(cancels.c.attempt).where(
-        cancels.c.job == job_id,
-        cancels.c.reason == reason,
-        cancels.c.who == who,
-        cancels.c.source == source,
-        cancels.c.requested_at >= since,
-    )
-    return connection.execute(query.limit(1)).first() is not None

@@ -14,6 +14,7 @@ from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, JobNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.cancelling import Cancel
+from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.deletion import Delete
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.many import Answer, Many
@@ -75,7 +76,7 @@ class Poster:
         self._max_parameter_bytes = max_parameter_bytes
         self._flow_modules = tuple(flow_modules)
         self._registry = registry
-        settings = settings or load_settings(database=database)
+        self._settings = settings = settings or load_settings(database=database)
         self._store = Store(database or settings.database)
         self._signal = open_signal(self._store, settings)
         ensure_schema(self._store)
@@ -118,6 +119,9 @@ class Poster:
 
         With an idempotency key that was used before, the job of then is returned.
 
+        Args:
+            retry, limits, on_failure: as for `ebbtide.flow`; None: as the flow says, else the options.
+
         Raises:
             FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
             KeyReused: the idempotency key is that of another post.
@@ -132,6 +136,7 @@ class Poster:
             flow,
             params,
             wanted,
+            settings=self._settings,
             version=version,
             max_parameter_bytes=self._max_parameter_bytes,
         )
@@ -156,14 +161,20 @@ class Poster:
         self._signal.ring(full)
         return CancelAnswer(self._stored(full), cast(Any, answer))
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, from_failure: bool = False) -> Job:
         """Run a failed or cancelled job once more: same id, next attempt.
 
+        With `from_failure` a job that holds goes on instead at the task that failed, in the same attempt:
+        what it had done before is still there.
+
         Raises:
-            EdgeRefused: it is neither.
+            EdgeRefused: it is neither; or it does not hold.
         """
         full = self._views.resolve(job_id)
-        self._ledger.retry(full, who=whoami())
+        if from_failure:
+            self._ledger.retry_from_failure(full, who=whoami())
+        else:
+            self._ledger.retry(full, who=whoami())
         self._signal.ring(full)
         return self._stored(full)
 
@@ -296,6 +307,10 @@ class Poster:
     def result(self, job_id: str) -> Any:
         """The result of a completed job. Raises EdgeRefused for any other."""
         return self._views.result(self._views.resolve(job_id))
+
+    def conductors(self) -> builtins.list[ConductorRecord]:
+        """The conductors of the store, the newest first, with what runs there; of late, ended ones too."""
+        return read_conductors(self._store)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Wait until the job is final, or parked; returns it.

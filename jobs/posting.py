@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypedDict
 
 import sqlalchemy as sa
 
+from ebbtide.config import Settings
 from ebbtide.errors import KeyReused, PayloadTooLarge, UsageError
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.flows.exclusive import REFUSE, WAIT, checked_busy, checked_key
+from ebbtide.flows.policies import Limits, OnFailure, Policies, RetryPolicy
 from ebbtide.jobs import tables
 from ebbtide.jobs.children import require_parent
 from ebbtide.jobs.edges import insert_first_entry
@@ -58,6 +60,7 @@ class Wishes:
             answered with its job. It is kept as long as the job.
         parent: the id of a job by whose cancel this one is cancelled, and whose undo waits for its end.
         detached: the job named as `parent` is only noted in the history.
+        retry, limits, on_failure: as for `ebbtide.flow`; None: as the flow says, else the options.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +72,9 @@ class Wishes:
     key: str | None = None
     parent: str | None = None
     detached: bool = False
+    retry: RetryPolicy | None = None
+    limits: Limits | None = None
+    on_failure: OnFailure | None = None
 
 
 class WishesByName(TypedDict, total=False):
@@ -83,6 +89,9 @@ class WishesByName(TypedDict, total=False):
     key: str | None
     parent: str | None
     detached: bool
+    retry: RetryPolicy | None
+    limits: Limits | None
+    on_failure: OnFailure | None
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,7 @@ class NewJob:
     labels: Mapping[str, str]
     priority: int = 0
     delay_seconds: float = 0.0
+    policies: Policies = field(default_factory=Policies)
     at: float | None = None
     exclusive_key: str | None = None
     key_limit: int = 1
@@ -117,10 +127,13 @@ def checked_post(
     params: Mapping[str, Any] | None,
     wishes: Wishes,
     *,
+    settings: Settings,
     version: int | None = None,
     max_parameter_bytes: int = payload.MAX_BYTES,
 ) -> NewJob:
     """The job that is asked for. The flow is built once, to see that every task of it can be cancelled.
+
+    `settings` say what is decided of a job where neither it nor its flow does.
 
     Raises:
         FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
@@ -134,7 +147,13 @@ def checked_post(
     labels = checked_labels(wishes.labels)
     at = _checked_moment(wishes)
     exclusive_key, limit, on_busy = _checked_exclusive(definition, canonical, wishes)
-    new = NewJob(
+    policies = definition.policies(
+        settings, retry=wishes.retry, limits=wishes.limits, on_failure=wishes.on_failure
+    )
+    # Without the version, unless it was asked for: the same post may be repeated after an upgrade.
+    asked = [flow, version, text, labels, wishes.priority, wishes.delay_seconds, at, wishes.exclusive]
+    asked += [wishes.on_busy, wishes.parent, wishes.detached, policies.as_dict()]
+    return NewJob(
         flow=definition.name,
         version=definition.version,
         parameters=text,
@@ -142,19 +161,16 @@ def checked_post(
         labels=labels,
         priority=_checked_priority(wishes.priority),
         delay_seconds=wishes.delay_seconds,
+        policies=policies,
         at=at,
         exclusive_key=exclusive_key,
         key_limit=limit,
         refuse_busy=on_busy == REFUSE,
         key=None if wishes.key is None else checked_key(wishes.key, "the idempotency key"),
+        body=hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
         parent=wishes.parent,
         detached=wishes.detached,
     )
-    # Without the version, unless it was asked for: the same post may be repeated after an upgrade.
-    asked = [flow, version, text, labels, new.priority, new.delay_seconds, at, wishes.exclusive]
-    asked += [wishes.on_busy, wishes.parent, wishes.detached]
-    body = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    return replace(new, body=body)
 
 
 def _checked_priority(priority: int) -> int:
@@ -223,7 +239,12 @@ def insert_job(connection: sa.Connection, new: NewJob, job_id: str, *, at: float
         require_parent(connection, new.parent, epoch=new.parent_epoch, detached=new.detached)
     row = _insert_row(connection, new, job_id, at)
     connection.execute(
-        sa.insert(tables.job_parameters).values(job=job_id, parameters=new.parameters, labels=new.labels_text)
+        sa.insert(tables.job_parameters).values(
+            job=job_id,
+            parameters=new.parameters,
+            labels=new.labels_text,
+            policies=payload.encode(new.policies.as_dict(), "the policies"),
+        )
     )
     if new.labels:
         connection.execute(
@@ -252,6 +273,8 @@ def _insert_row(connection: sa.Connection, new: NewJob, job_id: str, at: float) 
             priority=new.priority,
             created_at=at,
             due_at=due,
+            limit_seconds=new.policies.limits.job_seconds,
+            stall_seconds=new.policies.limits.no_progress_seconds,
             entries=1,
             exclusive_key=new.exclusive_key,
             key_limit=new.key_limit,

@@ -7,10 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
+from ebbtide.jobs.attempts import next_attempt
 from ebbtide.jobs.cancelling import PARENT, Cancel
 from ebbtide.jobs.children import parents_going_back
 from ebbtide.jobs.edges import apply_edge_to_all
-from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.verbs import ACCEPTED, REFUSED, Rows, Verb, in_state
 
@@ -36,20 +36,7 @@ class Retry(Verb):
         return _jobs.c.state.in_([state.value for state in _RETRIED])
 
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
-        values = {
-            "attempt": _jobs.c.attempt + 1,
-            "due_at": WallNow(),
-            "started_at": None,
-            "ended_at": None,
-            "begun": 0,
-            "interruptions": 0,
-            "undo": None,
-            "undoing": 0,
-            "cancel_requested_at": None,
-            "pause_requested_at": None,
-            "tasks_done": 0,
-            "tasks_undone": 0,
-        }
+        values = next_attempt() | {"retries": 0}
         for state in _RETRIED:
             ids = in_state(rows, state)
             apply_edge_to_all(connection, self.entry, ids, at=at, source=state, values=values, actor=self.who)
