@@ -21,9 +21,11 @@ from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.secrets import Resolved, resolve
 from ebbtide.conductor.stored import StoredRun, Unreadable, load_run
 from ebbtide.conductor.undoing import UndoPolicy
+from ebbtide.conductor.verdict import Verdict
 from ebbtide.errors import ClaimLost, EdgeRefused, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs import clock
+from ebbtide.jobs.cancels import is_limit
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import Ending, JobState, settle
@@ -41,7 +43,12 @@ LOST = "lost"
 
 _T = TypeVar("_T")
 
-_ENDINGS = {Rest.FINISHED: Ending.FINISHED, Rest.UNDONE: Ending.UNDONE, Rest.STUCK: Ending.STUCK}
+_ENDINGS = {
+    Rest.FINISHED: Ending.FINISHED,
+    Rest.UNDONE: Ending.UNDONE,
+    Rest.STUCK: Ending.STUCK,
+    Rest.HELD: Ending.HELD,
+}
 
 
 class Execution:
@@ -152,6 +159,8 @@ class Execution:
             # Transient: TaskFlow would store parameters once more, in clear, beside its results.
             engine.storage.inject(secrets.values, transient=True)
             engine.end_leftovers = self._end_leftovers
+            verdict = Verdict(stored.policies, stored.retries)
+            engine.is_to_hold = verdict.holds
             engine.before_undo = partial(self._stop_children, engine, journal, family)
             self._engine = engine
             if self._suspended:
@@ -161,7 +170,7 @@ class Execution:
             reverted = stored.flow_stored and engine.reverted
             failed = stored.undo_failed
             rest = Rest.UNDONE if reverted else self._drive(engine, secrets.problem, undo_failed=failed)
-            return self._settle(engine, run, definition, rest)
+            return self._settle(engine, run, definition, rest, verdict)
         finally:
             run.end()
             engine.close()
@@ -183,7 +192,7 @@ class Execution:
         try:
             children = self._patiently(family.stop)
         except (ClaimLost, StoreUnavailable) as error:
-            journal.give_up(error)
+            journal.lost = journal.lost or error
             engine.suspend_requested.set()
             return
         journal.undo_is_next()
@@ -192,7 +201,9 @@ class Execution:
             LOG.info("job.waits %s for %d children", self.claim.job_id, len(children))
             engine.suspend_requested.set()
 
-    def _settle(self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest) -> str:
+    def _settle(
+        self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest, verdict: Verdict
+    ) -> str:
         """Apply the edge by which the run ends; turn round when a cancel request came first."""
         result: str | None = None
         while True:
@@ -204,28 +215,37 @@ class Execution:
                 except payload.PayloadError as error:
                     rest = engine.undo_all(str(error))
                     continue
+            limit = self._limit()
             name = (
                 "released"
                 if rest is Rest.SUSPENDED
-                else settle(_ENDINGS[rest], cancel_requested=self.event.requested)
+                else settle(
+                    _ENDINGS[rest],
+                    cancel_requested=self.event.requested,
+                    limit_passed=limit is not None,
+                )
             )
-            if name is not None and self._leave(name, engine, run, result):
-                return name
-            if rest is Rest.FINISHED:
+            if name is not None:
+                outcome = Outcome.of(
+                    name,
+                    self.claim,
+                    self._options.owner,
+                    run.journal.summary(),
+                    error=engine.error,
+                    stopped_by=describe(engine.raised, run.hide) if engine.raised else None,
+                    result=result,
+                    limit=limit,
+                    held=rest is Rest.HELD,
+                )
+                outcome = verdict.judged(outcome, engine.failure_names)
+                if run.journal.finish(outcome.write):  # False: a cancel request came first
+                    return outcome.edge
+            if rest in (Rest.FINISHED, Rest.HELD):
                 rest = engine.drive()
 
-    def _leave(self, name: str, engine: Engine, run: JobRun, result: str | None) -> bool:
-        """Whether the job has left by that edge: False when a cancel request came first."""
-        outcome = Outcome.of(
-            name,
-            self.claim,
-            self._options.owner,
-            run.journal.summary(),
-            error=engine.error,
-            stopped_by=describe(engine.raised, run.hide) if engine.raised else None,
-            result=result,
-        )
-        return run.journal.finish(outcome.write)
+    def _limit(self) -> str | None:
+        """Which limit was passed, if that is why the run was stopped."""
+        return self.event.reason if self.event.requested and is_limit(self.event.source) else None
 
     def _park(self, reason: str) -> str:
         """Park a job that cannot be run as it is stored."""

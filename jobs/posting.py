@@ -239,13 +239,11 @@ def insert_job(connection: sa.Connection, new: NewJob, job_id: str, *, at: float
         require_parent(connection, new.parent, epoch=new.parent_epoch, detached=new.detached)
     row = _insert_row(connection, new, job_id, at)
     connection.execute(
-        sa.insert(tables.job_parameters).values(
-            job=job_id,
-            parameters=new.parameters,
-            labels=new.labels_text,
-            policies=payload.encode(new.policies.as_dict(), "the policies"),
-        )
+        sa.insert(tables.job_parameters).values(job=job_id, parameters=new.parameters, labels=new.labels_text)
     )
+    if new.policies != Policies():
+        policies = payload.encode(new.policies.as_dict(), "the policies")
+        connection.execute(sa.insert(tables.job_policies).values(job=job_id, policies=policies))
     if new.labels:
         connection.execute(
             sa.insert(tables.job_labels),

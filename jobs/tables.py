@@ -124,14 +124,10 @@ _index_where("ix_jobs_holders", "held_key IS NOT NULL", jobs.c.exclusive_key)
 _index_where("ix_jobs_exclusive", "exclusive_key IS NOT NULL", jobs.c.exclusive_key, jobs.c.state)
 _index_where("ix_jobs_parent", "parent IS NOT NULL", jobs.c.parent, jobs.c.state)
 
-job_parameters = Table(
-    "job_parameters",
-    metadata,
-    _key("job"),
-    _word("parameters"),
-    _word("labels"),
-    Column("policies", Text),  # JSON; none: posted with none
-)
+job_parameters = Table("job_parameters", metadata, _key("job"), _word("parameters"), _word("labels"))
+
+# Of a job that was posted with any: `ebbtide.flows.policies.Policies`, as JSON.
+job_policies = Table("job_policies", metadata, _key("job"), _word("policies"))
 
 job_labels = Table(
     "job_labels",

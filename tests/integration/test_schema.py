@@ -23,7 +23,7 @@ from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 import ebbtide.jobs.schema
 from ebbtide.errors import SchemaMismatch, StoreUnavailable
-from ebbtide.jobs import tables
+from ebbtide.jobs import Poster, tables
 from ebbtide.jobs.schema import VERSION_TABLE, SchemaState, check_schema, ensure_schema, upgrade_schema
 from ebbtide.jobs.store import Store
 
@@ -40,7 +40,7 @@ sys.stdin.readline()
 with Store(sys.argv[1]) as store:
     ensure_schema(store)
     with store.write() as connection:
-        connection.exec_driver_sql("INSERT INTO job_parameters (job, parameters, labels) VALUES (?, '{}', '{}')", (str(os.getpid()),))
+        connection.exec_driver_sql("INSERT INTO job_parameters VALUES (?, '{}', '{}')", (str(os.getpid()),))
 print("opened", flush=True)
 """
 
@@ -60,7 +60,7 @@ try:
     with Store(sys.argv[1]) as store:
         ensure_schema(store)
         with store.write() as connection:
-            connection.exec_driver_sql("INSERT INTO job_parameters (job, parameters, labels) VALUES ('a', '{}', '{}')")
+            connection.exec_driver_sql("INSERT INTO job_parameters VALUES ('a', '{}', '{}')")
 except EbbtideError as error:
     print(type(error).__name__, error)
 else:
@@ -493,3 +493,14 @@ def test_the_frequent_questions_are_answered_by_an_index_without_sorting(
 
     assert index in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_a_poster_of_a_store_that_does_not_fit_leaves_nothing_open(path: Path) -> None:
+    _make(path)
+    _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{NEXT}'")
+
+    with pytest.raises(SchemaMismatch, match="newer ebbtide"):
+        Poster(str(path))
+
+    opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
+    assert not [file for file in opened if file.startswith(str(path))]
