@@ -34,6 +34,13 @@ def keyed(board, key: str = "disk", limit: int = 1, **options) -> str:
     return board.post(exclusive_key=key, key_limit=limit, **options)
 
 
+def pair(board) -> tuple[str, str]:
+    """Two jobs with one key; the first was posted before."""
+    first = keyed(board)
+    board.clock.advance(1)
+    return first, keyed(board)
+
+
 def held(board) -> set[str]:
     return {row["held_key"] for row in board.rows(tables.jobs) if row["held_key"]}
 
@@ -43,7 +50,8 @@ def held(board) -> set[str]:
 
 @pytest.mark.bare_edges("the edge of an outcome is applied by itself")
 def test_of_two_jobs_with_one_key_the_second_waits_for_the_end_of_the_first(board, conductor):
-    first, second = keyed(board), keyed(board)
+    first, second = pair(board)
+    board.clock.advance(1)
     other = board.post()
     one = conductor()
 
@@ -62,12 +70,12 @@ def test_a_limit_gives_so_many_slots(board, conductor):
 
     claimed = [claim.job_id for claim in iter(lambda: one.claim(KEYS), None)]
 
-    assert claimed == jobs[:3]
+    assert len(claimed) == len(set(claimed) & set(jobs)) == 3
     assert held(board) == {"disk#1", "disk#2", "disk#3"}
 
 
 def test_the_key_is_held_through_a_crash_and_a_takeover(board, conductor):
-    first, second = keyed(board), keyed(board)
+    first, second = pair(board)
     conductor("one", lease_seconds=30.0).claim(KEYS)
     board.clock.advance(31)
 
@@ -83,7 +91,7 @@ def test_the_key_is_held_through_a_crash_and_a_takeover(board, conductor):
 def test_who_stops_half_done_keeps_the_key_and_who_has_begun_nothing_lets_it_go(
     board, conductor, edge, begun
 ):
-    first, second = keyed(board), keyed(board)
+    first, second = pair(board)
     one = conductor()
     one.claim(KEYS)
     board.change(first, begun=begun)
@@ -103,10 +111,11 @@ def test_who_stops_half_done_keeps_the_key_and_who_has_begun_nothing_lets_it_go(
 def test_jobs_of_an_older_limit_keep_theirs_and_those_of_a_lower_one_wait_for_room(board, conductor):
     """The flow's limit was three, and its new version says one."""
     old = [keyed(board, limit=3) for _ in range(2)]
+    board.clock.advance(1)
     new = keyed(board, limit=1)
     one = conductor()
 
-    assert [one.claim(KEYS).job_id for _ in old] == old
+    assert {one.claim(KEYS).job_id for _ in old} == set(old)
     assert one.claim(KEYS) is None
     for job in old:
         with board.store.write() as connection:
