@@ -14,6 +14,7 @@ import tenacity
 from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, JobNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import Registry, load_flows
+from ebbtide.jobs.boards import Notice, open_postings
 from ebbtide.jobs.cancelling import Cancel
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.deletion import Delete
@@ -52,8 +53,8 @@ class Poster:
         flow_modules: modules that register flows, besides installed ones; needed to post only.
         registry: the flows to post from, instead of looking for modules.
         max_parameter_bytes: how many bytes the parameters of a job may take, as JSON.
-        settings: where the option `signal` and what belongs to it are read; default: those of file and
-            environment. Conductors and posters of a store want the same.
+        settings: where the options `signal` and `board` and what belongs to them are read; default: those of
+            file and environment. Conductors and posters of a store want the same.
 
     A change is signalled to the conductors once it is stored. A signal that cannot be sent is logged and
     changes no answer: they find the change by themselves.
@@ -81,6 +82,9 @@ class Poster:
         with ExitStack() as opened:
             self._store = opened.enter_context(Store(database or settings.database))
             self._signal = opened.enter_context(closing(open_signal(self._store, settings)))
+            self._postings = open_postings(settings)
+            if self._postings is not None:
+                opened.enter_context(closing(self._postings))
             ensure_schema(self._store)
             opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
@@ -94,8 +98,10 @@ class Poster:
         self.close()
 
     def close(self) -> None:
-        """Send what is still to be signalled, and close the connections. May be called twice."""
+        """Send what is still to be signalled and posted, and close the connections. May be called twice."""
         self._signal.close()
+        if self._postings is not None:
+            self._postings.close()
         self._store.close()
 
     @property
@@ -145,7 +151,7 @@ class Poster:
         )
         job_id = self._ledger.post(new, who=_checked_who(who))
         self._signal.ring(job_id)
-        return self._stored(job_id)
+        return self._posted(self._stored(job_id))
 
     def cancel(self, job_id: str, reason: str = "", who: str | None = None) -> CancelAnswer:
         """Ask for a job to be stopped and undone. The request is stored before this returns.
@@ -179,7 +185,7 @@ class Poster:
         else:
             self._ledger.retry(full, who=whoami())
         self._signal.ring(full)
-        return self._stored(full)
+        return self._posted(self._stored(full))
 
     def unpark(self, job_id: str) -> Job:
         """Let a parked job go on, once what parked it is mended.
@@ -193,7 +199,7 @@ class Poster:
         before = self.show(job_id)
         self._ledger.unpark(before.id, who=whoami())
         self._signal.ring(before.id)
-        return self._stored_unless_gone(before)
+        return self._posted(self._stored_unless_gone(before))
 
     def accept(self, job_id: str, reason: str) -> Job:
         """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
@@ -216,6 +222,15 @@ class Poster:
             return self._stored(before.id)
         except JobNotFound:
             return before
+
+    def _posted(self, job: Job) -> Job:
+        """The job, once it is on its way to the board, if it is due: nobody waits for that, and what does not
+        come there is posted by the conductors.
+        """
+        if self._postings is not None and job.phase == JobState.PENDING.value:
+            key = f"{job.flow}@{job.version}"
+            self._postings.put(job.id, Notice(job.id, key, job.priority, job.due_at))
+        return job
 
     def _stored(self, job_id: str) -> Job:
         """The job after a change that is stored: a store that fails now must not deny that."""

@@ -287,6 +287,9 @@ chores = Table(
     Column("owner", Text),
 )
 
+# One row for each thing that one conductor at a time does for all; it leads for as long as its lease runs.
+leaders = Table("leaders", metadata, _key("name"), _word("owner"))
+
 # TaskFlow's own tables as TaskFlow defines them: what its own tools read and what creates them.
 taskflow_metadata = MetaData()
 taskflow_tables = taskflow_schema.fetch(taskflow_metadata)
