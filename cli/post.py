@@ -21,7 +21,11 @@ from ebbtide.cli.invocation import (
     shared_options,
 )
 from ebbtide.cli.output import emit, say
+from ebbtide.cli.policies import given_policies, policy_options
 from ebbtide.cli.waiting import awaited, conclusion, see_through
+
+# These options are passed on as they are.
+_AS_GIVEN = ("priority", "delay_seconds", "exclusive", "on_busy", "key", "parent")
 
 
 @click.command()
@@ -47,11 +51,13 @@ from ebbtide.cli.waiting import awaited, conclusion, see_through
 @click.option("--on-busy", type=click.Choice(("wait", "refuse")), help="While its key is taken.")
 @click.option("--key", metavar="KEY", help="Post it once, however often this is repeated.")
 @click.option("--parent", type=JobId(), metavar="JOB", help="Cancel it with that one, and before its undo.")
+@policy_options
 @click.option("--wait", is_flag=True, help="Stay until it ends; 1 unless it completed.")
 @shared_options
 @pass_invocation
 def post(
     invocation: Invocation,
+    /,
     flow: str,
     params: tuple[str, ...],
     params_file: Any,
@@ -79,7 +85,9 @@ def post(
             values,
             version=definition.version,
             labels=pairs(labels, "--label"),
-            **wishes | {"at": _moment(wishes["at"])},
+            at=_moment(wishes["at"]),
+            **{name: wishes[name] for name in _AS_GIVEN},
+            **given_policies(definition, invocation.settings(), wishes),
         )
         if not wait:
             if invocation.json:

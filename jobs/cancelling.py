@@ -43,7 +43,9 @@ class Cancel(Verb):
         self.source = source
 
     def answer(self, row: sa.Row[Any]) -> str:
-        if row.cancel_requested_at is not None or row.state == JobState.CANCELLED:
+        # What has failed, having passed a limit, has a request as well; it is too late all the same.
+        stopping = row.cancel_requested_at is not None and row.state not in FINAL_STATES
+        if stopping or row.state == JobState.CANCELLED:
             return ALREADY_REQUESTED
         return TOO_LATE if row.state in FINAL_STATES else ACCEPTED
 

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +19,7 @@ from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.attempts import clock_started
 from ebbtide.jobs.cancels import store_requests
+from ebbtide.jobs.claim import Claim, Request
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.interrupted import mark_interrupted, record_hung, unended
 from ebbtide.jobs.keys import KeyTaken, take_slot
@@ -40,45 +40,6 @@ _conductors = tables.conductors
 def new_owner_id() -> str:
     """An id that no other conductor ever has: a name may be configured twice, a pid comes again."""
     return f"{socket.gethostname()}:{os.getpid()}:{clock.boot_id()[:8]}:{secrets.token_hex(6)}"
-
-
-@dataclass(frozen=True)
-class Request:
-    """A cancel request as it is forwarded."""
-
-    job_id: str
-    reason: str
-    source: str
-    attempt: int
-
-    def is_for(self, claim: Claim) -> bool:
-        """Whether it asks for the end of that run: it says nothing of the job's other attempts."""
-        return (claim.job_id, claim.attempt) == (self.job_id, self.attempt)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to run one job. Travels to its runner as JSON, so it is small; the runner reads the rest."""
-
-    job_id: str
-    flow: str
-    version: int
-    attempt: int
-    epoch: int
-    write: int
-    cancel: Request | None = None
-
-    @property
-    def key(self) -> str:
-        return f"{self.flow}@{self.version}"
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Claim:
-        cancel = values["cancel"]
-        return cls(**(values | {"cancel": Request(**cancel) if cancel else None}))
 
 
 class Claims:
@@ -288,6 +249,16 @@ class Claims:
         )
         with self._store.read() as connection:
             return [Request(row.id, row.reason, row.source, row.attempt) for row in connection.execute(query)]
+
+    def to_pause(self) -> list[tuple[str, int]]:
+        """The running jobs of ours that are to stop between tasks, with their epochs."""
+        query = sa.select(_jobs.c.id, _jobs.c.epoch).where(
+            _jobs.c.owner == self.owner,
+            _jobs.c.state == JobState.RUNNING.value,
+            _jobs.c.pause_requested_at.is_not(None),
+        )
+        with self._store.read() as connection:
+            return [(row.id, row.epoch) for row in connection.execute(query)]
 
     def forwarded(self, request: Request, at: float) -> None:
         """Record that the request was handed to the run, `at` unix seconds. Repeating changes nothing.

@@ -26,10 +26,12 @@ __all__ = [
     "long_gone",
     "next_due",
     "next_orphan",
+    "paused_flows",
 ]
 
 _jobs = tables.jobs
 _conductors = tables.conductors
+_paused = tables.paused_flows
 
 # One look into an index: a conductor with nothing to do asks all the time, and jobs may wait here by the
 # hundred thousand that it may not claim, or not yet.
@@ -144,6 +146,7 @@ def _first_of_flow(flow: str, version: int, limit: int, lock: bool) -> sa.Subque
             _jobs.c.version == version,
             # As a sum, so that no index on due_at is chosen, which would have to sort all that is due.
             _jobs.c.due_at + 0.0 <= WallNow(),
+            _wanted(flow, version),
             *_claimable(),
         )
         .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
@@ -155,6 +158,12 @@ def _first_of_flow(flow: str, version: int, limit: int, lock: bool) -> sa.Subque
 def _claimable() -> tuple[sa.ColumnElement[bool], ...]:
     """What keeps a job that is due from being claimed: its exclusive key, and children that it waits for."""
     return has_room(), children_ended()
+
+
+def _wanted(flow: Any, version: Any) -> sa.ColumnElement[bool]:
+    """Whether a job may be claimed although its flow may be paused. Whatever is to be cancelled may."""
+    stopped = sa.exists().where(_paused.c.flow == flow, _paused.c.version.in_((0, version)))
+    return sa.or_(_jobs.c.cancel_requested_at.is_not(None), ~stopped)
 
 
 def _batches(keys: list[str]) -> Iterator[tuple[str, ...]]:
@@ -173,6 +182,7 @@ def due_one(connection: sa.Connection, job_id: str) -> sa.Row[Any] | None:
             _jobs.c.id == job_id,
             _jobs.c.state == JobState.PENDING.value,
             _jobs.c.due_at <= WallNow(),
+            _wanted(_jobs.c.flow, _jobs.c.version),
             *_claimable(),
         )
         .with_for_update(skip_locked=True, of=_jobs)
@@ -193,3 +203,8 @@ def live_conductors(connection: sa.Connection) -> dict[str, frozenset[str]]:
     """The conductors whose lease runs, each with the flows that it knows (name@version)."""
     query = sa.select(_conductors.c.id, _conductors.c.flows).where(is_live())
     return {row.id: frozenset(json.loads(row.flows)) for row in connection.execute(query)}
+
+
+def paused_flows(connection: sa.Connection) -> frozenset[tuple[str, int]]:
+    """The flows of which nobody claims a job, with their versions; 0 stands for every version."""
+    return frozenset((row.flow, row.version) for row in connection.execute(sa.select(_paused)))

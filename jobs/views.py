@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
+from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
-from ebbtide.jobs.queue import live_conductors
+from ebbtide.jobs.queue import live_conductors, paused_flows
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.selection import conditions_of, is_due
@@ -126,23 +127,28 @@ class Views:
             rows = connection.execute(query).all()
             claimable = any(row.state in _CLAIMABLE for row in rows)
             live = live_conductors(connection) if claimable else {}
+            paused = paused_flows(connection) if claimable else frozenset()
             return [
                 job
                 for start in range(0, len(rows), _AT_ONCE)
-                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live)
+                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live, paused)
             ]
 
 
 def _jobs_of(
-    connection: sa.Connection, rows: Sequence[sa.Row[Any]], live: Mapping[str, frozenset[str]]
+    connection: sa.Connection,
+    rows: Sequence[sa.Row[Any]],
+    live: Mapping[str, frozenset[str]],
+    paused: frozenset[tuple[str, int]],
 ) -> list[Job]:
     parameters = _by_job(connection, tables.job_parameters, [row.id for row in rows])
+    policies = _by_job(connection, tables.job_policies, [row.id for row in rows])
     cancels = _by_attempt(connection, tables.job_cancels, rows)
     outcomes = _by_attempt(connection, tables.job_outcomes, rows)
     parks = _by_attempt(
         connection, tables.job_parks, [row for row in rows if _left_standing(row)], tables.job_parks.c.number
     )
-    waits = waits_of(connection, rows, live)
+    waits = waits_of(connection, rows, live, paused)
     untold = [row for row in rows if JobState(row.state) not in FINAL_STATES or _left_standing(row)]
     tasks = latest_rounds(connection, untold)
     return [
@@ -154,6 +160,7 @@ def _jobs_of(
             parks.get((row.id, row.attempt)),
             tasks.get((row.id, row.attempt), []),
             waits.get(row.id),
+            policies.get(row.id),
         )
         for row in rows
     ]
@@ -166,7 +173,8 @@ def _job(
     outcome: sa.Row[Any] | None,
     park: sa.Row[Any] | None,
     tasks: list[sa.Row[Any]],
-    waits_for: str | None,
+    waiting_for: str | None,
+    policies: sa.Row[Any] | None,
 ) -> Job:
     state = JobState(row.state)
     error, error_task = _error(outcome, park, tasks)
@@ -203,7 +211,11 @@ def _job(
         ended_at=row.ended_at,
         cancel=_record(CancelRequest, cancel) if cancel else None,
         not_undone=not_undone(tasks) if _left_standing(row) else [],
-        waits_for=waits_for,
+        waits_for=waiting_for,
+        held=bool(state is JobState.PARKED and park is not None and park.held),
+        retries=row.retries,
+        deadline_at=row.deadline_at,
+        policies=_mapping(policies.policies) if policies else Policies().as_dict(),
         exclusive_key=row.exclusive_key,
         parent=row.parent,
     )

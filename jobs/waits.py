@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,11 +17,17 @@ _SHOWN = 3
 _Live = Mapping[str, frozenset[str]]
 
 
-def waits_of(connection: sa.Connection, rows: Sequence[sa.Row[Any]], live: _Live) -> dict[str, str]:
+def waits_of(
+    connection: sa.Connection,
+    rows: Sequence[sa.Row[Any]],
+    live: _Live,
+    paused: Collection[tuple[str, int]] = (),
+) -> dict[str, str]:
     """By job, in words; without those that can be taken up, or need not be.
 
     Args:
         rows: with a column `is_due`.
+        paused: the flows of which nobody claims a job, with their versions.
         live: the conductors whose lease runs, each with the flows that it knows.
     """
     due = [row for row in rows if row.state == JobState.PENDING and row.is_due]
@@ -31,7 +37,7 @@ def waits_of(connection: sa.Connection, rows: Sequence[sa.Row[Any]], live: _Live
     children = unended_children(connection, back)
     found = {}
     for row in rows:
-        words = waits_for(row, due=bool(row.is_due), live=live)
+        words = waits_for(row, due=bool(row.is_due), live=live, paused=paused)
         holding = holders.get(keyed.get(row.id, ""), [])
         if words is None and row.id in children:
             words = f"the end of its children: {_named(children[row.id])}"
@@ -42,12 +48,17 @@ def waits_of(connection: sa.Connection, rows: Sequence[sa.Row[Any]], live: _Live
     return found
 
 
-def waits_for(job: sa.Row[Any], *, due: bool, live: _Live) -> str | None:
+def waits_for(
+    job: sa.Row[Any], *, due: bool, live: _Live, paused: Collection[tuple[str, int]] = ()
+) -> str | None:
     """Which conductor would have to come for a job; None when one is there, or need not be."""
     pending = job.state == JobState.PENDING.value and due
     orphaned = job.state == JobState.RUNNING.value and job.owner not in live
     if not pending and not orphaned:
         return None
+    stopped = {(job.flow, 0), (job.flow, job.version)} & set(paused)
+    if pending and stopped and job.cancel_requested_at is None:
+        return f"somebody to resume flow {job.flow}, which is paused"
     if not live:
         return "a conductor: none is running"
     key = f"{job.flow}@{job.version}"
