@@ -27,10 +27,10 @@ from ebbtide.jobs import Poster, tables
 from ebbtide.jobs.schema import VERSION_TABLE, SchemaState, check_schema, ensure_schema, upgrade_schema
 from ebbtide.jobs.store import Store
 
-# Opens the store, stores one row, says so. Begins when it is told to.
 # A revision that this program does not know yet.
 NEXT = f"{int(tables.REVISION) + 1:04d}"
 
+# Opens the store, stores one row, says so. Begins when it is told to.
 _OPENER = """
 import os, sys
 from ebbtide.jobs.schema import ensure_schema

@@ -13,8 +13,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # Script, the smallest run, and what every table of it has to show, whichever the database.
 RUNS = {
     "cancel_latency.py": (
-        ["--rounds", "3"],
-        ["cancelled from another process, signal auto, 3 times", "committed -> event set in the task"],
+        ["--rounds", "2", "--signal", "auto", "file"],
+        ["signal auto, 2 times", "committed -> event set in the task", "signal  called p50", "file  "],
     ),
     "stop_ladder.py": (
         ["--rounds", "2"],
