@@ -23,6 +23,7 @@ __all__ = [
     "ConductorsAnswer",
     "CountsAnswer",
     "CredentialModel",
+    "DeleteAnswer",
     "EntriesAnswer",
     "FlowModel",
     "FlowsAnswer",
@@ -30,6 +31,7 @@ __all__ = [
     "JobModel",
     "JobsAnswer",
     "LogsAnswer",
+    "ManyAnswer",
     "ProblemModel",
     "ResultAnswer",
     "RowModel",
@@ -142,6 +144,14 @@ class GraphAnswer(_Answer):
     links: list[tuple[str, str]]
 
 
+class OneOfMany(_Answer):
+    """What one job was answered; its state is that of when it was asked, none if it was not seen."""
+
+    id: str
+    answer: str
+    state: str | None
+
+
 class FlowModel(_Answer):
     """A flow that can be posted; `parameters` is the JSON schema of its parameters."""
 
@@ -153,6 +163,19 @@ class FlowModel(_Answer):
     retry: dict[str, Any] | None
     limits: dict[str, Any] | None
     on_failure: str | None
+    exclusive: dict[str, Any] | None
+
+
+class DeleteAnswer(_Answer):
+    """What a deletion was answered: the job is undone first, and removed with its end."""
+
+    answer: str
+
+
+class ManyAnswer(_Answer):
+    """What each job of many was answered."""
+
+    answers: list[OneOfMany]
 
 
 class FlowsAnswer(_Answer):

@@ -17,7 +17,7 @@ from ebbtide.api.headers import Headers
 from ebbtide.api.limits import Bucket, Limits
 from ebbtide.api.live.feed import Feed
 from ebbtide.api.problems import MEDIA_TYPE, ApiError, Problem, problem_of
-from ebbtide.api.routes import acts, events, flows, jobs, service, session
+from ebbtide.api.routes import acts, events, flows, jobs, many, service, session
 from ebbtide.errors import EbbtideError, FlowNotFound
 from ebbtide.jobs import Poster
 
@@ -25,7 +25,7 @@ __all__ = ["create_app"]
 
 LOG = logging.getLogger(__name__)
 
-ROUTERS = (jobs.router, acts.router, events.router, flows.router, service.router, session.router)
+ROUTERS = (many.router, jobs.router, acts.router, events.router, flows.router, service.router, session.router)
 
 
 def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = False) -> FastAPI:

@@ -48,6 +48,13 @@ KINDS: dict[type[EbbtideError], Kind] = {
     errors.EdgeRefused: Kind(
         409, "not-in-this-state", "The job's state rules this out", ("job_id", "state", "edge")
     ),
+    errors.KeyBusy: Kind(409, "key-busy", "The exclusive key is taken", ("key", "jobs")),
+    errors.ParentEnding: Kind(
+        409, "parent-ending", "The parent takes no child any more", ("job_id", "state")
+    ),
+    errors.KeyReused: Kind(
+        422, "idempotency-key-reused", "The idempotency key is that of another post", ("key", "job_id")
+    ),
     errors.NotAllowed: Kind(403, "insufficient-scope", "Not allowed", ("problem",)),
     errors.StoreUnavailable: Kind(503, "store-unavailable", "Nothing was stored", ("detail",)),
     errors.CommitUnknown: Kind(503, "commit-unknown", "Whether it is stored is not known", ("detail",), None),

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.errors import FlowNotFound, ParameterError
+from ebbtide.flows.exclusive import Exclusive
 from ebbtide.flows.meant import Meant, Unfit
 from ebbtide.flows.policies import DecidesPolicies, Limits, OnFailure, RetryPolicy
 from ebbtide.flows.secret import FORMAT
@@ -38,6 +39,7 @@ class PublishedFlow(DecidesPolicies):
     retry: RetryPolicy | None = None
     limits: Limits | None = None
     on_failure: OnFailure | None = None
+    exclusive: Exclusive | None = None
 
     @classmethod
     def of(cls, definition: FlowDefinition) -> PublishedFlow:
@@ -50,6 +52,7 @@ class PublishedFlow(DecidesPolicies):
             retry=definition.retry,
             limits=definition.limits,
             on_failure=definition.on_failure,
+            exclusive=definition.exclusive,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,8 +62,9 @@ class PublishedFlow(DecidesPolicies):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PublishedFlow:
         """The inverse of `as_dict`."""
-        retry, limits = values.get("retry"), values.get("limits")
+        retry, limits, exclusive = (values.get(name) for name in ("retry", "limits", "exclusive"))
         typed = {
+            "exclusive": None if exclusive is None else Exclusive(**exclusive),
             "retry": None if retry is None else RetryPolicy(**retry),
             "limits": None if limits is None else Limits(**limits),
         }

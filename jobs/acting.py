@@ -10,6 +10,7 @@ from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.flows.published import PublishedFlow
 from ebbtide.jobs.catalogue import Catalogue
 from ebbtide.jobs.credentials import Credentials
+from ebbtide.jobs.many import Many
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.texts import MAX_WHO, checked_text, whoami
 from ebbtide.jobs.views import Views
@@ -24,6 +25,7 @@ class Acting:
     credentials: Credentials
     _store: Store
     _views: Views
+    _many: Many
     _who: str | None = None  # None: the user of this process
     _jobs_of: str | None = None  # None: everybody's
 
@@ -40,10 +42,14 @@ class Acting:
         other._who = checked_text(who, "who acts", MAX_WHO) or whoami()
         other._jobs_of = jobs_of
         other._views = Views(self._store, jobs_of)
+        other._many = Many(self._store, jobs_of)
         return other
 
     def _actor(self) -> str:
         return self._who or whoami()
+
+    def _checked_who(self, who: str | None) -> str:
+        return (self._actor() if who is None else checked_text(who, "who asks", MAX_WHO)) or self._actor()
 
     def _definition(
         self, registry: Registry, flow: str, version: int | None

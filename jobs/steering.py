@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from typing import Any, cast
 
-from ebbtide.errors import UsageError
+from ebbtide.errors import JobNotFound, UsageError
 from ebbtide.jobs.acting import Acting
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.pausing import EVERY_VERSION, Pauses
@@ -93,10 +93,10 @@ class Steering(Acting, abc.ABC):
             raise UsageError("a reason is wanted: say why that undo may be left out")
         if skip is None and reason:
             raise UsageError("a reason is for an undo that is left out: name its task as well")
-        full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=self._actor(), skip=skip, reason=reason)
-        self._signal.ring(full)
-        return self._posted(self._stored(full))
+        before = self._views.job(self._views.resolve(job_id))
+        self._ledger.unpark(before.id, who=self._actor(), skip=skip, reason=reason)
+        self._signal.ring(before.id)
+        return self._posted(self._stored_unless_gone(before))
 
     def accept(self, job_id: str, reason: str) -> Job:
         """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
@@ -108,10 +108,17 @@ class Steering(Acting, abc.ABC):
         reason = checked_text(reason, "the reason", MAX_REASON)
         if not reason:
             raise UsageError("a reason is wanted: say why the job may stay as it is")
-        full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=self._actor())
-        self._signal.ring(full)
-        return self._stored(full)
+        before = self._views.job(self._views.resolve(job_id))
+        self._ledger.accept(before.id, reason=reason, who=self._actor())
+        self._signal.ring(before.id)
+        return self._stored_unless_gone(before)
+
+    def _stored_unless_gone(self, before: Job) -> Job:
+        """The job after a change by which it may have ended; as it was, if it was to be deleted then."""
+        try:
+            return self._stored(before.id)
+        except JobNotFound:
+            return before
 
     def pause_flow(self, flow: str, version: int | None = None) -> bool:
         """Let no conductor take up a job of a flow, unless it is to be cancelled; what runs goes on.

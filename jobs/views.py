@@ -11,13 +11,14 @@ import sqlalchemy as sa
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
 from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
-from ebbtide.jobs.filters import has_text, in_phase, is_due
 from ebbtide.jobs.ledger import flow_detail_id
-from ebbtide.jobs.queue import live_conductors, paused_flows, waits_for
+from ebbtide.jobs.queue import live_conductors, paused_flows
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
+from ebbtide.jobs.selection import conditions_of, has_text, is_due
 from ebbtide.jobs.states import FINAL_STATES, JobState, phase_of
 from ebbtide.jobs.store import Store
+from ebbtide.jobs.waits import waits_of
 
 __all__ = ["SHAPE", "Views"]
 
@@ -94,16 +95,8 @@ class Views:
             after: time of creation and id of the job after which these come.
             with_params: False: their parameters are not read, and empty.
         """
-        query = sa.select(_jobs, _is_due).where(*self._mine())
-        if state is not None:
-            query = query.where(in_phase(state))
-        if flow is not None:
-            query = query.where(_jobs.c.flow == flow)
-        of = tables.job_labels
-        for key, value in (labels or {}).items():
-            query = query.where(
-                sa.exists().where(of.c.job == _jobs.c.id, of.c.key == key, of.c.value == value)
-            )
+        wanted = conditions_of(state=state, flow=flow, labels=labels or {})
+        query = sa.select(_jobs, _is_due).where(*self._mine(), *wanted)
         if text is not None:
             query = query.where(has_text(text.lower()))
         if after is not None:
@@ -129,16 +122,14 @@ class Views:
             for state, count in connection.execute(resting.group_by(_jobs.c.state)):
                 found[state] = count
             for state, requested, due, undoing, overdue, count in connection.execute(others.group_by(*kinds)):
-                phase = str(
-                    phase_of(
-                        JobState(state),
-                        cancel_requested=bool(requested),
-                        due=bool(due),
-                        undoing=bool(undoing),
-                        overdue=bool(overdue),
-                    )
+                phase = phase_of(
+                    JobState(state),
+                    cancel_requested=bool(requested),
+                    due=bool(due),
+                    undoing=bool(undoing),
+                    overdue=bool(overdue),
                 )
-                found[phase] = found.get(phase, 0) + count
+                found[str(phase)] = found.get(str(phase), 0) + count
         return found
 
     def graph(self, job_id: str) -> dict[str, Any] | None:
@@ -150,6 +141,12 @@ class Views:
                 raise JobNotFound(job_id)
             text = connection.scalar(sa.select(of.c.meta).where(of.c.uuid == flow_detail_id(job_id, attempt)))
         return _shape(_mapping(text or "{}").get(SHAPE))
+
+    def visible(self, ids: Iterable[str]) -> list[str]:
+        """Those of these jobs that exist to whom reads."""
+        query = sa.select(_jobs.c.id).where(_jobs.c.id.in_(list(ids)), *self._mine()).order_by(_jobs.c.id)
+        with self._store.read() as connection:
+            return list(connection.scalars(query))
 
     def _mine(self) -> tuple[sa.ColumnElement[bool], ...]:
         return () if self._posted_by is None else (_jobs.c.posted_by == self._posted_by,)
@@ -207,7 +204,14 @@ class Views:
             return [
                 job
                 for start in range(0, len(rows), _AT_ONCE)
-                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live, paused, with_params)
+                for job in _jobs_of(
+                    connection,
+                    rows[start : start + _AT_ONCE],
+                    live,
+                    paused,
+                    with_params=with_params,
+                    names_holders=self._posted_by is None,
+                )
             ]
 
 
@@ -216,7 +220,9 @@ def _jobs_of(
     rows: Sequence[sa.Row[Any]],
     live: Mapping[str, frozenset[str]],
     paused: frozenset[tuple[str, int]],
+    *,
     with_params: bool,
+    names_holders: bool,
 ) -> list[Job]:
     ids = [row.id for row in rows]
     parameters = _parameters(connection, ids, with_params)
@@ -226,6 +232,7 @@ def _jobs_of(
     parks = _by_attempt(
         connection, tables.job_parks, [row for row in rows if _left_standing(row)], tables.job_parks.c.number
     )
+    waits = waits_of(connection, rows, live, paused, names_holders=names_holders)
     untold = [row for row in rows if JobState(row.state) not in FINAL_STATES or _left_standing(row)]
     tasks = latest_rounds(connection, untold)
     return [
@@ -236,7 +243,7 @@ def _jobs_of(
             outcomes.get((row.id, row.attempt)),
             parks.get((row.id, row.attempt)),
             tasks.get((row.id, row.attempt), []),
-            waits_for(row, due=bool(row.is_due), live=live, paused=paused),
+            waits.get(row.id),
             policies.get(row.id),
         )
         for row in rows
@@ -287,6 +294,8 @@ def _job(
         deadline_at=row.deadline_at,
         policies=_mapping(policies.policies) if policies else Policies().as_dict(),
         posted_by=row.posted_by,
+        exclusive_key=row.exclusive_key,
+        parent=row.parent,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -96,10 +96,12 @@ class Connection:
             raise self._unreachable(error) from error
         return _answer(response)
 
-    def change(self, method: str, path: str, body: Any = None) -> Any:
+    def change(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """The answer to what changes something. Raises as `get`, and CommitUnknown."""
         try:
-            response = self._client.request(method, path, json=body)
+            response = self._client.request(method, path, json=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise self._unreachable(error) from error
         except httpx.TransportError as error:

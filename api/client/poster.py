@@ -7,25 +7,30 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Any, Unpack
 
 import httpx
 
 from ebbtide.api.client.connection import Connection
 from ebbtide.api.client.records import read
 from ebbtide.errors import JobNotFound, StoreUnavailable
-from ebbtide.flows.policies import Limits, OnFailure, RetryPolicy
+from ebbtide.flows.exclusive import checked_key
 from ebbtide.flows.published import PublishedFlow, PublishedFlows
 from ebbtide.jobs.conductors import ConductorRecord
+from ebbtide.jobs.many import Answer
+from ebbtide.jobs.posting import Wishes, WishesByName
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, JobAnswer, LogLine, TaskRecord
+from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.statistics import Statistics
+from ebbtide.jobs.verbs import DELETED
 
 __all__ = ["RemotePoster"]
 
 _JOBS, _FLOWS = "/api/v1/jobs", "/api/v1/flows"
 _ID = re.compile("[0-9a-fA-F-]{1,36}")
+_KEY = "the idempotency key"
 _PAGE = 50
 _LINES = 1000
 # How long a broken stream is not opened again.
@@ -73,26 +78,22 @@ class RemotePoster:
         params: Mapping[str, Any] | None = None,
         *,
         version: int | None = None,
-        labels: Mapping[str, str] | None = None,
-        priority: int = 0,
-        delay_seconds: float = 0.0,
-        retry: RetryPolicy | None = None,
-        limits: Limits | None = None,
-        on_failure: OnFailure | None = None,
+        **wishes: Unpack[WishesByName],
     ) -> Job:
-        """As `Poster.post`."""
+        """As `Poster.post`; who posts is told by the token."""
+        wanted = Wishes(**wishes)
         body: dict[str, Any] = {
+            **{field.name: getattr(wanted, field.name) for field in fields(Wishes) if field.name != "key"},
             "flow": flow,
             "params": dict(params or {}),
             "version": version,
-            "labels": dict(labels or {}),
-            "priority": priority,
-            "delay_seconds": delay_seconds,
-            "retry": None if retry is None else asdict(retry),
-            "limits": None if limits is None else asdict(limits),
-            "on_failure": on_failure,
+            "labels": dict(wanted.labels),
+            "at": None if wanted.at is None else wanted.at.isoformat(),
+            "retry": None if wanted.retry is None else asdict(wanted.retry),
+            "limits": None if wanted.limits is None else asdict(wanted.limits),
         }
-        return self._changed(_JOBS, body)
+        headers = {} if wanted.key is None else {"Idempotency-Key": checked_key(wanted.key, _KEY)}
+        return read(Job, self._connection.change("POST", _JOBS, body, headers))
 
     def cancel(self, job_id: str, reason: str = "") -> CancelAnswer:
         """As `Poster.cancel`; who asks is told by the token."""
@@ -139,9 +140,24 @@ class RemotePoster:
         """As `Poster.accept`."""
         return self._changed(f"{_path(job_id)}/accept", {"reason": reason})
 
-    def delete(self, job_id: str) -> None:
+    def delete(self, job_id: str) -> str:
         """As `Poster.delete`."""
-        self._connection.change("DELETE", _path(job_id))
+        value = self._connection.change("DELETE", _path(job_id))
+        return DELETED if value is None else str(value["answer"])
+
+    def cancel_many(
+        self, selection: Selection, reason: str = "", *, dry_run: bool = False
+    ) -> builtins.list[Answer]:
+        """As `Poster.cancel_many`."""
+        return self._many("cancel", selection, dry_run, reason=reason)
+
+    def retry_many(self, selection: Selection, *, dry_run: bool = False) -> builtins.list[Answer]:
+        """As `Poster.retry_many`."""
+        return self._many("retry", selection, dry_run)
+
+    def delete_many(self, selection: Selection, *, dry_run: bool = False) -> builtins.list[Answer]:
+        """As `Poster.delete_many`."""
+        return self._many("delete", selection, dry_run)
 
     def show(self, job_id: str) -> Job:
         """As `Poster.show`."""
@@ -251,6 +267,13 @@ class RemotePoster:
                 if not begun:
                     raise
                 _pause(_AGAIN_SECONDS if left is None else min(left, _AGAIN_SECONDS))
+
+    def _many(self, verb: str, selection: Selection, dry_run: bool, **more: Any) -> builtins.list[Answer]:
+        selection.check()
+        asked = {field.name: getattr(selection, field.name) for field in fields(Selection)}
+        asked |= {"labels": dict(selection.labels), "dry_run": dry_run, **more}
+        told = self._connection.change("POST", f"{_JOBS}/{verb}", asked)
+        return [Answer(each["id"], each["answer"], each["state"]) for each in told["answers"]]
 
     def _answered(self, path: str, body: Any = None) -> JobAnswer:
         value = self._connection.change("POST", path, body)

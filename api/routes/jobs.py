@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from ebbtide.api.answers import (
     CountsAnswer,
+    DeleteAnswer,
     EntriesAnswer,
     GraphAnswer,
     JobModel,
@@ -26,6 +27,8 @@ from ebbtide.api.graph import graph_of
 from ebbtide.api.problems import ApiError
 from ebbtide.flows.policies import Limits, OnFailure, RetryPolicy
 from ebbtide.jobs.browsing import MAX_PAGE, MAX_TEXT
+from ebbtide.jobs.posting import WishesByName
+from ebbtide.jobs.verbs import ACCEPTED, DELETED
 
 __all__ = ["Filters", "JobId", "router"]
 
@@ -81,6 +84,13 @@ class PostBody(BaseModel):
     retry: RetryModel | None = Field(default=None, description="Instead of what the flow says.")
     limits: LimitsModel | None = Field(default=None, description="Instead of what the flow says.")
     on_failure: OnFailure | None = Field(default=None, description="Instead of what the flow says.")
+    at: AwareDatetime | None = Field(
+        default=None, strict=False, description="Claim it no sooner than then, a moment with a zone."
+    )
+    exclusive: str | None = Field(default=None, min_length=1, max_length=255)
+    on_busy: Literal["wait", "refuse"] | None = Field(default=None, description="While the key is taken.")
+    parent: str | None = Field(default=None, pattern=_ID, description="By whose cancel it is cancelled.")
+    detached: bool = Field(default=False, description="The parent is only noted.")
 
 
 class Filters(BaseModel):
@@ -120,20 +130,31 @@ class Listing(Filters):
     params: bool = Field(default=False, description="With their parameters; then `limit` is at most 50.")
 
 
-@router.post("", status_code=201, response_model=JobModel, responses=problems(404, 413, 415, 422))
-def post(desk: Operator, body: PostBody) -> Response:
-    """Put a job on the board. Once this is answered it is stored."""
-    job = desk.post(
-        body.flow,
-        body.params,
-        version=body.version,
+@router.post("", status_code=201, response_model=JobModel, responses=problems(404, 409, 413, 415, 422))
+def post(
+    desk: Operator,
+    body: PostBody,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> Response:
+    """Put a job on the board. Once this is answered it is stored.
+
+    Of posts with the same Idempotency-Key one is stored, and the others are answered with its job.
+    """
+    wishes = WishesByName(
         labels=body.labels,
         priority=body.priority,
         delay_seconds=body.delay_seconds,
+        at=body.at,
+        exclusive=body.exclusive,
+        on_busy=body.on_busy,
+        key=idempotency_key,
+        parent=body.parent,
+        detached=body.detached,
         retry=None if body.retry is None else RetryPolicy(**body.retry.model_dump()),
         limits=None if body.limits is None else Limits(**body.limits.model_dump()),
         on_failure=body.on_failure,
     )
+    job = desk.post(body.flow, body.params, version=body.version, **wishes)
     return answered(job_dict(job), 201, {"Location": f"/api/v1/jobs/{job.id}"})
 
 
@@ -166,10 +187,24 @@ def show(desk: Viewer, job_id: JobId) -> Response:
     return answered(job_dict(desk.show(job_id)))
 
 
-@router.delete("/{job_id}", status_code=204, responses=problems(404, 409, 415))
-def delete(desk: Operator, job_id: JobId) -> None:
-    """Remove a job that has ended, or that never began, with its history."""
-    desk.delete(job_id)
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    response_class=Response,
+    responses={
+        **{code: {"model": DeleteAnswer} for code in (200, 202)},
+        **problems(404, 409, 413, 415),
+    },
+)
+def delete(desk: Operator, job_id: JobId) -> Response:
+    """Remove a job with its history: at once (204) where it had ended or never begun.
+
+    Else it is cancelled and undone first, and removed with its end: 202, and 200 the next time.
+    """
+    answer = desk.delete(job_id)
+    if answer == DELETED:
+        return Response(status_code=204)
+    return answered({"answer": answer}, 202 if answer == ACCEPTED else 200)
 
 
 @router.get("/{job_id}/tasks", response_model=TasksAnswer, responses=problems(404))

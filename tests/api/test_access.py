@@ -15,6 +15,9 @@ BODIES = {
     f"{JOBS}": {"flow": "add", "params": {"a": 1}},
     f"{JOBS}/{{job_id}}/accept": {"reason": "it is fine"},
     f"{JOBS}/{{job_id}}/rewind": {"savepoint": "here"},
+    f"{JOBS}/cancel": {"flow": "add", "dry_run": True},
+    f"{JOBS}/retry": {"flow": "add", "dry_run": True},
+    f"{JOBS}/delete": {"flow": "add", "dry_run": True},
 }
 # What concerns everybody's jobs.
 FOR_ADMINS = {"/api/v1/flows/{name}/pause", "/api/v1/flows/{name}/resume"}
@@ -87,6 +90,29 @@ def test_somebody_elses_job_and_no_job_cannot_be_told_apart(client, post):
         assert foreign.text.replace(job, "ID") == absent.text.replace(unknown, "ID")
     assert eve.get(JOBS).json()["jobs"] == []
     assert sum(eve.get(f"{JOBS}/counts").json()["counts"].values()) == 0
+
+
+def test_many_are_only_ones_own(client, post):
+    eve, job = client("operator", "eve"), post()
+
+    for body in ({"everything": True}, {"flow": "add"}):
+        assert eve.post(f"{JOBS}/cancel", json=body).json() == {"answers": []}
+    named = eve.post(f"{JOBS}/cancel", json={"ids": [job]}).json()["answers"]
+
+    assert named == [{"id": job, "answer": "unknown", "state": None}]
+    assert client("viewer").get(f"{JOBS}/{job}").json()["state"] == "pending"
+
+
+def test_who_holds_an_exclusive_key_is_told_to_those_alone_who_may_see_it(client):
+    ann, eve = client(), client("operator", "eve")
+    body = {"flow": "add", "params": {"a": 1}, "exclusive": "disk", "on_busy": "refuse"}
+    held = ann.post(JOBS, json=body).json()["id"]
+
+    foreign, own = eve.post(JOBS, json=body), ann.post(JOBS, json=body)
+
+    assert (foreign.status_code, own.status_code) == (409, 409)
+    assert held not in foreign.text
+    assert own.json()["jobs"] == [held]
 
 
 def test_a_token_may_be_about_the_jobs_of_another_or_of_everybody(app, client, token, post):

@@ -28,6 +28,38 @@ def test_a_post_answers_with_the_job_and_where_it_is(ann):
     assert ann.get(response.headers["location"]).json() == job
 
 
+def test_a_post_that_is_repeated_with_its_key_is_stored_once(ann, client):
+    body, key = {"flow": "add", "params": {"a": 1}}, {"Idempotency-Key": "k"}
+    first, second = (ann.post(JOBS, json=body, headers=key) for _ in range(2))
+    other = ann.post(JOBS, json=body | {"priority": 1}, headers=key)
+    eves = client("operator", "eve").post(JOBS, json=body, headers=key)
+
+    assert first.json()["id"] == second.json()["id"] != eves.json()["id"]
+    assert (other.status_code, kind(other)) == (422, "idempotency-key-reused")
+    assert ann.post(JOBS, json=body, headers={"Idempotency-Key": "x" * 256}).status_code == 400
+
+
+def test_many_are_cancelled_after_it_was_asked_what_would_be(ann, post):
+    red, blue = post(labels={"team": "red"}), post(labels={"team": "blue"})
+    body = {"labels": {"team": "red"}, "reason": "spring"}
+
+    asked = ann.post(f"{JOBS}/cancel", json=body | {"dry_run": True}).json()["answers"]
+    assert ann.get(f"{JOBS}/{red}").json()["state"] == "pending"
+    done = ann.post(f"{JOBS}/cancel", json=body).json()["answers"]
+
+    assert asked == done == [{"id": red, "answer": "accepted", "state": "pending"}]
+    assert ann.get(f"{JOBS}/{red}").json()["cancel"]["reason"] == "spring"
+    assert ann.get(f"{JOBS}/{blue}").json()["state"] == "pending"
+    assert kind(ann.post(f"{JOBS}/cancel", json={})) == "wrong-call"
+
+
+def test_a_moment_has_a_zone(ann):
+    body = {"flow": "add", "params": {"a": 1}}
+
+    assert ann.post(JOBS, json=body | {"at": "2099-01-31T03:00:00Z"}).json()["phase"] == "scheduled"
+    assert ann.post(JOBS, json=body | {"at": "2099-01-31T03:00:00"}).status_code == 422
+
+
 def test_policies_are_posted_with_the_job(ann):
     body = {"flow": "add", "params": {"a": 1}, "retry": {"attempts": 3}, "limits": {"job_seconds": 5.0}}
 
