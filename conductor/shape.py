@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ebbtide.jobs.views import SHAPE
+from ebbtide.jobs.shapes import SHAPE
 
 __all__ = ["SHAPE", "shape_of"]
 

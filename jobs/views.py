@@ -16,14 +16,12 @@ from ebbtide.jobs.queue import live_conductors, paused_flows
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.selection import conditions_of, has_text, is_due
+from ebbtide.jobs.shapes import shape_in
 from ebbtide.jobs.states import FINAL_STATES, JobState, phase_of
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.waits import waits_of
 
-__all__ = ["SHAPE", "Views"]
-
-SHAPE = "ebbtide_shape"
-"""Under which key of a flow detail's meta the shape of the flow is."""
+__all__ = ["Views"]
 
 _jobs = tables.jobs
 _tasks = tables.job_tasks
@@ -140,7 +138,7 @@ class Views:
             if attempt is None:
                 raise JobNotFound(job_id)
             text = connection.scalar(sa.select(of.c.meta).where(of.c.uuid == flow_detail_id(job_id, attempt)))
-        return _shape(_mapping(text or "{}").get(SHAPE))
+        return shape_in(_mapping(text or "{}"))
 
     def visible(self, ids: Iterable[str]) -> list[str]:
         """Those of these jobs that exist to whom reads."""
@@ -318,15 +316,6 @@ def _mapping(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {"(cannot be read)": text[:200]}
-
-
-def _shape(stored: Any) -> dict[str, Any] | None:
-    """What a runner stored. Altered by others it is none, and keeps no job from being shown."""
-    try:
-        tasks = [{"name": str(task["name"]), "kind": str(task["kind"])} for task in stored["tasks"]]
-        return {"tasks": tasks, "links": [[str(first), str(then)] for first, then in stored["links"]]}
-    except (TypeError, KeyError, ValueError):
-        return None
 
 
 def _left_standing(row: sa.Row[Any]) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -226,14 +227,14 @@ def test_upgrading_a_current_database_changes_nothing(path: Path) -> None:
 
 
 def test_a_database_from_before_the_boards_is_given_its_leaders(path: Path) -> None:
-    _make(path)
-    _sql(path, "DROP TABLE leaders")
-    # What came after them.
-    _sql(path, "DROP TABLE credentials")
-    _sql(path, "DROP TABLE published_flows")
-    _sql(path, "DROP INDEX ix_jobs_posted_by")
-    _sql(path, "ALTER TABLE jobs DROP COLUMN posted_by")
-    _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '0004'")
+    config = Config()
+    config.set_main_option("script_location", "ebbtide.jobs:migrations")
+    with Store(str(path)) as store:
+        store.dialect.create()
+        with store.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0004")
+            ebbtide.jobs.schema._add_taskflow(connection)
 
     report = upgrade_schema(str(path))
 
