@@ -9,6 +9,7 @@ import click
 
 from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_options
 from ebbtide.cli.output import say
+from ebbtide.cli.receipt import foretell
 from ebbtide.cli.several import STDIN, Answer, each, ids
 from ebbtide.cli.snapshot import ending
 from ebbtide.cli.waiting import awaited, see_through
@@ -20,15 +21,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, type=JobId())
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept with the job and shown with it.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be undone, and in which order.")
 @click.option("--wait", is_flag=True, help="Stay until it is undone; 1 unless it ended cancelled.")
 @shared_options
 @pass_invocation
-def cancel(invocation: Invocation, jobs: tuple[str, ...], reason: str, wait: bool) -> int:
+def cancel(invocation: Invocation, jobs: tuple[str, ...], reason: str, dry_run: bool, wait: bool) -> int:
     """Have jobs stopped, and what they did undone, newest first.
 
     The request is stored when this returns; the undo may take longer. Asking twice is asking once. A JOB of -
     takes ids from stdin, one a line.
     """
+    if dry_run:
+        return foretell(invocation, jobs)
     with invocation.poster() as poster:
         if STDIN in jobs and not invocation.json:
             say("ready for job ids on stdin, one a line")
