@@ -82,8 +82,8 @@ class ThreadRunners(Runners):
             if (claim.job_id, claim.epoch) == (job_id, epoch):
                 execution.pause()
 
-    def poll(self, seconds: float, bell: int | None = None) -> Sequence[News]:
-        with listening(self._waiting, bell):
+    def poll(self, seconds: float, *bells: int) -> Sequence[News]:
+        with listening(self._waiting, bells):
             self._waiting.poll(seconds * 1000)
         return list(self._news())
 

@@ -64,9 +64,10 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.suspend_requested = threading.Event()
         # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
+        # Called before an undo is begun once the whole flow goes backwards; may request a suspend instead.
+        self.before_undo: Callable[[], None] = lambda: None
         # Asked with the names of a failure's classes when nothing but the undo of all is left to do.
         self.is_to_hold: Callable[[Sequence[str]], bool] = lambda names: False
-        self._held = False
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
         self.raised: Exception | None = None  # by the last run of its state machine: the flow's failures
         self.cause: Exception | None = None  # of the engine's own failure, where that turned it round
@@ -75,6 +76,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             "run": run,
             "suspend_requested": self.suspend_requested,
             "end_leftovers": lambda: self.end_leftovers(),
+            "before_undo": lambda: self._before_undo(),
         }
         super().__init__(flow, detail, backend, options | given)
 
@@ -147,7 +149,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                 return Rest.UNDONE
             if self._run.event.requested and not backwards:
                 continue
-            if self._held:
+            if self._run.holding:
                 return Rest.HELD
             state = self.storage.get_flow_state()
             if state == states.SUCCESS:
@@ -172,7 +174,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             state = next(machine)
             while True:
                 yield state
-                stop = self._run.lost is not None or self.suspend_requested.is_set() or self._held
+                stop = self._run.lost is not None or self.suspend_requested.is_set() or self._run.holding
                 turn = self._run.event.requested and not backwards
                 if (stop or turn) and not asked:
                     super().suspend()
@@ -208,9 +210,10 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.end_leftovers()
         self.compile()
         self.prepare()
+        self._run.holding = False
         self._rewinding = False
-        self._held = False
         self._go_backwards()
+        self.before_undo()
         self._mark_for_undo(self.atom_names())
 
     def _mark_for_undo(self, names: Collection[str]) -> None:
@@ -286,8 +289,13 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         if self._backwards or self._run.event.requested:
             return False
         if isinstance(atom, CancelableTask):
-            self._held = self._held or self.is_to_hold(_class_names(reason))
-        return self._held
+            self._run.holding = self._run.holding or self.is_to_hold(_class_names(reason))
+        return self._run.holding
+
+    def _before_undo(self) -> None:
+        # A part of the flow that is undone, for another round or back to a savepoint, is no end of the job.
+        if self._backwards and not self._rewinding:
+            self.before_undo()
 
     def _go_backwards(self) -> None:
         """No task begins from here on."""
@@ -310,7 +318,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         # TaskFlow says REVERTED when it has nothing more to schedule and not all has succeeded.
         if state == states.REVERTED and self.suspend_requested.is_set() and self._handed_back():
             state = states.SUSPENDED
-        elif state == states.REVERTED and (self._held or self._run.not_undone()):
+        elif state == states.REVERTED and (self._run.holding or self._run.not_undone()):
             state = states.FAILURE
         super()._change_state(state)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from typing import Any, cast
 
-from ebbtide.errors import FlowNotFound, UsageError
+from ebbtide.errors import FlowNotFound, JobNotFound, UsageError
 from ebbtide.flows import Registry
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.pausing import EVERY_VERSION, Pauses
@@ -56,6 +56,10 @@ class Steering(abc.ABC):
         """What became of the undo of a job's attempt: who wanted it, when what happened, what was undone."""
         return receipt(self._store, self._views.resolve(job_id))
 
+    @abc.abstractmethod
+    def _posted(self, job: Job) -> Job:
+        """The job, once it is on its way to the board, if it is due."""
+
     def pause(self, job_id: str) -> JobAnswer:
         """Let a job rest: a waiting one at once, a running one between tasks. Nothing is undone.
 
@@ -78,7 +82,7 @@ class Steering(abc.ABC):
         full = self._views.resolve(job_id)
         self._pauses.resume(full, who=whoami())
         self._signal.ring(full)
-        return self._stored(full)
+        return self._posted(self._stored(full))
 
     def rewind(self, job_id: str, savepoint: str) -> JobAnswer:
         """Have what came after a savepoint undone, newest first; then the job is `paused`, to be resumed.
@@ -118,10 +122,10 @@ class Steering(abc.ABC):
             raise UsageError("a reason is wanted: say why that undo may be left out")
         if skip is None and reason:
             raise UsageError("a reason is for an undo that is left out: name its task as well")
-        full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=whoami(), skip=skip, reason=reason)
-        self._signal.ring(full)
-        return self._stored(full)
+        before = self._views.job(self._views.resolve(job_id))
+        self._ledger.unpark(before.id, who=whoami(), skip=skip, reason=reason)
+        self._signal.ring(before.id)
+        return self._posted(self._stored_unless_gone(before))
 
     def accept(self, job_id: str, reason: str) -> Job:
         """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
@@ -133,10 +137,17 @@ class Steering(abc.ABC):
         reason = checked_text(reason, "the reason", MAX_REASON)
         if not reason:
             raise UsageError("a reason is wanted: say why the job may stay as it is")
-        full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
+        before = self._views.job(self._views.resolve(job_id))
+        self._ledger.accept(before.id, reason=reason, who=whoami())
+        self._signal.ring(before.id)
+        return self._stored_unless_gone(before)
+
+    def _stored_unless_gone(self, before: Job) -> Job:
+        """The job after a change by which it may have ended; as it was, if it was to be deleted then."""
+        try:
+            return self._stored(before.id)
+        except JobNotFound:
+            return before
 
     def pause_flow(self, flow: str, version: int | None = None) -> bool:
         """Let no conductor take up a job of a flow, unless it is to be cancelled; what runs goes on.
