@@ -7,7 +7,7 @@ included, which nobody can set, and which compare only within one boot.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
@@ -22,10 +22,15 @@ _SERVER_SECONDS = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISIO
 _ON_POSTGRESQL = {"LeaseNow": _SERVER_SECONDS, "WallNow": _SERVER_SECONDS, "Era": "''"}
 
 
+# Without internals, which is to say that there are none, SQLAlchemy would compile every statement with one of
+# these in it anew.
+
+
 class LeaseNow(sa.ColumnElement[float]):
     """Seconds, by which leases are counted."""
 
     inherit_cache = True
+    _traverse_internals: ClassVar[list[Any]] = []
     type = sa.Float()
 
 
@@ -33,6 +38,7 @@ class Era(sa.ColumnElement[str]):
     """Within which the seconds of `LeaseNow` compare: the boot of this machine, or always."""
 
     inherit_cache = True
+    _traverse_internals: ClassVar[list[Any]] = []
     type = sa.Text()
 
 
@@ -40,6 +46,7 @@ class WallNow(sa.ColumnElement[float]):
     """Unix seconds, by which jobs are due."""
 
     inherit_cache = True
+    _traverse_internals: ClassVar[list[Any]] = []
     type = sa.Float()
 
 
