@@ -7,7 +7,7 @@ included, which nobody can set, and which compare only within one boot.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
@@ -30,7 +30,7 @@ class LeaseNow(sa.ColumnElement[float]):
     """Seconds, by which leases are counted."""
 
     inherit_cache = True
-    _traverse_internals: ClassVar[list[Any]] = []
+    _traverse_internals: list[Any] = []  # noqa: RUF012  # declared so by SQLAlchemy
     type = sa.Float()
 
 
@@ -38,7 +38,7 @@ class Era(sa.ColumnElement[str]):
     """Within which the seconds of `LeaseNow` compare: the boot of this machine, or always."""
 
     inherit_cache = True
-    _traverse_internals: ClassVar[list[Any]] = []
+    _traverse_internals: list[Any] = []  # noqa: RUF012  # declared so by SQLAlchemy
     type = sa.Text()
 
 
@@ -46,7 +46,7 @@ class WallNow(sa.ColumnElement[float]):
     """Unix seconds, by which jobs are due."""
 
     inherit_cache = True
-    _traverse_internals: ClassVar[list[Any]] = []
+    _traverse_internals: list[Any] = []  # noqa: RUF012  # declared so by SQLAlchemy
     type = sa.Float()
 
 
