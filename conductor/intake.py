@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -11,10 +12,12 @@ from ebbtide.config import Settings
 from ebbtide.errors import StoreUnavailable
 from ebbtide.jobs.boards import MEANWHILE, Board, Outbox
 from ebbtide.jobs.claims import Claim, Claims
-from ebbtide.jobs.linkhealth import Health
+from ebbtide.jobs.linkhealth import Health, LinkBroken
 from ebbtide.jobs.store import Store
 
 __all__ = ["Intake"]
+
+LOG = logging.getLogger(__name__)
 
 
 class Intake:
@@ -38,24 +41,28 @@ class Intake:
         self._keys = keys
         self._sweep_seconds = settings.sweep_seconds
         self._next_sweep = 0.0
+        self._swept = False  # the ledger has been asked since the last `want`
         self._offers: Offers | None = None
         self._tending: Tending | None = None
         if open_board is None:
             return
-        self._offers = Offers(
-            open_board,
-            Health("board", settings.board, MEANWHILE),
-            who=claims.owner,
-            keys=keys,
-            look_seconds=settings.sweep_seconds,
-        )
-        self._tending = Tending(
-            Outbox(store, claims.owner, settings.board_window),
-            open_board,
-            Health("board", f"{settings.board} (outbox)", MEANWHILE),
-            look_seconds=settings.sweep_seconds,
-            lead_seconds=settings.renew_seconds,
-        )
+        try:
+            self._offers = Offers(
+                open_board,
+                Health("board", settings.board, MEANWHILE),
+                who=claims.owner,
+                keys=keys,
+                look_seconds=settings.sweep_seconds,
+            )
+            self._tending = Tending(
+                Outbox(store, claims.owner, settings.board_window),
+                open_board,
+                Health("board", f"{settings.board} (outbox)", MEANWHILE),
+                look_seconds=settings.sweep_seconds,
+                lead_seconds=settings.renew_seconds,
+            )
+        except (LinkBroken, OSError) as error:  # no thread or no descriptor is to be had
+            LOG.warning("board.broken %s: %s; jobs are claimed in the ledger alone", settings.board, error)
 
     @property
     def bells(self) -> tuple[int, ...]:
@@ -75,17 +82,18 @@ class Intake:
     def next(self) -> Claim | None:
         """Claim a job, if there is one."""
         claim = self._offered()
-        if claim is None and (self._sweeps or self._offers is None or not self._offers.works):
-            claim = self._claims.claim(self._keys)
-        return claim
-
-    @property
-    def _sweeps(self) -> bool:
-        return time.monotonic() >= self._next_sweep
+        if claim is not None:
+            return claim
+        sweeps = time.monotonic() >= self._next_sweep
+        if sweeps or self._offers is None or not self._offers.works:
+            self._swept = True
+            return self._claims.claim(self._keys)
+        return None
 
     def want(self, number: int) -> None:
         """How many more could be run now; what there was has been claimed by `next`."""
-        if self._sweeps:
+        if self._swept:
+            self._swept = False
             self._next_sweep = time.monotonic() + self._sweep_seconds
         if self._offers is not None:
             self._offers.want(number)

@@ -59,10 +59,10 @@ class Offers:
         self._closed = False
         self._news = False  # something may have been posted since the last look
         self._pauses: list[float] = []
+        self._next_claim = 0.0
         # Touched by the thread alone:
         self._left: list[Pinned] = []  # of the last look, the best last
         self._next_look = 0.0
-        self._next_claim = 0.0
         self._watched = False  # the board will tell when something changes
         self._thread = start_thread("ebbtide-offers", self._run)
 
@@ -102,13 +102,20 @@ class Offers:
         with self._told:
             for job_id in self._offered:
                 self._taken[job_id] = self._offered.pop(job_id)
+                self._wanted -= 1
                 return job_id
         return None
 
     def settle(self, job_id: str, *, done: bool) -> None:
-        """What became of an offer. Done: the ledger has answered, and its notice is of no more use."""
+        """What became of an offer.
+
+        Args:
+            done: the ledger has answered, and its notice is of no more use. False: it could not be asked.
+        """
         with self._told:
             pinned = self._taken.pop(job_id, None)
+            if not done:  # not the same again at once
+                self._next_claim = time.monotonic() + self._look_seconds
             if pinned is not None:
                 self._settled.append((pinned, done))
                 self._told.notify()
@@ -141,16 +148,17 @@ class Offers:
         while True:
             with self._told:
                 self._told.wait_for(self._may_go_on, self._seconds_left())
-                if self._closed:
+                closed = self._closed
+                if closed:
                     self._settled += [(pinned, False) for pinned in self._offered.values()]
                     self._offered.clear()
                 settled, self._settled = self._settled, []
-                wants = not self._closed and self._wants()
+                wants = not closed and self._wants()
                 looks = wants and not self._left and self._look_is_due()
                 if looks:
                     self._news = False
             self._settle(board, settled)
-            if self._closed:
+            if closed:
                 return
             if looks:
                 self._look(board)
@@ -182,8 +190,6 @@ class Offers:
             board.remove(down)
         for pinned, done in settled:
             if not done:
-                # The ledger could not be asked, or need not be: not the same again at once.
-                self._next_claim = time.monotonic() + self._look_seconds
                 board.release(pinned, self._who)
 
     def _look(self, board: Board) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ebbtide import faults
+from ebbtide.conductor.duties import Duties
 from ebbtide.conductor.intake import Intake
 from ebbtide.conductor.lease import Lease
 from ebbtide.conductor.options import RunOptions
@@ -50,6 +51,7 @@ class _Desk:
     signal: Signal
     inbox: Inbox | None
     intake: Intake
+    duties: Duties
 
 
 class Conductor:
@@ -163,8 +165,9 @@ class Conductor:
                 )
                 self._on_ready()
                 inbox = open_inbox(store, settings, hint)
+                duties = Duties(store, claims.owner, settings)
                 with contextlib.closing(Intake(store, claims, keys, settings, open_board)) as intake:
-                    return self._loop(_Desk(store, claims, runners, lease, hint, inbox, intake))
+                    return self._loop(_Desk(store, claims, runners, lease, hint, inbox, intake, duties))
             finally:
                 lease.stop()
         finally:
@@ -229,19 +232,7 @@ class Conductor:
 
     def _runners(self, store: Store, registry: Registry, owner: str) -> Runners:
         settings = self._settings
-        options = RunOptions(
-            database=store.url,
-            flow_modules=settings.flow_modules,
-            owner=owner,
-            task_threads=settings.task_threads,
-            patience_seconds=settings.self_fence_seconds,
-            log_lines=settings.log_lines,
-            log_level=settings.log_level,
-            max_result_bytes=settings.max_result_bytes,
-            grace_seconds=settings.grace_seconds,
-            kill_after_seconds=settings.kill_after_seconds,
-            memory_limit_mib=settings.memory_limit_mib,
-        )
+        options = RunOptions.of(settings, store.url, owner)
         if settings.isolation == "thread":
             return ThreadRunners(settings.runners, options, store, registry)
         return ProcessRunners(settings.runners, options, stopped=lambda: self._stops > 0)
@@ -274,6 +265,7 @@ class Conductor:
             if told or offered or news or now >= next_sweep or (self._waiting and desk.runners.idle):
                 next_sweep = now + self._settings.sweep_seconds
                 with self._store_may_be_away():
+                    desk.duties.record_limits()
                     self._forward(desk)
                     self._tell(desk)
                     if not self._stops:
@@ -283,6 +275,9 @@ class Conductor:
                 with self._store_may_be_away():
                     if desk.inbox is not None and desk.inbox.record():
                         next_sweep = now
+                with self._store_may_be_away():
+                    if not self._stops:
+                        desk.duties.prune()
 
     def _adopt(self, desk: _Desk, held: dict[str, Claim]) -> None:
         """Take up again what the ledger says is ours and nobody here runs.
@@ -298,9 +293,9 @@ class Conductor:
             if job_id not in running:
                 death = self._deaths.get((job_id, epoch))
                 cause = death.cause if death else "its run was not heard of again"
-                ended_in = death.ended_in if death else None
+                ended_in, hung = (death.ended_in, death.hung) if death else (None, {})
                 begun = (job_id, epoch) in self._given
-                claim = desk.claims.reclaim(job_id, epoch, cause, ended_in=ended_in, begun=begun)
+                claim = desk.claims.reclaim(job_id, epoch, cause, ended_in=ended_in, begun=begun, hung=hung)
                 if claim is not None:
                     self._waiting.append(claim)
 
@@ -327,6 +322,9 @@ class Conductor:
             if desk.runners.cancel(request):
                 desk.claims.forwarded(request, at)
                 LOG.info("job.cancel_forwarded %s", request.job_id)
+
+        for job_id, epoch in desk.claims.to_pause():
+            desk.runners.pause(job_id, epoch)
 
     def _tell(self, desk: _Desk) -> None:
         """Store which runs are overdue; what a store that is away does not take is kept for later."""

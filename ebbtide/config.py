@@ -15,7 +15,9 @@ from typing import Any
 
 from oslo_config import cfg, types
 
+from ebbtide.configfile import read_file
 from ebbtide.errors import ConfigError
+from ebbtide.limitoptions import limit_options
 from ebbtide.optionkinds import (
     ModuleName,
     Reference,
@@ -25,13 +27,15 @@ from ebbtide.optionkinds import (
     seconds,
 )
 from ebbtide.places import at_home, default_database, default_signal_folder
+from ebbtide.policyoptions import POLICY_OPTIONS, SCHEDULER_VARIABLES
 from ebbtide.serveroptions import SERVER_OPTIONS
 from ebbtide.wording import hide_password, is_plain_number, one_line, unknown
 
 PREFIX = "EBBTIDE_"
 FILE_VARIABLE = "EBBTIDE_CONFIG"
-# What programs that write cancel requests know; our own variable wins over it.
+# What other programs know; our own variables win over them.
 FOLDER_VARIABLE = "TASK_CANCELLATION_DIR"
+FOREIGN_VARIABLES = {FOLDER_VARIABLE: "signal_folder"} | SCHEDULER_VARIABLES
 # Test suites may pass switches of their own to the processes they start.
 TEST_PREFIX = "EBBTIDE_TEST_"
 _FENCE_SHARE = 0.9
@@ -50,6 +54,9 @@ class Settings:
     self_fence_seconds: float = 20.0
     grace_seconds: float = 10.0
     kill_after_seconds: float = 5.0
+    revert_retries: int = 3
+    revert_retry_seconds: float = 1.0
+    revert_timeout_seconds: float = 600.0
     memory_limit_mib: int = 0
     sweep_seconds: float = 1.0
     poll_seconds: float = 0.015
@@ -71,6 +78,12 @@ class Settings:
     log_level: str = "info"
     max_parameter_bytes: int = 1048576
     max_result_bytes: int = 1048576
+    max_retries: int = 0
+    retry_interval: float = 60.0
+    job_timeout: float = 0.0
+    keep_completed_days: float = 0.0
+    keep_failed_days: float = 0.0
+    keep_cancelled_days: float = 0.0
 
     def __post_init__(self) -> None:
         for option in OPTIONS:
@@ -156,24 +169,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "so that they are dead before another one takes over. Change it along with lease_seconds, "
         "of which it should be two thirds.",
     ),
-    seconds(
-        "grace_seconds",
-        Settings.grace_seconds,
-        0,
-        86400,
-        "How long the tasks of a cancelled job may take to come to a checkpoint. After that the job is "
-        "overdue and its runner is told to end. Raise it for tasks whose steps take longer; a task class "
-        "may have a grace_seconds of its own.",
-    ),
-    seconds(
-        "kill_after_seconds",
-        Settings.kill_after_seconds,
-        0,
-        86400,
-        "How long what an overdue job has started may take to end after SIGTERM; then its runner is killed "
-        "with everything below it, and another one undoes the job. Raise it for programs that need "
-        "longer to leave their work in order.",
-    ),
+    *limit_options(Settings),
     cfg.IntOpt(
         "memory_limit_mib",
         default=Settings.memory_limit_mib,
@@ -236,6 +232,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "How many bytes of JSON a task may return, save at a checkpoint, or the job have as its result. "
         "Raise it when tasks cannot return a file's path instead; each commit writes them.",
     ),
+    *POLICY_OPTIONS,
 )
 
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -288,10 +285,11 @@ def _given(
 ) -> Iterator[tuple[str, Any, str]]:
     """Each value that somebody gave, as (option, value, place), the weakest place first."""
     if path is not None:
-        for name, text in _read_file(path).items():
+        for name, text in read_file(path, _BY_NAME).items():
             yield name, text, path
-    if environ.get(FOLDER_VARIABLE, "").strip():
-        yield "signal_folder", environ[FOLDER_VARIABLE], "the environment"
+    for key, name in FOREIGN_VARIABLES.items():
+        if environ.get(key, "").strip():
+            yield name, environ[key], f"the environment ({key})"
     by_variable = {variable(name): name for name in _BY_NAME}
     for key in sorted(key for key in environ if key.startswith(PREFIX)):
         if key in by_variable and environ[key].strip():
@@ -303,28 +301,6 @@ def _given(
             raise ConfigError(unknown("option", name, _BY_NAME, " in the call"))
         if value is not None:
             yield name, value, "the call"
-
-
-def _read_file(path: str) -> dict[str, str]:
-    """The keys of section [DEFAULT], all of them known. A key given twice has its last value."""
-    sections: dict[str, dict[str, list[str]]] = {}
-    try:
-        cfg.ConfigParser(path, sections).parse()
-    except OSError as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"configuration file {path} is not text: {error.reason}") from error
-    except cfg.ParseError as error:
-        # Neither the line nor the error that quotes it is shown: a password may stand in it.
-        raise ConfigError(f"configuration file {path}, line {error.lineno}: {error.msg.lower()}") from None
-    for section in sections:
-        if section != "DEFAULT":
-            raise ConfigError(unknown("section", section, ("DEFAULT",), f" in {path}"))
-    known = sections.get("DEFAULT", {})
-    for name in known:
-        if name not in _BY_NAME:
-            raise ConfigError(unknown("option", name, _BY_NAME, f" in {path}"))
-    return {name: texts[-1] for name, texts in known.items()}
 
 
 def _converted(option: cfg.Opt, value: Any, place: str) -> Any:

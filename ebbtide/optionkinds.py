@@ -106,7 +106,8 @@ def expected(option: cfg.Opt) -> str:
     if isinstance(wanted, types.Integer):
         return f"a whole number from {wanted.min} to {wanted.max}"
     if isinstance(wanted, types.Float):
-        return f"a number of seconds from {wanted.min:g} to {wanted.max:g}"
+        unit = "days" if str(option.name).endswith("_days") else "seconds"
+        return f"a number of {unit} from {wanted.min:g} to {wanted.max:g}"
     if isinstance(wanted, types.String) and wanted.choices:
         return f"one of {', '.join(wanted.choices)}"
     if isinstance(wanted, types.List):

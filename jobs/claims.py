@@ -7,16 +7,22 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from ebbtide import __version__
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
+from ebbtide.jobs.attempts import clock_started
+from ebbtide.jobs.cancels import store_requests
+from ebbtide.jobs.claim import Claim, Request
 from ebbtide.jobs.edges import apply_edge, record
+from ebbtide.jobs.interrupted import mark_interrupted, record_hung, unended
+from ebbtide.jobs.keys import KeyTaken, take_slot
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.queue import due_one, is_gone, is_live, long_gone, next_due, next_orphan
@@ -34,45 +40,6 @@ _conductors = tables.conductors
 def new_owner_id() -> str:
     """An id that no other conductor ever has: a name may be configured twice, a pid comes again."""
     return f"{socket.gethostname()}:{os.getpid()}:{clock.boot_id()[:8]}:{secrets.token_hex(6)}"
-
-
-@dataclass(frozen=True)
-class Request:
-    """A cancel request as it is forwarded."""
-
-    job_id: str
-    reason: str
-    source: str
-    attempt: int
-
-    def is_for(self, claim: Claim) -> bool:
-        """Whether it asks for the end of that run: it says nothing of the job's other attempts."""
-        return (claim.job_id, claim.attempt) == (self.job_id, self.attempt)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to run one job. Travels to its runner as JSON, so it is small; the runner reads the rest."""
-
-    job_id: str
-    flow: str
-    version: int
-    attempt: int
-    epoch: int
-    write: int
-    cancel: Request | None = None
-
-    @property
-    def key(self) -> str:
-        return f"{self.flow}@{self.version}"
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Claim:
-        cancel = values["cancel"]
-        return cls(**(values | {"cancel": Request(**cancel) if cancel else None}))
 
 
 class Claims:
@@ -190,6 +157,8 @@ class Claims:
             claim = taken[1]
             if claim is None or self.held().get(claim.job_id) != claim.epoch:
                 raise
+        except (KeyTaken, IntegrityError):
+            return True, None  # two wanted one slot of a key; the other's claim is seen from now on
         return taken
 
     def _anything_to_claim(self, keys: list[str]) -> bool:
@@ -199,12 +168,20 @@ class Claims:
             return due is not None or next_orphan(connection, keys, lock=False) is not None
 
     def reclaim(
-        self, job_id: str, epoch: int, cause: str, *, ended_in: float | None = None, begun: bool = True
+        self,
+        job_id: str,
+        epoch: int,
+        cause: str,
+        *,
+        ended_in: float | None = None,
+        begun: bool = True,
+        hung: Mapping[str, str] = MappingProxyType({}),
     ) -> Claim | None:
         """Take up again a job of ours that nothing here runs any more.
 
         Args:
             ended_in: the stop ladder had its runner ended, in so many seconds: no interruption.
+            hung: undos for which it had to be ended; each has failed by that, and why is told with it.
             begun: False: no runner was ever given it, so that nothing was interrupted either.
 
         Returns:
@@ -225,7 +202,10 @@ class Claims:
                 )
                 .with_for_update()
             ).first()
-            return True, None if row is None else self._take_over(connection, row, cause, ended_in, begun)
+            if row is None:
+                return True, None
+            record_hung(connection, job_id, row.attempt, hung)
+            return True, self._take_over(connection, row, cause, ended_in, begun)
 
         return self._stored(take)[1]
 
@@ -270,6 +250,16 @@ class Claims:
         with self._store.read() as connection:
             return [Request(row.id, row.reason, row.source, row.attempt) for row in connection.execute(query)]
 
+    def to_pause(self) -> list[tuple[str, int]]:
+        """The running jobs of ours that are to stop between tasks, with their epochs."""
+        query = sa.select(_jobs.c.id, _jobs.c.epoch).where(
+            _jobs.c.owner == self.owner,
+            _jobs.c.state == JobState.RUNNING.value,
+            _jobs.c.pause_requested_at.is_not(None),
+        )
+        with self._store.read() as connection:
+            return [(row.id, row.epoch) for row in connection.execute(query)]
+
     def forwarded(self, request: Request, at: float) -> None:
         """Record that the request was handed to the run, `at` unix seconds. Repeating changes nothing.
 
@@ -313,8 +303,8 @@ class Claims:
         interrupted = begun and ended_in is None and row.overdue_at is None
         interruptions = row.interruptions + interrupted
         if interruptions >= MAX_INTERRUPTIONS and interrupted:
-            tasks = _unended(connection, row.id, row.attempt)
-            _mark_interrupted(connection, row.id, row.attempt)
+            tasks = unended(connection, row.id, row.attempt)
+            mark_interrupted(connection, row.id, row.attempt)
             named = f" in {', '.join(tasks)}" if tasks else ""
             reason = f"interrupted {interruptions} times without progress{named}; last: {cause}"
             park(
@@ -348,24 +338,19 @@ class Claims:
             "write": _jobs.c.write + 1,
             "started_at": sa.func.coalesce(_jobs.c.started_at, now),
         }
+        if name == "claimed":
+            values |= clock_started()
         try:
             row = apply_edge(
                 connection, name, job_id, at=now, epoch=epoch, values=values, actor=self.owner, detail=detail
             )
         except EdgeRefused:
             return None
-        _mark_interrupted(connection, job_id, row.attempt)
+        take_slot(connection, row)
+        if row.delete_requested_at is not None and row.cancel_requested_at is None:
+            store_requests(connection, [job_id], now, "to be deleted", self.owner, "user")  # tried again
+        mark_interrupted(connection, job_id, row.attempt)
         return _claim_of(connection, row)
-
-
-def _mark_interrupted(connection: sa.Connection, job_id: str, attempt: int) -> None:
-    """Who began and was not heard of again was interrupted: its runner is dead, or had to stop."""
-    tasks = tables.job_tasks
-    connection.execute(
-        sa.update(tasks)
-        .where(tasks.c.job == job_id, tasks.c.attempt == attempt, tasks.c.ended_at.is_(None))
-        .values(ended_at=clock.wall(), how="interrupted")
-    )
 
 
 def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
@@ -384,16 +369,3 @@ def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
         write=row.write,
         cancel=None if asked is None else Request(row.id, asked.reason, asked.source, row.attempt),
     )
-
-
-def _unended(connection: sa.Connection, job_id: str, attempt: int) -> list[str]:
-    """The tasks of an attempt that began, or whose undo began, and of which nothing more was heard."""
-    tasks = tables.job_tasks
-    open_body = tasks.c.ended_at.is_(None)
-    open_undo = sa.and_(tasks.c.undo_begun_at.is_not(None), tasks.c.undo_ended_at.is_(None))
-    query = (
-        sa.select(tasks.c.task)
-        .where(tasks.c.job == job_id, tasks.c.attempt == attempt, sa.or_(open_body, open_undo))
-        .order_by(tasks.c.position)
-    )
-    return list(connection.scalars(query))

@@ -211,12 +211,12 @@ def test_a_job_that_was_handed_back_keeps_the_time_it_started(board, conductor):
 def test_a_claim_brings_the_cancel_request_along(board, conductor):
     """Against a crash: the next claim starts with the event set."""
     job = board.put(JobState.PENDING, begun=1)
-    board.ledger.cancel(job, reason="wrong folder", who="bob", source="deadline")
+    board.ledger.cancel(job, reason="wrong folder", who="bob", source="parent")
 
     claim = conductor().claim(KEYS)
 
     assert claim is not None
-    assert claim.cancel == Request(job, "wrong folder", "deadline", 1)
+    assert claim.cancel == Request(job, "wrong folder", "parent", 1)
 
 
 def test_a_request_of_an_earlier_attempt_is_not_brought_along(board, conductor):

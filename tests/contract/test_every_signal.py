@@ -335,7 +335,11 @@ def test_a_server_that_lost_its_data_is_used_as_before(opened, store, server, ki
     attend(listener)
     ringer.ring("a")
 
-    server.lose_data()  # it may listen again, on the server that lost everything, before this returns
+    lose(server, kind)  # by itself: it might listen again before anybody sees that it did not
+    until("it notices", lambda: listener.changed() is None or not listener.listening)
+    server.lose_data()
+    until("it listens again", lambda: listener.changed() is None or listener.listening)
+    attend(listener)
 
     until("what is rung is heard", lambda: tell(store, ringer) or listener.changed())
 

@@ -17,7 +17,7 @@ def place(boards):
 @pytest.fixture
 def outbox(store, conductor):
     """That of a conductor that leads."""
-    conductor("one")
+    conductor("one", lease_seconds=1000.0)
     opened = Outbox(store, "one", WINDOW)
     assert opened.lead()
     return opened

@@ -193,6 +193,8 @@ class Stage:
             lease: renew, self-fence and lease seconds.
             faults: what may be armed in it, its keeper and its runners; see `arm`.
         """
+        # What fails to undo is parked at once, unless a test wants it tried again.
+        options = {"revert_retries": 0} | options
         if faults:
             options |= {"test_faults": ",".join(faults), "test_faults_folder": self._faults}
             self._faults.mkdir(exist_ok=True)

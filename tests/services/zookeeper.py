@@ -22,6 +22,8 @@ TICK_SECONDS = 0.2
 # What a client may ask for; the server would allow 2 to 20 ticks.
 SESSION_SECONDS = (0.4, 60.0)
 _JAR = Path("/usr/share/java/zookeeper.jar")
+# For TLS alone; Debian's package does not name it among the jars that it needs.
+_CODEC = Path("/usr/share/java/netty-codec.jar")
 _MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 _LOG4J = """
 log4j.rootLogger=INFO, out
@@ -86,7 +88,7 @@ class ZookeeperServer(Server):
         command = [self._java, "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         command += ["-Djava.net.preferIPv4Stack=true", "-Dzookeeper.jmx.log4j.disable=true"]
         command += ["-Dzookeeper.forceSync=no"]
-        command += ["-cp", f"{self.folder}:{_JAR}", _MAIN, str(self.folder / "zoo.cfg")]
+        command += ["-cp", f"{self.folder}:{_JAR}:{_CODEC}", _MAIN, str(self.folder / "zoo.cfg")]
         self._launch(command)
         if wait:
             self.await_ready()

@@ -281,6 +281,22 @@ def test_the_folder_of_cancel_requests_is_the_one_that_other_programs_know(write
     assert load_settings(file, HOME | given).signal_folder == (expected if told else "/ours/too")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "option", "value"),
+    [
+        ("SCHEDULER_TASK_TIMEOUT", "300", "job_timeout", 300.0),
+        ("SCHEDULER_MAX_RETRIES", "3", "max_retries", 3),
+        ("SCHEDULER_RETRY_INTERVAL", "60", "retry_interval", 60.0),
+    ],
+)
+def test_what_a_scheduler_sets_is_honoured_and_our_own_variable_wins(name, text, option, value):
+    theirs = {**HOME, name: text}
+
+    assert getattr(load_settings(environ=theirs), option) == value
+    assert getattr(load_settings(environ={**theirs, variable(option): "7"}), option) == 7
+    assert f"{option} in the environment ({name}): 'soon' is not" in refusal(environ={**HOME, name: "soon"})
+
+
 def test_the_folder_of_requests_may_be_below_the_home_directory(write):
     file = write("[DEFAULT]\nsignal_folder = ~/requests\n")
 
