@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--wait", is_flag=True, help="Stay until it is undone; 1 unless it ended cancelled.")
 @shared_options
 @pass_invocation
-def cancel(invocation: Invocation, jobs: tuple[str, ...], reason: str, wait: bool, **options: Any) -> int:
+def cancel(invocation: Invocation, /, jobs: tuple[str, ...], reason: str, wait: bool, **options: Any) -> int:
     """Have jobs stopped, and what they did undone, newest first.
 
     The request is stored when this returns; the undo may take longer. Asking twice is asking once. A JOB of -

@@ -16,7 +16,7 @@ from ebbtide.cli.several import Answer, each, ids
 @selecting
 @shared_options
 @pass_invocation
-def delete(invocation: Invocation, jobs: tuple[str, ...], **options: Any) -> int:
+def delete(invocation: Invocation, /, jobs: tuple[str, ...], **options: Any) -> int:
     """Remove jobs with their history and logs.
 
     One that is at work, or half-done, is cancelled and undone first, and removed with its end. A JOB of -
