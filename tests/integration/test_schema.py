@@ -228,6 +228,12 @@ def test_upgrading_a_current_database_changes_nothing(path: Path) -> None:
 def test_a_database_from_before_the_boards_is_given_its_leaders(path: Path) -> None:
     _make(path)
     _sql(path, "DROP TABLE leaders")
+    # What came after that.
+    _sql(path, "DROP TABLE job_keys")
+    for index in ("holders", "exclusive", "parent"):
+        _sql(path, f"DROP INDEX ix_jobs_{index}")
+    for column in ("exclusive_key", "key_limit", "parent"):
+        _sql(path, f"ALTER TABLE jobs DROP COLUMN {column}")
     _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '0004'")
 
     report = upgrade_schema(str(path))
