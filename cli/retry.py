@@ -21,8 +21,7 @@ from ebbtide.cli.waiting import awaited, conclusion, see_through
 @click.option("--wait", is_flag=True, help="Stay until it ends; 1 unless it completed.")
 @shared_options
 @pass_invocation
-def retry(
-    invocation: Invocation, /, job: str | None, from_failure: bool, wait: bool, **options: Any) -> int:
+def retry(invocation: Invocation, /, job: str | None, from_failure: bool, wait: bool, **options: Any) -> int:
     """Run a failed or cancelled job once more.
 
     The same id and parameters, the next attempt. Without a JOB, all that fit the options. A job that was
