@@ -21,7 +21,8 @@ sys.modules.setdefault("tests", types.ModuleType("tests")).__path__ = [str(HERE)
 from tests.services import servants  # noqa: E402
 
 pytest_plugins = [
-    f"tests.services.{name}" for name in ("postgresql", "proxy", "redis", "signals", "tmpfs", "zookeeper")
+    f"tests.services.{name}"
+    for name in ("postgresql", "proxy", "redis", "signals", "site", "tmpfs", "zookeeper")
 ]
 
 STORES = ("sqlite", "postgresql")
