@@ -12,6 +12,7 @@ from ebbtide.cli import (
     accept,
     cancel,
     conductor,
+    conductors,
     db,
     delete,
     demo,
@@ -67,7 +68,7 @@ command.sections = (
         "Jobs",
         ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
     ),
-    ("Service", ("flows", "prove", "conductor", "db")),
+    ("Service", ("flows", "prove", "conductor", "conductors", "db")),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -85,6 +86,7 @@ for _verb in (
     flows.flows,
     prove.prove,
     conductor.conductor,
+    conductors.conductors,
     db.db,
     demo.demo,
     version.version,

@@ -24,14 +24,21 @@ class Bodies:
     Args:
         grace_seconds: of a body that has none of its own, and what counts as told at first.
         tell: called with each new value, under a lock; None, the last one: the run is at rest.
+        tell_undo: called with a task and how many seconds a try of its undo may take, before that begins; and
+            with None in their place once it has ended.
     """
 
     def __init__(
-        self, event: CancelEvent, grace_seconds: float, tell: Callable[[float | None], None]
+        self,
+        event: CancelEvent,
+        grace_seconds: float,
+        tell: Callable[[float | None], None],
+        tell_undo: Callable[[str, float | None], None] = lambda task, seconds: None,
     ) -> None:
         self._event = event
         self._grace_seconds = grace_seconds
         self._tell = tell
+        self._tell_undo = tell_undo
         self._lock = threading.Lock()  # guards what follows, and keeps what is told in order
         self._executing: dict[str, float] = {}
         self._undoing = 0
@@ -58,16 +65,18 @@ class Bodies:
                 self._tell_changes()
 
     @contextlib.contextmanager
-    def undoing(self) -> Iterator[None]:
-        """Surrounds the body of an undo."""
+    def undoing(self, task: str, seconds: float) -> Iterator[None]:
+        """Surrounds one try of an undo, its barrier included, which may take so many seconds."""
         with self._lock:
             self._undoing += 1
             self._tell_changes()
+            self._tell_undo(task, seconds)
         try:
             yield
         finally:
             with self._lock:
                 self._undoing -= 1
+                self._tell_undo(task, None)
                 self._tell_changes()
 
     def _changed(self) -> None:

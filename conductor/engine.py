@@ -21,6 +21,7 @@ from ebbtide.conductor.backend import Backend, Storage
 from ebbtide.conductor.executor import TaskExecutor
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.turning import Rest, TurningEngine
+from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import ClaimLost
 
 __all__ = ["Engine", "Rest", "predecessors"]
@@ -33,15 +34,28 @@ class Engine(TurningEngine):
 
     _run: JobRun
 
-    def __init__(self, flow: Flow, detail: models.FlowDetail, run: JobRun, workers: int) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        detail: models.FlowDetail,
+        run: JobRun,
+        workers: int,
+        undo_policy: UndoPolicy = UndoPolicy(),  # noqa: B008  # frozen
+    ) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ebbtide-task")
         self._journal = run.journal
-        super().__init__(flow, detail, Backend(run.journal), {"pool": self._pool}, run)
+        super().__init__(
+            flow, detail, Backend(run.journal), {"pool": self._pool, "undo_policy": undo_policy}, run
+        )
 
     @classmethod
     def _fetch_task_executor(cls, options: dict[str, Any]) -> TaskExecutor:
         return TaskExecutor(
-            options["pool"], options["run"], options["suspend_requested"], options["end_leftovers"]
+            options["pool"],
+            options["run"],
+            options["suspend_requested"],
+            options["end_leftovers"],
+            options["undo_policy"],
         )
 
     @misc.cachedproperty  # type: ignore[untyped-decorator]
@@ -56,6 +70,7 @@ class Engine(TurningEngine):
             return
         super().compile()
         self._journal.tasks_total = len(self.task_names())
+        self._journal.cannot_undo({task.name: task.no_undo for task in self.tasks() if task.no_undo})
 
     def outputs(self) -> list[str]:
         """What tasks provide and none of them takes: the result of a flow that names none."""

@@ -88,6 +88,13 @@ class EngineRun(Run):
     def positions(self) -> dict[str, int]:
         """In which order the tasks began: the higher, the newer."""
 
+    def undo_failures(self, task: str) -> tuple[int, str | None]:
+        """How many tries of its undo have failed, and how the last one did."""
+        return (0, None)
+
+    def undo_failed(self, task: str) -> None:
+        """A try of its undo has failed, and there is to be another: store that."""
+
     def capturing(self, task: str) -> contextlib.AbstractContextManager[None]:
         """Surrounds what the task does: where its output goes."""
         return contextlib.nullcontext()

@@ -18,6 +18,7 @@ from ebbtide.conductor.outcome import Outcome
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.secrets import Resolved, resolve
 from ebbtide.conductor.stored import StoredRun, Unreadable, load_run
+from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import ClaimLost, EdgeRefused, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs import clock
@@ -49,7 +50,7 @@ class Execution:
     Args:
         end_leftovers: ends whatever the tasks have started and left; called with all tasks at rest,
             before a cancel's undo begins.
-        tell: see `Bodies`.
+        tell, tell_undo: see `Bodies`.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Execution:
         *,
         end_leftovers: Callable[[], None] = lambda: None,
         tell: Callable[[float | None], None] = lambda grace: None,
+        tell_undo: Callable[[str, float | None], None] = lambda task, seconds: None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -73,7 +75,7 @@ class Execution:
         self.event = CancelEvent()
         if claim.cancel is not None:
             self.event.set(claim.cancel.reason, claim.cancel.source)
-        self.bodies = Bodies(self.event, options.grace_seconds, tell)
+        self.bodies = Bodies(self.event, options.grace_seconds, tell, tell_undo)
 
     def suspend(self) -> None:
         """Stop between tasks, or between undos, and hand the job back; from any thread."""
@@ -133,7 +135,11 @@ class Execution:
             max_bytes=self._options.max_result_bytes,
             redactor=self.redactor,
         )
-        engine = Engine(flow, stored.flow, run, self._options.task_threads)
+        options = self._options
+        tries = UndoPolicy(
+            options.revert_retries, options.revert_retry_seconds, options.revert_timeout_seconds
+        )
+        engine = Engine(flow, stored.flow, run, options.task_threads, tries)
         try:
             engine.compile()
             if stored.flow_stored and stored.atom_names != engine.atom_names():

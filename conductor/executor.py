@@ -15,6 +15,7 @@ from taskflow.types import failure, notifier
 
 from ebbtide.conductor.enginerun import EngineRun
 from ebbtide.conductor.failures import storable_failure
+from ebbtide.conductor.undoing import HandedBack, UndoPolicy, UndoTries
 from ebbtide.tasks import CancelableTask
 from ebbtide.tasks.calling import executed, reverted
 
@@ -32,11 +33,13 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         run: EngineRun,
         suspend_requested: threading.Event,
         end_leftovers: Callable[[], None],
+        undo_policy: UndoPolicy = UndoPolicy(),  # noqa: B008  # frozen
     ) -> None:
         self._pool = pool
         self._run = run
         self._suspend_requested = suspend_requested
         self._end_leftovers = end_leftovers
+        self._undo_tries = UndoTries(run, undo_policy, suspend_requested)
 
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
@@ -55,11 +58,8 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         if not self._run.at_work:
             # What a task has started and left could write again what is about to be undone.
             self._end_leftovers()
-        passed = self._given(arguments) | {
-            taskflow_task.REVERT_RESULT: result,
-            taskflow_task.REVERT_FLOW_FAILURES: failures,
-        }
-        return self._submit(task, self._revert, task, passed)
+        told = {taskflow_task.REVERT_RESULT: result, taskflow_task.REVERT_FLOW_FAILURES: failures}
+        return self._submit(task, self._revert, task, arguments, told)
 
     def _submit(self, task: CancelableTask, call: Any, *args: Any) -> Future[Any]:
         self._run.submitted(task.name)
@@ -87,11 +87,17 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.EXECUTED, result)
 
-    def _revert(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
+    def _revert(
+        self, task: CancelableTask, arguments: dict[str, Any], told: dict[str, Any]
+    ) -> tuple[str, Any]:
         with self._at_work(task):
             try:
-                with self._run.bodies.undoing():
-                    result = self._reverted(task, arguments)
+                # Given anew for each try: the one before may have changed what it was given.
+                result = self._undo_tries.undo(
+                    task, lambda: self._reverted(task, self._given(arguments) | told)
+                )
+            except HandedBack:
+                raise
             except Exception as error:  # noqa: BLE001  # as above
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.REVERTED, result)

@@ -29,10 +29,11 @@ from ebbtide.conductor.batch import Batch, atom_row, write_fenced, write_unfence
 from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
 from ebbtide.conductor.enginerun import GoesBackwards
+from ebbtide.conductor.readback import is_stored, request_of
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.stored import StoredRun
 from ebbtide.errors import ClaimLost, EdgeRefused, StoreUnavailable
-from ebbtide.jobs import clock, tables
+from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.ledger import logbook_of
 from ebbtide.jobs.store import Store
@@ -154,6 +155,18 @@ class Journal:
         with self._memory:
             self._tasks.end_undo(task, storable(error) if error else None, clock.wall())
 
+    def undo_failures(self, task: str) -> tuple[int, str | None]:
+        """How many tries of an undo have failed since the job was last unparked, and how the last one did."""
+        with self._memory:
+            row = self._tasks.undo_to_try(task)
+            return (0, None) if row is None else (row.undo_failures, row.undo_error)
+
+    def undo_failed(self, task: str) -> None:
+        """Store that a try of an undo has failed after which there is another."""
+        with self._memory:
+            self._tasks.fail_undo(task)
+        self.commit()
+
     def save(self, task: str, text: str) -> None:
         with self._memory:
             self._tasks.save(task, text)
@@ -185,6 +198,11 @@ class Journal:
     def not_undone(self) -> list[str]:
         with self._memory:
             return self._tasks.not_undone()
+
+    def cannot_undo(self, tasks: Mapping[str, str]) -> None:
+        """What the flow says of its tasks: which of them are not undone, and why."""
+        with self._memory:
+            self._tasks.no_undo = dict(tasks)
 
     def positions(self) -> dict[str, int]:
         """In which order the tasks began: the higher, the newer."""
@@ -307,7 +325,7 @@ class Journal:
                 self._refuse(batch)
             except EdgeRefused:
                 # Refused by our own outcome, perhaps: stored before, and its answer lost.
-                if self._is_stored(number):
+                if is_stored(self._store, self._claim, number):
                     break
                 raise
             except ClaimLost as error:
@@ -315,7 +333,7 @@ class Journal:
                 raise
             except StoreUnavailable as error:
                 # The commit's answer may be what was lost: the number tells.
-                if self._is_stored(number):
+                if is_stored(self._store, self._claim, number):
                     break
                 if time.monotonic() > deadline:
                     self._lose(error, batch)
@@ -324,7 +342,7 @@ class Journal:
                 pause = min(1.0, pause * 2)
             except Exception as error:
                 # Rows that are there already: this very commit was stored, and its answer lost.
-                if self._is_stored(number):
+                if is_stored(self._store, self._claim, number):
                     break
                 # Whatever this is, the batch is out of memory and not in the store: this run knows
                 # nothing for sure any more. It stops where it is; the store has the last true state.
@@ -347,18 +365,9 @@ class Journal:
                 raise ClaimLost(batch.job_id, batch.epoch)
             requested = row.cancel_requested_at is not None
             if requested and self._request is None:
-                self._request = self._read_request(connection)
+                self._request = request_of(connection, self._claim)
             if requested and batch.beginning:
                 raise _CancelSeen
-
-    def _read_request(self, connection: sa.Connection) -> tuple[str, str]:
-        cancels = tables.job_cancels
-        row = connection.execute(
-            sa.select(cancels.c.reason, cancels.c.source).where(
-                cancels.c.job == self._claim.job_id, cancels.c.attempt == self._claim.attempt
-            )
-        ).one()
-        return (row.reason, row.source)
 
     def _refuse(self, batch: Batch) -> None:
         """No task of the batch begins: a cancel was accepted before any of them could be stored as begun."""
@@ -374,17 +383,6 @@ class Journal:
             self.lost = error
             # Their begin() raises: they do not run, whatever becomes of the claim.
             self._tasks.begun_in_store(batch.beginning)
-
-    def _is_stored(self, number: int) -> bool:
-        jobs = tables.jobs
-        try:
-            with self._store.read() as connection:
-                row = connection.execute(
-                    sa.select(jobs.c.write, jobs.c.epoch).where(jobs.c.id == self._claim.job_id)
-                ).first()
-        except StoreUnavailable:
-            return False
-        return row is not None and row.epoch == self._claim.epoch and row.write >= number
 
     def _tell_event(self) -> None:
         # Outside both locks: the event's callbacks are anybody's code and may come back here.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import abc
 import contextlib
 import select
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ebbtide.jobs.claims import Claim, Request
 
@@ -17,13 +17,15 @@ __all__ = ["AtRest", "Ended", "News", "Overdue", "Runners", "listening"]
 class Ended:
     """A run is over: by an edge; or, with `edge` None, its runner is dead and nothing of it lives.
 
-    With `ended_in` the stop ladder has had it ended, which took so many seconds from SIGKILL on.
+    With `ended_in` the stop ladder has had it ended, which took so many seconds from SIGKILL on. `hung` are
+    the undos for which that was done, each with what is to be told of it.
     """
 
     claim: Claim
     edge: str | None
     cause: str = ""
     ended_in: float | None = None
+    hung: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -224,19 +224,7 @@ class Conductor:
 
     def _runners(self, store: Store, registry: Registry, owner: str) -> Runners:
         settings = self._settings
-        options = RunOptions(
-            database=store.url,
-            flow_modules=settings.flow_modules,
-            owner=owner,
-            task_threads=settings.task_threads,
-            patience_seconds=settings.self_fence_seconds,
-            log_lines=settings.log_lines,
-            log_level=settings.log_level,
-            max_result_bytes=settings.max_result_bytes,
-            grace_seconds=settings.grace_seconds,
-            kill_after_seconds=settings.kill_after_seconds,
-            memory_limit_mib=settings.memory_limit_mib,
-        )
+        options = RunOptions.of(settings, store.url, owner)
         if settings.isolation == "thread":
             return ThreadRunners(settings.runners, options, store, registry)
         return ProcessRunners(settings.runners, options, stopped=lambda: self._stops > 0)
@@ -290,9 +278,9 @@ class Conductor:
             if job_id not in running:
                 death = self._deaths.get((job_id, epoch))
                 cause = death.cause if death else "its run was not heard of again"
-                ended_in = death.ended_in if death else None
+                ended_in, hung = (death.ended_in, death.hung) if death else (None, {})
                 begun = (job_id, epoch) in self._given
-                claim = desk.claims.reclaim(job_id, epoch, cause, ended_in=ended_in, begun=begun)
+                claim = desk.claims.reclaim(job_id, epoch, cause, ended_in=ended_in, begun=begun, hung=hung)
                 if claim is not None:
                     self._waiting.append(claim)
 

@@ -88,8 +88,8 @@ def _load_run(store: Store, claim: Claim) -> StoredRun:
         ).first()
         flow_stored = _load_flow(connection, flow)
         texts = _load_atoms(connection, flow) if flow_stored else {}
-        undo_failed = _let_undo_again(flow)
         rows = _load_rows(connection, claim)
+        undo_failed = _let_undo_again(flow, rows)
         posted = connection.execute(
             sa.select(tables.job_parameters).where(tables.job_parameters.c.job == claim.job_id)
         ).first()
@@ -149,15 +149,20 @@ def _load_atoms(connection: sa.Connection, flow: models.FlowDetail) -> dict[str,
     return {row.name: row.results for row in connection.execute(with_results)}
 
 
-def _let_undo_again(flow: models.FlowDetail) -> bool:
+def _let_undo_again(flow: models.FlowDetail, rows: list[Row]) -> bool:
     """Set the atoms whose undo has failed to where a runner that dies in an undo leaves them.
 
     For TaskFlow REVERT_FAILURE is the end: run again, the flow would be called REVERTED with all that
-    was held still in place. From REVERTING it undoes the atom, and what was held after it.
+    was held still in place. From REVERTING it undoes the atom, and what was held after it. All tries are
+    there again: an earlier run has used them up and said so.
     """
     failed = [atom for atom in flow if atom.state == taskflow_states.REVERT_FAILURE]
     for atom in failed:
         atom.state, atom.revert_failure = taskflow_states.REVERTING, None
+    names = {atom.name for atom in failed}
+    for row in rows:
+        if row.task in names:
+            row.undo_failures = 0
     return bool(failed)
 
 

@@ -94,10 +94,14 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                     at_work=partial(self._run.bodies.executing, node.name),
                 )
 
-    def task_names(self) -> list[str]:
-        """The names of all tasks, retry controllers not among them."""
+    def tasks(self) -> list[CancelableTask]:
+        """All tasks, retry controllers not among them."""
         graph = self._compilation.execution_graph
-        return [node.name for node, data in graph.nodes(data=True) if data["kind"] == TASK]
+        return [node for node, data in graph.nodes(data=True) if data["kind"] == TASK]
+
+    def task_names(self) -> list[str]:
+        """Their names."""
+        return [task.name for task in self.tasks()]
 
     def atom_names(self) -> set[str]:
         """The names of all tasks and retry controllers."""

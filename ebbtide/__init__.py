@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ebbtide.conductor import Conductor
     from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable, UsageError
-    from ebbtide.flows import flow
+    from ebbtide.flows import Limits, RetryPolicy, flow
     from ebbtide.jobs import Job, JobState, Poster
     from ebbtide.tasks import INTERRUPTED, CancelableTask, Cancelled, task
 
@@ -23,6 +23,9 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for, not by the alphabet)
     "INTERRUPTED",
     "task",
     "flow",
+    # what becomes of a job whose task fails, or that takes too long
+    "RetryPolicy",
+    "Limits",
     # post, cancel, retry and look at jobs
     "Poster",
     "Job",
@@ -44,6 +47,8 @@ _HOMES = {
     "INTERRUPTED": "ebbtide.tasks",
     "task": "ebbtide.tasks",
     "flow": "ebbtide.flows",
+    "RetryPolicy": "ebbtide.flows",
+    "Limits": "ebbtide.flows",
     "Poster": "ebbtide.jobs",
     "Job": "ebbtide.jobs",
     "JobState": "ebbtide.jobs",

@@ -195,6 +195,8 @@ class TooLate(Conflict):
 # What a person may ask for; the other edges are of conductors, and their names are for logs.
 _REFUSED_WORDS = {
     "retried": "cannot be retried: it is {state}, and only a failed or cancelled job can",
+    "from_failure": "cannot go on from a failure: it is {state}; only a job that was posted to hold can, "
+    "whose task has failed",
     "unparked": "cannot be unparked: it is {state}, and only a parked job can",
     "accepted": "cannot be accepted as it is: it is {state}, and only a parked job can",
     "accepted_as_failed": "cannot be accepted as it is: it is {state}, and only a parked job can",

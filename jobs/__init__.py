@@ -1,5 +1,6 @@
 """What a job is: its states, the ledger, and the client that posts and cancels."""
 
+from ebbtide.jobs.conductors import ConductorRecord, HeldJob
 from ebbtide.jobs.poster import Poster
 from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.states import FINAL_STATES, JobState
@@ -8,7 +9,9 @@ __all__ = [
     "FINAL_STATES",
     "CancelAnswer",
     "CancelRequest",
+    "ConductorRecord",
     "Entry",
+    "HeldJob",
     "Job",
     "JobState",
     "LogLine",

@@ -11,7 +11,9 @@ import tenacity
 
 from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
-from ebbtide.flows import Registry, load_flows
+from ebbtide.flows import Limits, Registry, RetryPolicy, load_flows
+from ebbtide.flows.policies import OnFailure
+from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.schema import ensure_schema
@@ -70,7 +72,7 @@ class Poster:
         self._max_parameter_bytes = max_parameter_bytes
         self._flow_modules = tuple(flow_modules)
         self._registry = registry
-        settings = settings or load_settings(database=database)
+        self._settings = settings = settings or load_settings(database=database)
         self._store = Store(database or settings.database)
         self._signal = open_signal(self._store, settings)
         ensure_schema(self._store)
@@ -104,11 +106,17 @@ class Poster:
         labels: Mapping[str, str] | None = None,
         priority: int = 0,
         delay_seconds: float = 0.0,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
     ) -> Job:
         """Put a job on the board. Once this returns it is stored.
 
         The parameters are checked against the flow's schema, and the flow is built once to see
         that every task of it can be cancelled.
+
+        Args:
+            retry, limits, on_failure: as for `ebbtide.flow`; None: as the flow says, else the options.
 
         Raises:
             FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
@@ -132,6 +140,7 @@ class Poster:
             labels=wanted,
             priority=priority,
             delay_seconds=delay_seconds,
+            policies=definition.policies(self._settings, retry=retry, limits=limits, on_failure=on_failure),
         )
         job_id = self._ledger.post(new, who=whoami())
         self._signal.ring(job_id)
@@ -154,14 +163,20 @@ class Poster:
         self._signal.ring(full)
         return CancelAnswer(self._stored(full), cast(Any, answer))
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, from_failure: bool = False) -> Job:
         """Run a failed or cancelled job once more: same id, next attempt.
 
+        With `from_failure` a job that holds goes on instead at the task that failed, in the same attempt:
+        what it had done before is still there.
+
         Raises:
-            EdgeRefused: it is neither.
+            EdgeRefused: it is neither; or it does not hold.
         """
         full = self._views.resolve(job_id)
-        self._ledger.retry(full, who=whoami())
+        if from_failure:
+            self._ledger.retry_from_failure(full, who=whoami())
+        else:
+            self._ledger.retry(full, who=whoami())
         self._signal.ring(full)
         return self._stored(full)
 
@@ -250,6 +265,10 @@ class Poster:
     def result(self, job_id: str) -> Any:
         """The result of a completed job. Raises EdgeRefused for any other."""
         return self._views.result(self._views.resolve(job_id))
+
+    def conductors(self) -> builtins.list[ConductorRecord]:
+        """The conductors of the store, the newest first, with what runs there; of late, ended ones too."""
+        return read_conductors(self._store)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Wait until the job is final, or parked; returns it.

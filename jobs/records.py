@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-__all__ = ["CancelAnswer", "CancelRequest", "Entry", "Job", "LogLine", "TaskRecord", "iso"]
+__all__ = ["CancelAnswer", "CancelRequest", "Entry", "Job", "LogLine", "Record", "TaskRecord", "iso"]
 
 
 def iso(at: float | None) -> str | None:
@@ -17,7 +17,7 @@ def iso(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class _Record:
+class Record:
     """`as_dict()` for the dataclasses below: times (``at``, ``*_at``) become ISO 8601 texts."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def _with_iso_times(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class CancelRequest(_Record):
+class CancelRequest(Record):
     """The recorded wish to stop a job, and how far it got: four facts, four times (unix seconds)."""
 
     reason: str
@@ -50,7 +50,7 @@ class CancelRequest(_Record):
 
 
 @dataclass(frozen=True)
-class Job(_Record):
+class Job(Record):
     """A job as it stands. Times are unix seconds.
 
     `progress` is the share of the work that stands, 0 to 1: it grows as tasks are done and falls
@@ -97,7 +97,7 @@ class CancelAnswer:
 
 
 @dataclass(frozen=True)
-class TaskRecord(_Record):
+class TaskRecord(Record):
     """What is recorded of one task in one round of one attempt. It exists only once the task has begun."""
 
     task: str
@@ -116,7 +116,7 @@ class TaskRecord(_Record):
 
 
 @dataclass(frozen=True)
-class Entry(_Record):
+class Entry(Record):
     """One line of a job's history; `number` is gapless from 1."""
 
     number: int
@@ -131,7 +131,7 @@ class Entry(_Record):
 
 
 @dataclass(frozen=True)
-class LogLine(_Record):
+class LogLine(Record):
     """One line that a task logged or printed."""
 
     number: int

@@ -13,7 +13,7 @@ from taskflow import task as taskflow_task
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.run import DetachedRun, JobInfo, Run
-from ebbtide.tasks.wrapping import is_wrapped, undoes_nothing, wrap_class
+from ebbtide.tasks.wrapping import is_wrapped, undoes_nothing, undoes_nothing_at_all, wrap_class
 
 __all__ = ["CancelableTask", "is_grace"]
 
@@ -40,12 +40,19 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             None: as the option of that name says. Of tasks that run side by side the largest counts.
             Set it in the class or, in the constructor, on a task.
             After that its runner is ended with all that it has started, and the task undone.
+        irreversible: says that what the task does cannot be undone. Its `revert`, if any, is run all the
+            same; a preview warns of it, and the receipt of a cancel names it.
+        revert_retries: how often its undo is tried again after a failure; None: as the option says.
+        revert_timeout_seconds: how long a try of its undo may take; None: as the option says.
         interrupted: in execute, whether it began before and never returned (the runner died);
             in revert, whether execute did not return.
         saved: the last data given to `checkpoint`, as decoded from JSON, or None.
     """
 
     grace_seconds: float | None = None
+    irreversible: bool = False
+    revert_retries: int | None = None
+    revert_timeout_seconds: float | None = None
 
     interrupted: bool = False
     saved: Any = None
@@ -60,10 +67,21 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
                     f"{cls.__module__}.{cls.__qualname__}.{name} hides CancelableTask.{name}, "
                     "which running and undoing rely on: give it another name"
                 )
-        if not is_grace(cls.grace_seconds):
+        for name in ("grace_seconds", "revert_timeout_seconds"):
+            if not is_grace(getattr(cls, name)):
+                raise TypeError(
+                    f"{cls.__module__}.{cls.__qualname__}.{name} is {getattr(cls, name)!r:.40}: "
+                    "give a number of seconds, 0 or more, or None"
+                )
+        if not _is_count(cls.revert_retries):
             raise TypeError(
-                f"{cls.__module__}.{cls.__qualname__}.grace_seconds is {cls.grace_seconds!r:.40}: "
-                "give a number of seconds, 0 or more, or None"
+                f"{cls.__module__}.{cls.__qualname__}.revert_retries is {cls.revert_retries!r:.40}: "
+                "give a whole number, 0 or more, or None"
+            )
+        if not isinstance(cls.irreversible, bool):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__}.irreversible is {cls.irreversible!r:.40}: "
+                "give True or False"
             )
         wrap_class(cls)
 
@@ -98,6 +116,13 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
     @undoes_nothing
     def revert(self, *args: Any, **kwargs: Any) -> Any:
         """Nothing to undo, unless a subclass says what."""
+
+    @property
+    def no_undo(self) -> str | None:
+        """Why what it does is not undone: "irreversible", or "none" for want of a revert; None: it is."""
+        if self.irreversible:
+            return "irreversible"
+        return "none" if undoes_nothing_at_all(type(self)) else None
 
     def bind(self, run: Run) -> None:
         """Tie this task to the run of one job; the conductor does so before it starts an engine.
@@ -190,7 +215,7 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
 
 _RUN = "_CancelableTask__run"
-_RELIED_ON = ("bind", "bound", "cancel", "checkpoint", "job", "report", "run", "shield", "sleep")
+_RELIED_ON = ("bind", "bound", "cancel", "checkpoint", "job", "no_undo", "report", "run", "shield", "sleep")
 
 
 def is_grace(value: object) -> bool:
@@ -198,6 +223,10 @@ def is_grace(value: object) -> bool:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return 0 <= value < math.inf
     return value is None
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
 
 
 def _by_name(execute: Any, rebind: Sequence[str]) -> dict[str, str]:

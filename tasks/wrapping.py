@@ -21,6 +21,7 @@ __all__ = [
     "is_wrapped",
     "set_witness",
     "undoes_nothing",
+    "undoes_nothing_at_all",
     "wrap",
     "wrap_class",
 ]
@@ -65,6 +66,11 @@ def undoes_nothing(revert: _Function) -> _Function:
     """Decorator for a revert that does nothing, whatever it is given."""
     setattr(revert, _UNDOES_NOTHING, True)
     return revert
+
+
+def undoes_nothing_at_all(cls: type[CancelableTask]) -> bool:
+    """Whether the revert that a class has is one that does nothing."""
+    return hasattr(inspect.unwrap(cls.revert), _UNDOES_NOTHING)
 
 
 def refuse_missing(arguments: Mapping[str, Any]) -> None:

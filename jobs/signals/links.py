@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
+from ebbtide.jobs.linkhealth import Health, LinkBroken, start_thread
 from ebbtide.jobs.signals.bell import Bell
 from ebbtide.jobs.signals.signal import Signal, wait_for
-from ebbtide.wording import hide_password, one_line
 
 __all__ = ["Link", "LinkBroken", "LinkedSignal"]
 
 LOG = logging.getLogger(__name__)
 
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
 # How long a link may be silent before it is asked whether it lives.
 _SILENCE_SECONDS = 5.0
 # How long `close` waits for what is still to be rung, and for a thread to end.
 _CLOSE_SECONDS = 2.0
 # Each says "look" about the whole store: nobody needs to hear of all of them.
 _MOST_WAITING = 1000
-
-
-class LinkBroken(Exception):
-    """The server cannot be reached, refuses, or does not answer."""
+_MEANWHILE = "until it is mended the sweep finds what changes"
 
 
 class Link(ABC):
@@ -123,7 +116,7 @@ class _Ringer:
         self._thread: threading.Thread | None = None
         self._closed = False
         # Touched by the thread alone, once it has begun:
-        self._health = _Health(name)
+        self._health = Health("signal", name, _MEANWHILE)
 
     def ring(self, job_id: str) -> None:
         with self._told:
@@ -137,7 +130,7 @@ class _Ringer:
     def _begin(self) -> None:
         if self._health.may_try:
             with self._health.watched():
-                self._thread = _thread(f"ebbtide-ring-{self._name}", self._run)
+                self._thread = start_thread(f"ebbtide-ring-{self._name}", self._run)
         if self._thread is None:
             self._waiting.clear()
 
@@ -192,7 +185,7 @@ class _Listener:
     def __init__(self, name: str, open_link: Callable[[], Link]) -> None:
         self._name = name
         self._open_link = open_link
-        self._health = _Health(name)  # touched by the thread alone, once it has begun
+        self._health = Health("signal", name, _MEANWHILE)  # touched by the thread alone, once it has begun
         self._first = True
         self._closed = threading.Event()
         self._guard = threading.Lock()
@@ -218,7 +211,7 @@ class _Listener:
         except OSError as error:
             raise LinkBroken(f"no pipe to be woken by: {error.strerror}") from error
         try:
-            self._thread = _thread(f"ebbtide-listen-{self._name}", self._run, bell)
+            self._thread = start_thread(f"ebbtide-listen-{self._name}", self._run, bell)
         except LinkBroken:
             bell.close()
             raise
@@ -265,63 +258,3 @@ class _Listener:
         finally:
             with self._guard:
                 self._link = None
-
-
-class _Health:
-    """How the links of one thread have fared: when one is to be tried again, and what was logged of it."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._broken = False
-        self._pause = _FIRST_PAUSE_SECONDS
-        self._next_try = 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        """Until the next try."""
-        return max(0.0, self._next_try - time.monotonic())
-
-    @property
-    def may_try(self) -> bool:
-        return self.seconds_left == 0.0
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """What breaks in here is logged, unless it was broken before; the next try waits longer each time."""
-        try:
-            yield
-        except LinkBroken as error:
-            self._failed(error)
-        except Exception as error:  # a fault of ours or of a library: the next link may work
-            if not self._broken:
-                LOG.exception("signal.failed %s", self._name)
-            self._failed(error)
-
-    def mended(self) -> None:
-        """A link works."""
-        if self._broken:
-            LOG.info("signal.mended %s", self._name)
-        self._broken = False
-        self._pause = _FIRST_PAUSE_SECONDS
-
-    def _failed(self, error: Exception) -> None:
-        if not self._broken:
-            told = one_line(hide_password(str(error) or type(error).__name__))
-            LOG.warning(
-                "signal.broken %s: %s; until it is mended the sweep finds what changes", self._name, told
-            )
-        self._broken = True
-        # By chance: those who lost the same server do not all come back in one moment.
-        self._next_try = time.monotonic() + self._pause * random.uniform(0.5, 1.0)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
-
-
-def _thread(name: str, target: Callable[..., None], *arguments: object) -> threading.Thread:
-    """A thread that has begun. Raises LinkBroken when the system has none to give."""
-    # A daemon: a server that does not answer must not keep a program from ending.
-    thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise LinkBroken(str(error)) from error
-    return thread

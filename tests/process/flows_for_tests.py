@@ -58,6 +58,8 @@ class Step(CancelableTask):
             raise OSError("no such luck")
         if "deadly" in self.action and not self.is_open(folder, "repaired"):
             os._exit(STATUS)
+        if "hanging" in self.action and not self.is_open(folder, "repaired"):
+            threading.Event().wait(1e6)
         if self.action.endswith("slow-undo"):
             while not self.is_open(folder, "undo"):
                 threading.Event().wait(0.01)
@@ -292,6 +294,7 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
     "polite": _polite,
     "twin": _twin,
     "mute": _mute,
+    "hanging-undo": lambda step, folder: None,
     "exit-twice": _exit_twice,
     "gorge": _gorge,
     "crave": _crave,

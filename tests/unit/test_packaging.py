@@ -15,6 +15,8 @@ PUBLIC = [
     "INTERRUPTED",
     "task",
     "flow",
+    "RetryPolicy",
+    "Limits",
     "Poster",
     "Job",
     "JobState",

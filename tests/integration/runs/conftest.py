@@ -110,7 +110,9 @@ class Bench:
     def start(self, workers: int = 4, **settings: Any) -> Conductor:
         """Start a conductor; returns when it claims jobs."""
         ready = threading.Event()
-        chosen = Settings(database=self.database, runners=1, task_threads=workers, isolation="thread")
+        # What fails to undo is parked at once, unless a test wants it tried again.
+        fixed = {"isolation": "thread", "revert_retries": 0}
+        chosen = Settings(database=self.database, runners=1, task_threads=workers, **fixed)
         chosen = dataclasses.replace(chosen, **settings)
         registry = None if chosen.isolation == "process" else self.registry
         conductor = Conductor(chosen, registry=registry, on_ready=ready.set)
