@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from taskflow import flow as taskflow_flow
 from taskflow.patterns import linear_flow
 
+from ebbtide.flows.policies import RetryPolicy
 from ebbtide.flows.registry import flow
 from ebbtide.flows.secret import Secret
 from ebbtide.tasks.bars import CollectBars, PrepareTables
@@ -37,7 +38,19 @@ Symbols = Annotated[
 ]
 
 
-@flow("data-collection", version=1, returns="collected")
+@flow(
+    "data-collection",
+    version=1,
+    returns="collected",
+    # For what fails a whole collection; a stock that fails is asked for again within it, by the same numbers.
+    retry=RetryPolicy(
+        attempts=1 + RETRIES,
+        interval_seconds=RETRY_SECONDS,
+        factor=1.0,
+        jitter=0.0,
+        errors=("CollectionFailed", "DatabaseUnusable"),
+    ),
+)
 def data_collection(
     source: Annotated[str, AfterValidator(checked_template)],
     symbols: Symbols,

@@ -178,9 +178,9 @@ class _Sockets:
 
 
 def _redirected(url: str, location: str) -> str:
-    target = urljoin(url, location)
     shown = shown_url(url)
     try:
+        target = urljoin(url, location)
         before, after = urlsplit(url), urlsplit(target)
         usable = after.scheme in SCHEMES and bool(after.hostname)
     except ValueError:
