@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from typing import Any, cast
 
 import tenacity
@@ -73,9 +74,11 @@ class Poster:
         self._flow_modules = tuple(flow_modules)
         self._registry = registry
         self._settings = settings = settings or load_settings(database=database)
-        self._store = Store(database or settings.database)
-        self._signal = open_signal(self._store, settings)
-        ensure_schema(self._store)
+        with ExitStack() as opened:
+            self._store = opened.enter_context(Store(database or settings.database))
+            self._signal = opened.enter_context(closing(open_signal(self._store, settings)))
+            ensure_schema(self._store)
+            opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
         self._views = Views(self._store)
 

@@ -23,7 +23,7 @@ from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 import ebbtide.jobs.schema
 from ebbtide.errors import SchemaMismatch, StoreUnavailable
-from ebbtide.jobs import tables
+from ebbtide.jobs import Poster, tables
 from ebbtide.jobs.schema import VERSION_TABLE, SchemaState, check_schema, ensure_schema, upgrade_schema
 from ebbtide.jobs.store import Store
 
@@ -493,3 +493,14 @@ def test_the_frequent_questions_are_answered_by_an_index_without_sorting(
 
     assert index in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_a_poster_of_a_store_that_does_not_fit_leaves_nothing_open(path: Path) -> None:
+    _make(path)
+    _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{NEXT}'")
+
+    with pytest.raises(SchemaMismatch, match="newer ebbtide"):
+        Poster(str(path))
+
+    opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
+    assert not [file for file in opened if file.startswith(str(path))]
