@@ -32,6 +32,7 @@ class Row:
     undo_tries: int = 0
     error: str | None = None
     undo_error: str | None = None
+    stop_by: float | None = None  # seconds since boot: see the table
     undo_failures: int = 0
     undo_skipped: str | None = None
     no_undo: str | None = None
@@ -76,7 +77,7 @@ class BegunTasks:
         self.unsaved_results = False
         self.progressed = False
 
-    def begin(self, task: str, epoch: int, at: float) -> Begun:
+    def begin(self, task: str, epoch: int, at: float, stop_by: float | None = None) -> Begun:
         """Mark `task` as begun; what a commit has not stored can be taken back by `refuse`."""
         before = self._rows.get(task)
         self._position += 1
@@ -95,9 +96,11 @@ class BegunTasks:
                 ended_at=None,
                 how=None,
                 fraction=None,
+                stop_by=stop_by,
             )
         else:
-            row = Row(task, before.round + 1 if before else 1, self._position, epoch, at)
+            number = before.round + 1 if before else 1
+            row = Row(task, number, self._position, epoch, at, stop_by=stop_by)
             row.no_undo = self.no_undo.get(task)
             if before is not None and task in self._dirty:
                 self._superseded.append(before)

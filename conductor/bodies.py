@@ -50,12 +50,15 @@ class Bodies:
         """What was told last. None: a cancel is requested, no body executes, and none ever will."""
         return self._told
 
+    def grace_of(self, grace_seconds: float | None) -> float:
+        """That of a body which says so itself; None: it has none of its own."""
+        return self._grace_seconds if grace_seconds is None else grace_seconds
+
     @contextlib.contextmanager
     def executing(self, name: str, grace_seconds: float | None = None) -> Iterator[None]:
         """Surrounds a body, its barrier included. Inside, look at the event before anything else."""
-        grace = self._grace_seconds if grace_seconds is None else grace_seconds
         with self._lock:
-            self._executing[name] = grace
+            self._executing[name] = self.grace_of(grace_seconds)
             self._tell_changes()
         try:
             yield

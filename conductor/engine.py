@@ -70,7 +70,16 @@ class Engine(TurningEngine):
             return
         super().compile()
         self._journal.tasks_total = len(self.task_names())
+        self._journal.allowed_seconds = self._allowed_seconds()
         self._journal.cannot_undo({task.name: task.no_undo for task in self.tasks() if task.no_undo})
+
+    def _allowed_seconds(self) -> dict[str, float]:
+        """Of each task with a limit, how long its body may take before its runner has to be ended."""
+        return {
+            task.name: task.limit_seconds + self._run.bodies.grace_of(task.grace_seconds)
+            for task in self.tasks()
+            if task.limit_seconds is not None
+        }
 
     def outputs(self) -> list[str]:
         """What tasks provide and none of them takes: the result of a flow that names none."""

@@ -19,9 +19,11 @@ from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.secrets import Resolved, resolve
 from ebbtide.conductor.stored import StoredRun, Unreadable, load_run
 from ebbtide.conductor.undoing import UndoPolicy
+from ebbtide.conductor.verdict import Verdict
 from ebbtide.errors import ClaimLost, EdgeRefused, FlowNotFound, StoreUnavailable, UsageError
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs import clock
+from ebbtide.jobs.cancels import is_limit
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import Ending, JobState, settle
@@ -39,7 +41,12 @@ LOST = "lost"
 
 _T = TypeVar("_T")
 
-_ENDINGS = {Rest.FINISHED: Ending.FINISHED, Rest.UNDONE: Ending.UNDONE, Rest.STUCK: Ending.STUCK}
+_ENDINGS = {
+    Rest.FINISHED: Ending.FINISHED,
+    Rest.UNDONE: Ending.UNDONE,
+    Rest.STUCK: Ending.STUCK,
+    Rest.HELD: Ending.HELD,
+}
 
 
 class Execution:
@@ -147,6 +154,8 @@ class Execution:
             # Transient: TaskFlow would store parameters once more, in clear, beside its results.
             engine.storage.inject(secrets.values, transient=True)
             engine.end_leftovers = self._end_leftovers
+            verdict = Verdict(stored.policies, stored.retries)
+            engine.is_to_hold = verdict.holds
             self._engine = engine
             if self._suspended:
                 engine.suspend_requested.set()
@@ -155,7 +164,7 @@ class Execution:
             reverted = stored.flow_stored and engine.reverted
             failed = stored.undo_failed
             rest = Rest.UNDONE if reverted else self._drive(engine, secrets.problem, undo_failed=failed)
-            return self._settle(engine, run, definition, rest)
+            return self._settle(engine, run, definition, rest, verdict)
         finally:
             run.end()
             engine.close()
@@ -166,7 +175,9 @@ class Execution:
         # Nothing more may begin without the secret. What began before is undone, as far as that needs none.
         return engine.undo_all(engine.error or problem)
 
-    def _settle(self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest) -> str:
+    def _settle(
+        self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest, verdict: Verdict
+    ) -> str:
         """Apply the edge by which the run ends; turn round when a cancel request came first."""
         result: str | None = None
         while True:
@@ -178,28 +189,37 @@ class Execution:
                 except payload.PayloadError as error:
                     rest = engine.undo_all(str(error))
                     continue
+            limit = self._limit()
             name = (
                 "released"
                 if rest is Rest.SUSPENDED
-                else settle(_ENDINGS[rest], cancel_requested=self.event.requested)
+                else settle(
+                    _ENDINGS[rest],
+                    cancel_requested=self.event.requested,
+                    limit_passed=limit is not None,
+                )
             )
-            if name is not None and self._leave(name, engine, run, result):
-                return name
-            if rest is Rest.FINISHED:
+            if name is not None:
+                outcome = Outcome.of(
+                    name,
+                    self.claim,
+                    self._options.owner,
+                    run.journal.summary(),
+                    error=engine.error,
+                    stopped_by=describe(engine.raised, run.hide) if engine.raised else None,
+                    result=result,
+                    limit=limit,
+                    held=rest is Rest.HELD,
+                )
+                outcome = verdict.judged(outcome, engine.failure_names)
+                if run.journal.finish(outcome.write):  # False: a cancel request came first
+                    return outcome.edge
+            if rest in (Rest.FINISHED, Rest.HELD):
                 rest = engine.drive()
 
-    def _leave(self, name: str, engine: Engine, run: JobRun, result: str | None) -> bool:
-        """Whether the job has left by that edge: False when a cancel request came first."""
-        outcome = Outcome.of(
-            name,
-            self.claim,
-            self._options.owner,
-            run.journal.summary(),
-            error=engine.error,
-            stopped_by=describe(engine.raised, run.hide) if engine.raised else None,
-            result=result,
-        )
-        return run.journal.finish(outcome.write)
+    def _limit(self) -> str | None:
+        """Which limit was passed, if that is why the run was stopped."""
+        return self.event.reason if self.event.requested and is_limit(self.event.source) else None
 
     def _park(self, reason: str) -> str:
         """Park a job that cannot be run as it is stored."""

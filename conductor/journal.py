@@ -88,6 +88,7 @@ class Journal:
         self._undoing = run.undoing
         self._interruptions = run.interruptions
         self.tasks_total = run.tasks_total
+        self.allowed_seconds: dict[str, float] = {}  # of tasks with a limit: that, and their grace
         self.logs = LogBuffer(claim.job_id, claim.attempt, run.logs, log_lines, redactor or Redactor())
         self.commits = 0
         self.lost: Exception | None = None
@@ -119,7 +120,9 @@ class Journal:
             self._event.check()
             if self._backwards:
                 raise GoesBackwards(f"{task} does not begin: the run goes backwards")
-            begun = self._tasks.begin(task, self._claim.epoch, clock.wall())
+            allowed = self.allowed_seconds.get(task)
+            stop_by = None if allowed is None else clock.boot_seconds() + allowed
+            begun = self._tasks.begin(task, self._claim.epoch, clock.wall(), stop_by)
             self._undoing = False
         self.commit()
         with self._memory:

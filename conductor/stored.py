@@ -13,11 +13,13 @@ from taskflow.persistence import models
 from ebbtide.conductor.batch import WITH_RESULT
 from ebbtide.conductor.begun import Row
 from ebbtide.errors import ClaimLost, EbbtideError
+from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.ledger import logbook_of
 from ebbtide.jobs.store import Store
 from ebbtide.tasks import payload
+from ebbtide.tasks.run import How
 from ebbtide.tasks.wrapping import describe
 
 __all__ = ["StoredRun", "Unreadable", "flow_detail_id", "load_run"]
@@ -48,6 +50,8 @@ class StoredRun:
     undo_failed: bool  # something could not be undone by an earlier run: this one tries again
     parameters: dict[str, Any]
     labels: dict[str, str]
+    policies: Policies
+    retries: int  # made by itself since the job was posted, or retried by hand
 
     @property
     def atom_names(self) -> set[str]:
@@ -89,12 +93,17 @@ def _load_run(store: Store, claim: Claim) -> StoredRun:
         flow_stored = _load_flow(connection, flow)
         texts = _load_atoms(connection, flow) if flow_stored else {}
         rows = _load_rows(connection, claim)
+        if _went_on_from_failure(connection, claim):
+            _begin_again(flow, rows)
         undo_failed = _let_undo_again(flow, rows)
         posted = connection.execute(
             sa.select(tables.job_parameters).where(tables.job_parameters.c.job == claim.job_id)
         ).first()
         if posted is None:
             raise LookupError("its parameters are gone")
+        of = tables.job_policies
+        decided = connection.execute(sa.select(of.c.policies).where(of.c.job == claim.job_id)).scalar()
+        policies = Policies.from_dict(_mapping(decided or "{}"))
     return StoredRun(
         flow=flow,
         flow_stored=flow_stored,
@@ -110,6 +119,8 @@ def _load_run(store: Store, claim: Claim) -> StoredRun:
         undo_failed=undo_failed,
         parameters=_mapping(posted.parameters),
         labels=_mapping(posted.labels),
+        policies=policies,
+        retries=job.retries,
     )
 
 
@@ -164,6 +175,25 @@ def _let_undo_again(flow: models.FlowDetail, rows: list[Row]) -> bool:
         if row.task in names:
             row.undo_failures = 0
     return bool(failed)
+
+
+def _went_on_from_failure(connection: sa.Connection, claim: Claim) -> bool:
+    """Whether the job held in this attempt, and was not parked for another reason since."""
+    parks = tables.job_parks
+    query = sa.select(parks.c.held).where(parks.c.job == claim.job_id, parks.c.attempt == claim.attempt)
+    return bool(connection.execute(query.order_by(parks.c.number.desc()).limit(1)).scalar())
+
+
+def _begin_again(flow: models.FlowDetail, rows: list[Row]) -> None:
+    """Set what failed, and was set back, to where a runner that dies in it leaves it: it begins again.
+
+    What has failed since then is recorded as raised, and is no part of it.
+    """
+    failed = {row.task for row in rows if row.how == How.RAISED}
+    for atom in flow:
+        if atom.state == taskflow_states.FAILURE and atom.name not in failed:
+            atom.state, atom.intention = taskflow_states.RUNNING, taskflow_states.EXECUTE
+            atom.failure, atom.results = None, None
 
 
 def _mend_history(detail: models.RetryDetail, stored: list[Any]) -> None:

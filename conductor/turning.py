@@ -1,15 +1,15 @@
 """What turns an engine round: the part of ours that needs neither journal nor ledger.
 
-Private in TaskFlow 6.5 are the runtime's completer with its `_determine_resolution`, its selector with
-`_browse_atoms_for_execute` and `_get_maybe_ready_for_execute`, and the engine's `_change_state` and
-`_fetch_task_executor`. A guard test fails when they move.
+Private in TaskFlow 6.5 are the runtime's completer with its `_process_atom_failure` and
+`_determine_resolution`, its selector with `_browse_atoms_for_execute` and `_get_maybe_ready_for_execute`, and
+the engine's `_change_state` and `_fetch_task_executor`. A guard test fails when they move.
 """
 
 from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,7 @@ class Rest(enum.Enum):
     UNDONE = "undone"  # every begun task is undone
     STUCK = "stuck"  # an undo failed
     SUSPENDED = "suspended"  # a drain stopped it between tasks
+    HELD = "held"  # a task failed for good, and what was done is to stay: stopped where it was
     LOST = "lost"  # another holder has the job: stopped where it was
 
 
@@ -61,6 +62,9 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.suspend_requested = threading.Event()
         # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
+        # Asked with the names of a failure's classes when nothing but the undo of all is left to do.
+        self.is_to_hold: Callable[[Sequence[str]], bool] = lambda names: False
+        self._held = False
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
         self.raised: Exception | None = None  # by the last run of its state machine: the flow's failures
         self.cause: Exception | None = None  # of the engine's own failure, where that turned it round
@@ -78,7 +82,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         super().compile()
         self._runtime._selector = Selector(self._runtime)
         self._runtime._completer = _Completer(
-            self._runtime, self._go_backwards, self._newest_first, self._as_given
+            self._runtime, self._go_backwards, self._newest_first, self._as_given, self._hold
         )
         graph = self._compilation.execution_graph
         for node, data in graph.nodes(data=True):
@@ -133,6 +137,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                 return Rest.UNDONE
             if self._run.event.requested and not backwards:
                 continue
+            if self._held:
+                return Rest.HELD
             state = self.storage.get_flow_state()
             if state == states.SUCCESS:
                 return Rest.FINISHED
@@ -156,7 +162,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             state = next(machine)
             while True:
                 yield state
-                stop = self._run.lost is not None or self.suspend_requested.is_set()
+                stop = self._run.lost is not None or self.suspend_requested.is_set() or self._held
                 turn = self._run.event.requested and not backwards
                 if (stop or turn) and not asked:
                     super().suspend()
@@ -192,6 +198,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.end_leftovers()
         self.compile()
         self.prepare()
+        self._held = False
         self._go_backwards()
         begun = set(self._run.not_undone())
         for node, data in self._compilation.execution_graph.nodes(data=True):
@@ -206,6 +213,19 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                 # be the very ones whose lack stopped the engine.
                 self.storage.set_atom_state(node.name, states.PENDING)
             self.storage.set_atom_intention(node.name, states.REVERT)
+
+    def failure_names(self, task: str) -> list[str]:
+        """The class of what a task raised, and those that it derives from, without their modules."""
+        found = self.storage.get_execute_failures().get(task)
+        return [] if found is None else _class_names(found)
+
+    def _hold(self, atom: Any, reason: failure.Failure) -> bool:
+        """Whether a failure stops the run where it is. No task begins then, and nothing is undone."""
+        if self._backwards or self._run.event.requested:
+            return False
+        if isinstance(atom, CancelableTask):
+            self._held = self._held or self.is_to_hold(_class_names(reason))
+        return self._held
 
     def _go_backwards(self) -> None:
         """No task begins from here on."""
@@ -228,7 +248,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         # TaskFlow says REVERTED when it has nothing more to schedule and not all has succeeded.
         if state == states.REVERTED and self.suspend_requested.is_set() and self._handed_back():
             state = states.SUSPENDED
-        elif state == states.REVERTED and self._run.not_undone():
+        elif state == states.REVERTED and (self._held or self._run.not_undone()):
             state = states.FAILURE
         super()._change_state(state)
 
@@ -245,8 +265,10 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         go_backwards: Callable[[], None],
         newest_first: Callable[[], None],
         as_given: Callable[[], None],
+        hold: Callable[[Any, failure.Failure], bool],
     ) -> None:
         super().__init__(runtime)
+        self._hold = hold
         self._go_backwards = go_backwards
         self._newest_first = newest_first
         self._as_given = as_given
@@ -265,10 +287,16 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
             return False
         return bool(super().complete_failure(node, outcome, reason))
 
-    def _determine_resolution(self, atom: Any, reason: failure.Failure) -> Any:
-        resolver = super()._determine_resolution(atom, reason)
+    def _process_atom_failure(self, atom: Any, reason: failure.Failure) -> None:
+        resolver = self._determine_resolution(atom, reason)
         if isinstance(resolver, taskflow_completer.RevertAll):
+            if self._hold(atom, reason):
+                return
             self._go_backwards()
         else:
             self._newest_first()
-        return resolver
+        resolver.apply()
+
+
+def _class_names(reason: failure.Failure) -> list[str]:
+    return [name.rpartition(".")[2] for name in reason]

@@ -86,12 +86,12 @@ class Ledger:
             ).one()
             connection.execute(
                 sa.insert(tables.job_parameters).values(
-                    job=job_id,
-                    parameters=new.parameters,
-                    labels=new.labels_text,
-                    policies=payload.encode(new.policies.as_dict(), "the policies"),
+                    job=job_id, parameters=new.parameters, labels=new.labels_text
                 )
             )
+            if new.policies != Policies():
+                text = payload.encode(new.policies.as_dict(), "the policies")
+                connection.execute(sa.insert(tables.job_policies).values(job=job_id, policies=text))
             if new.labels:
                 connection.execute(
                     sa.insert(tables.job_labels),

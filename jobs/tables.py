@@ -111,14 +111,10 @@ Index("ix_jobs_newest", jobs.c.created_at.desc(), jobs.c.id)
 Index("ix_jobs_flow", jobs.c.flow, jobs.c.created_at)
 Index("ix_jobs_ended", jobs.c.state, jobs.c.ended_at)
 
-job_parameters = Table(
-    "job_parameters",
-    metadata,
-    _key("job"),
-    _word("parameters"),
-    _word("labels"),
-    Column("policies", Text),  # JSON; none: posted with none
-)
+job_parameters = Table("job_parameters", metadata, _key("job"), _word("parameters"), _word("labels"))
+
+# Of a job that was posted with any: `ebbtide.flows.policies.Policies`, as JSON.
+job_policies = Table("job_policies", metadata, _key("job"), _word("policies"))
 
 job_labels = Table(
     "job_labels",

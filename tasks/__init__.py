@@ -3,6 +3,7 @@
 from ebbtide.tasks.base import CancelableTask
 from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.functions import FunctionTask, task
+from ebbtide.tasks.limit import OutOfTime
 from ebbtide.tasks.payload import PayloadError
 from ebbtide.tasks.run import INTERRUPTED, JobInfo
 
@@ -13,6 +14,7 @@ __all__ = [
     "Cancelled",
     "FunctionTask",
     "JobInfo",
+    "OutOfTime",
     "PayloadError",
     "task",
 ]

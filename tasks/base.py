@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from taskflow import task as taskflow_task
@@ -40,6 +40,10 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             None: as the option of that name says. Of tasks that run side by side the largest counts.
             Set it in the class or, in the constructor, on a task.
             After that its runner is ended with all that it has started, and the task undone.
+        limit_seconds: how long the body may take; past that it fails with `OutOfTime`, at its next
+            checkpoint, and is undone; a retry controller may try again. None: as long as it likes. A body
+            that comes to no checkpoint within its grace then costs the job its runner: the job is undone,
+            and fails. Set it in the class or, in the constructor, on a task.
         irreversible: says that what the task does cannot be undone. Its `revert`, if any, is run all the
             same; a preview warns of it, and the receipt of a cancel names it.
         revert_retries: how often its undo is tried again after a failure; None: as the option says.
@@ -50,6 +54,7 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
     """
 
     grace_seconds: float | None = None
+    limit_seconds: float | None = None
     irreversible: bool = False
     revert_retries: int | None = None
     revert_timeout_seconds: float | None = None
@@ -58,6 +63,7 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
     saved: Any = None
     # Named apart from whatever a subclass may call its own.
     __run: Run | None = None
+    __event: CancelEvent | None = None  # of the body, while it runs
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -82,6 +88,11 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             raise TypeError(
                 f"{cls.__module__}.{cls.__qualname__}.irreversible is {cls.irreversible!r:.40}: "
                 "give True or False"
+            )
+        if cls.limit_seconds is not None and not (is_grace(cls.limit_seconds) and cls.limit_seconds > 0):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__}.limit_seconds is {cls.limit_seconds!r:.40}: "
+                "give a number of seconds above 0, or None"
             )
         wrap_class(cls)
 
@@ -161,8 +172,17 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
     @property
     def cancel(self) -> CancelEvent:
-        """The job's cancel event."""
-        return self.run.event
+        """The cancel event: the job's, or while a body with a limit runs, one that is set by that as well."""
+        return self.__event or self.run.event
+
+    @contextlib.contextmanager
+    def heeding(self, event: CancelEvent) -> Iterator[None]:
+        """While this lasts `event` is what the body looks at; whoever runs the body says so."""
+        self.__event = event
+        try:
+            yield
+        finally:
+            self.__event = None
 
     @property
     def job(self) -> JobInfo:
@@ -184,13 +204,13 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             text = self.run.encode(data, f"the checkpoint data of {self.name}")
             self.run.save(self.name, text)
             self.saved = payload.decode(text)
-        event = self.run.event
+        event = self.__event or self.run.event
         if event.requested:
             self.__deliver(event)
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`, or until a cancel is requested; raises `Cancelled` then."""
-        event = self.run.event
+        event = self.cancel
         if event.wait(seconds):
             self.__deliver(event)
 
@@ -206,16 +226,29 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
         try:
             event.check()
         except Cancelled:
-            self.run.delivered(self.name)
+            if self.run.event.requested:
+                self.run.delivered(self.name)
             raise
 
     def __getstate__(self) -> dict[str, Any]:
         # A run holds locks and a database: it never travels with a task.
-        return {name: value for name, value in self.__dict__.items() if name != _RUN}
+        return {name: value for name, value in self.__dict__.items() if name not in (_RUN, _EVENT)}
 
 
-_RUN = "_CancelableTask__run"
-_RELIED_ON = ("bind", "bound", "cancel", "checkpoint", "job", "no_undo", "report", "run", "shield", "sleep")
+_RUN, _EVENT = "_CancelableTask__run", "_CancelableTask__event"
+_RELIED_ON = (
+    "bind",
+    "bound",
+    "cancel",
+    "checkpoint",
+    "heeding",
+    "job",
+    "no_undo",
+    "report",
+    "run",
+    "shield",
+    "sleep",
+)
 
 
 def is_grace(value: object) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebbtide.tasks import payload
-from ebbtide.tasks.event import Cancelled
+from ebbtide.tasks.event import CancelEvent, Cancelled
+from ebbtide.tasks.limit import body_event, passed
 from ebbtide.tasks.run import How, Missing
 
 if TYPE_CHECKING:
@@ -163,9 +164,22 @@ def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: 
     run = task.run
     begun = run.begin(task.name)
     task.interrupted, task.saved = begun.interrupted, begun.saved
+    with body_event(task) as event:
+        return _executed(task, event, body, args, kwargs)
+
+
+def _executed(
+    task: CancelableTask, event: CancelEvent, body: Callable[..., Any], args: Any, kwargs: Any
+) -> Any:
+    run = task.run
     try:
-        text = run.encode(_run_body("execute", task, body, args, kwargs), f"the result of {task.name}")
+        with task.heeding(event):
+            text = run.encode(_run_body("execute", task, body, args, kwargs), f"the result of {task.name}")
     except Cancelled as error:
+        late = passed(task, event)
+        if late is not None:
+            run.stopped(task.name, How.RAISED, describe(late, run.hide))
+            raise late from None
         if error.returned:
             # Of some other body: only this one's own result may go with its end.
             error.args = error.args[:2]

@@ -33,7 +33,7 @@ sys.stdin.readline()
 with Store(sys.argv[1]) as store:
     ensure_schema(store)
     with store.write() as connection:
-        connection.exec_driver_sql("INSERT INTO job_parameters (job, parameters, labels) VALUES (%s, '{}', '{}')", (sys.argv[2],))
+        connection.exec_driver_sql("INSERT INTO job_parameters VALUES (%s, '{}', '{}')", (sys.argv[2],))
 """
 DIES = """
 import os, sys

@@ -40,7 +40,7 @@ sys.stdin.readline()
 with Store(sys.argv[1]) as store:
     ensure_schema(store)
     with store.write() as connection:
-        connection.exec_driver_sql("INSERT INTO job_parameters (job, parameters, labels) VALUES (?, '{}', '{}')", (str(os.getpid()),))
+        connection.exec_driver_sql("INSERT INTO job_parameters VALUES (?, '{}', '{}')", (str(os.getpid()),))
 print("opened", flush=True)
 """
 
@@ -60,7 +60,7 @@ try:
     with Store(sys.argv[1]) as store:
         ensure_schema(store)
         with store.write() as connection:
-            connection.exec_driver_sql("INSERT INTO job_parameters (job, parameters, labels) VALUES ('a', '{}', '{}')")
+            connection.exec_driver_sql("INSERT INTO job_parameters VALUES ('a', '{}', '{}')")
 except EbbtideError as error:
     print(type(error).__name__, error)
 else:

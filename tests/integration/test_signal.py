@@ -18,7 +18,7 @@ from ebbtide.jobs.store import Store
 
 _WRITER = (
     "import sys\n"
-    "add = 'INSERT INTO job_parameters (job, parameters, labels) VALUES (?, ?, ?)'\n"
+    "add = 'INSERT INTO job_parameters VALUES (?, ?, ?)'\n"
     "from ebbtide.jobs.store import Store\n"
     "store = Store(sys.argv[1])\n"
     "for number, line in enumerate(sys.stdin):\n"
@@ -44,7 +44,7 @@ def signal(store: Store) -> Iterator[Signal]:
 
 def _put(store: Store, job: str) -> None:
     with store.write() as connection:
-        connection.exec_driver_sql("INSERT INTO job_parameters (job, parameters, labels) VALUES (?, ?, ?)", (job, "{}", "{}"))
+        connection.exec_driver_sql("INSERT INTO job_parameters VALUES (?, ?, ?)", (job, "{}", "{}"))
 
 
 def test_the_first_look_says_changed_and_then_it_is_quiet(signal: Signal) -> None:
@@ -110,7 +110,7 @@ def test_what_is_rolled_back_or_only_read_does_not_ring(store: Store, signal: Si
     signal.changed()
 
     with pytest.raises(ValueError), store.write() as connection:
-        connection.exec_driver_sql("INSERT INTO job_parameters (job, parameters, labels) VALUES ('a', '{}', '{}')")
+        connection.exec_driver_sql("INSERT INTO job_parameters VALUES ('a', '{}', '{}')")
         raise ValueError
     with store.read() as connection:
         connection.exec_driver_sql("SELECT * FROM jobs").all()

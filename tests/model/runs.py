@@ -233,7 +233,7 @@ class _Run:
             yield from self._end("retry_scheduled")
 
     def _end(self, name: str) -> _Moves:
-        """Leave by an edge, in one commit with all that is not stored yet; by "held", for `parked` to hold."""
+        """Leave by an edge, in one commit with all that is not stored yet. "held" is `parked`, to hold."""
         stored = self._stored(self.runner.tasks)
         ignored = self.variant is Variant.OUTCOME_IGNORES_REQUEST and name == "completed"
         ignored |= self.state.expired and self.runner.event and name in _THOUGH_EXPIRED

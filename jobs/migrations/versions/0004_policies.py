@@ -16,7 +16,6 @@ _COLUMNS = {
         sa.Column("deadline_at", sa.Float()),
         sa.Column("stall_seconds", sa.Float()),
     ),
-    "job_parameters": (sa.Column("policies", sa.Text()),),
     "job_parks": (sa.Column("held", sa.Integer(), nullable=False, server_default=sa.text("0")),),
     "job_tasks": (sa.Column("stop_by", sa.Float()),),
 }
@@ -28,6 +27,16 @@ def upgrade() -> None:
             op.add_column(table, column)
     op.create_index("ix_jobs_ended", "jobs", ["state", "ended_at"])
     op.create_index("ix_job_parks_when", "job_parks", ["parked_at"])
+    op.create_table(
+        "job_policies",
+        sa.Column(
+            "job",
+            sa.Text().with_variant(sa.Text(collation="C"), "postgresql"),
+            primary_key=True,
+            nullable=False,
+        ),
+        sa.Column("policies", sa.Text(), nullable=False),
+    )
     op.create_table(
         "chores",
         sa.Column("name", sa.Text(), primary_key=True, nullable=False),
