@@ -38,7 +38,7 @@ class MakesStaging(CancelableTask):
             for name in (staging, *inside):
                 os.mkdir(name, 0o700)
         except OSError as error:
-            raise no_space_or(error, folder) from error
+            raise no_space_or(error, os.path.dirname(staging)) from error
 
     def _make_missing(self, folder: str, staging: str) -> None:
         # A folder is recorded before it is made: were it the other way round, one that was made just

@@ -3,47 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import socket
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from ebbtide.tasks.base import CancelableTask
-from ebbtide.tasks.http.errors import ExtraMissing, RequestFailed
-from ebbtide.tasks.http.patience import retry_after
+from ebbtide.tasks.http.answers import (
+    LONGEST_WORDS,
+    failed,
+    httpx_errors,
+    refuse_error,
+    require_httpx,
+    settings,
+    wants_words,
+)
+from ebbtide.tasks.http.errors import RequestFailed
 from ebbtide.tasks.http.urls import SCHEMES, origin, shown_url
-from ebbtide.wording import one_line
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Client", "require_httpx"]
+__all__ = ["Client"]
 
-# Below the grace of a task that nobody has given another: a connect cannot be ended from outside.
-_LONGEST_CONNECT: Final = 5.0
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LONGEST_ERROR = 2000
-
-
-def require_httpx() -> None:
-    """Raises `ExtraMissing` where httpx is not installed: before anything is made that would be undone."""
-    try:
-        import httpx  # noqa: F401
-    except ImportError:
-        raise ExtraMissing from None
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """Whom to believe: read once in each process, since that takes longer than many a request."""
-    import httpx
-
-    return httpx.create_ssl_context()
 
 
 class Client:
@@ -72,11 +57,9 @@ class Client:
         self._token = token
         self._sockets = _Sockets(task)
         self._client = httpx.Client(
-            verify=_certificates(),
-            timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _LONGEST_CONNECT)),
+            **settings(timeout_seconds),
             # One connection: what a cancel has to end is never more than that.
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            headers={"User-Agent": "ebbtide", "Accept": "*/*"},
         )
 
     def __enter__(self) -> Client:
@@ -102,20 +85,21 @@ class Client:
             Cancelled: a cancel was requested meanwhile.
             RequestFailed: there was no answer, or it broke off, or it is an error (4xx, 5xx).
         """
-        import httpx
 
         self._task.checkpoint()
         try:
             response = self._answer(method, url, dict(headers or {}), json)
             try:
-                _refuse_error(response, url)
+                if wants_words(response):
+                    refuse_error(response, url, next(response.iter_bytes(LONGEST_WORDS), b""))
+                refuse_error(response, url)
                 yield response
             finally:
                 response.close()
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
+        except httpx_errors() as error:
             # The cut of a cancel arrives as a broken connection.
             self._task.checkpoint()
-            raise _failed(url, error) from error
+            raise failed(url, error) from error
 
     def _answer(self, method: str, url: str, headers: dict[str, str], json: Any) -> httpx.Response:
         first = urlsplit(url)
@@ -191,44 +175,3 @@ def _redirected(url: str, location: str) -> str:
         advice = "name the http address yourself if that is wanted"
         raise RequestFailed(shown, "redirects from https to http, which is not followed", advice)
     return target
-
-
-def _refuse_error(response: httpx.Response, url: str) -> None:
-    status = response.status_code
-    if status < 400 or status == 416:
-        return
-    passing = status in _PASSING
-    words = f"answered {status} {response.reason_phrase}".rstrip()
-    told = "" if passing else _told(response)
-    advice = "try again later" if passing else "mend the address or the token, then retry"
-    asked = retry_after(response.headers.get("retry-after"))
-    raise RequestFailed(shown_url(url), words + told, advice, passing=passing, retry_after=asked)
-
-
-def _told(response: httpx.Response) -> str:
-    """The first words of an error's body, where it is text."""
-    if not response.headers.get("content-type", "").startswith(("text/plain", "application/json")):
-        return ""
-    body = b""
-    for piece in response.iter_bytes(_LONGEST_ERROR):
-        body = piece
-        break
-    text = one_line(body.decode("utf-8", "replace"), 160)
-    return f" ({text})" if text else ""
-
-
-def _failed(url: str, error: Exception) -> RequestFailed:
-    import httpx
-
-    shown = shown_url(url)
-    if isinstance(error, httpx.ConnectTimeout):
-        problem = "could not be reached in time"
-    elif isinstance(error, httpx.TimeoutException):
-        problem = "was silent for too long"
-    elif isinstance(error, httpx.ConnectError):
-        problem = f"could not be reached, {error}"
-    elif isinstance(error, httpx.TransportError):
-        problem = f"broke off, {error}"
-    else:
-        return RequestFailed(shown, f"cannot be asked, {error}", "mend the address, then retry")
-    return RequestFailed(shown, problem, "try again later", passing=True)

@@ -19,7 +19,7 @@ class FlowRun:
         self._definition = registered.get(flow)
         self._params = self._definition.validate(params)
         built, self.store = self._definition.build(self._params)
-        self.tasks = list(_tasks(built))
+        self.tasks = list(tasks_of(built))
         self.job = JobInfo(id=job, flow=flow, epoch=epoch)
         self.clock = FakeClock()
         self.runs: dict[str, TaskRun] = {}
@@ -58,9 +58,10 @@ class FlowRun:
         return self.store[self._definition.returns or ""]
 
 
-def _tasks(flow: taskflow_flow.Flow) -> Iterator[CancelableTask]:
+def tasks_of(flow: taskflow_flow.Flow) -> Iterator[CancelableTask]:
+    """The tasks of a flow and of those in it, in the order in which they were added."""
     for item, _ in flow.iter_nodes():
         if isinstance(item, taskflow_flow.Flow):
-            yield from _tasks(item)
+            yield from tasks_of(item)
         else:
             yield item

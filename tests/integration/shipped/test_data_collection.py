@@ -279,6 +279,21 @@ def test_cut_at_any_checkpoint_the_database_is_as_it_was(place, start, how):
             assert everything(place) == before, f"{how} at {cue} of {name}"
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_cancelled_at_a_part_of_its_way_the_database_is_as_it_was(site, place, start, fraction):
+    before = everything(place)
+    symbols = [*SYMBOLS, *(f"{number:06}" for number in range(100, 107))]
+    pages(site, symbols=symbols[3:])
+    run = start(symbols=symbols).forward(until="prepare")
+
+    collect = run.begin("collect", cancel=lambda moment: (moment.fraction or 0) >= fraction)
+    run.back()
+
+    assert collect.cancelled
+    assert len(site.asked("/000106.csv")) == 0
+    assert everything(place) == before
+
+
 def test_killed_half_way_the_next_run_goes_on_behind_what_is_written(site, place, start):
     before = everything(place)
     run = start().forward(until="prepare")

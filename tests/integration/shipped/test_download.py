@@ -16,6 +16,7 @@ from ebbtide.tasks.files import FolderUnusable, NoSpace, locking
 from ebbtide.tasks.http import RequestFailed
 from ebbtide.tasks.wrapping import TaskExited
 from ebbtide.testing import at_checkpoint, at_return
+from tests.services.deaths import Deaths, Died
 from tests.services.flowrun import FlowRun
 from tests.services.site import (
     Page,
@@ -337,6 +338,18 @@ def place(request, folder):
     return folder
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_cancelled_at_a_part_of_its_way_the_folder_is_as_it_was(site, start, place, contents, fraction):
+    before = contents(place)
+    run = start(site.page("/a", CONTENT), replace=True).forward(until="prepare")
+
+    fetch = run.begin("fetch-1", cancel=at_message_of(fraction))
+    run.back()
+
+    assert fetch.cancelled
+    assert contents(place) == before
+
+
 @pytest.fixture
 def _locks_of_the_dead_are_gone(monkeypatch):
     """Those of a killed process are; here the thread that stands for it would keep its own for ever."""
@@ -365,36 +378,6 @@ def test_cut_at_any_checkpoint_the_folder_is_as_it_was(site, start, place, conte
             assert contents(place) == before, f"{how} at {cue} of {name}"
 
 
-class Died(BaseException):
-    """Stands for the end of a runner."""
-
-
-class Deaths:
-    """Lets a run die at its n-th change of a name on the disk."""
-
-    def __init__(self, at, *, after):
-        self.at = at
-        self.after = after
-        self.made = 0
-
-    def arm(self, patch):
-        for name in ("link", "unlink", "rename", "replace", "rmdir", "mkdir"):
-            patch.setattr(os, name, self._deadly(getattr(os, name)))
-
-    def _deadly(self, change):
-        def changed(*args, **kwargs):
-            self.made += 1
-            fatal = self.made == self.at
-            if fatal and not self.after:
-                raise Died
-            result = change(*args, **kwargs)
-            if fatal:
-                raise Died
-            return result
-
-        return changed
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before a change", "after a change"])
 @pytest.mark.parametrize("going", ["forwards", "backwards"])
 def test_dead_at_any_change_of_a_name_the_undo_takes_back_all(
@@ -407,10 +390,8 @@ def test_dead_at_any_change_of_a_name_the_undo_takes_back_all(
         if going == "backwards":
             run.forward()
         deaths = Deaths(fatal, after=after)
-        with monkeypatch.context() as patch:
-            deaths.arm(patch)
-            with contextlib.suppress(TaskExited, Died):
-                run.forward() if going == "forwards" else run.back()
+        with deaths.armed(monkeypatch), contextlib.suppress(TaskExited, Died):
+            run.forward() if going == "forwards" else run.back()
         run.back()
         assert contents(place) == before, f"after death at change {fatal}"
         if deaths.made < fatal:
