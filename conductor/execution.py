@@ -182,6 +182,9 @@ class Execution:
         result: str | None = None
         while True:
             if rest is Rest.LOST:
+                # A lost claim, or a fault of ours: whichever, it must not pass in silence.
+                told = describe(run.lost, run.hide) if run.lost else "stopped"
+                LOG.warning("job.lost %s epoch=%d: %s", self.claim.job_id, self.claim.epoch, told)
                 return LOST
             if rest is Rest.FINISHED and result is None and not self.event.requested:
                 try:
