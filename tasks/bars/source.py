@@ -79,7 +79,7 @@ class Source:
 
         Raises:
             Cancelled: a cancel was requested meanwhile.
-            RequestFailed: see `Client.stream`; or it took too long.
+            RequestFailed: see `Client.get`; or it took too long.
             BarsUnreadable: it is no file that can be read, too large, or no table of bars.
         """
         place = self.place(symbol)
@@ -90,7 +90,7 @@ class Source:
     def _fetch(self, client: Client, url: str) -> bytes:
         pieces: list[bytes] = []
         size, until = 0, time.monotonic() + self._seconds
-        with client.stream("GET", url) as response:
+        with client.get(url) as response:
             if response.status_code != 200:
                 problem = f"answered {response.status_code}, which is no table"
                 raise RequestFailed(shown_url(url), problem, "mend the address, then retry")
