@@ -16,6 +16,7 @@ from ebbtide.cli import (
     db,
     delete,
     demo,
+    doctor,
     flows,
     listing,
     logs,
@@ -68,7 +69,7 @@ command.sections = (
         "Jobs",
         ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
     ),
-    ("Service", ("flows", "prove", "conductor", "conductors", "db")),
+    ("Service", ("flows", "prove", "conductor", "conductors", "doctor", "db")),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -87,6 +88,7 @@ for _verb in (
     prove.prove,
     conductor.conductor,
     conductors.conductors,
+    doctor.doctor,
     db.db,
     demo.demo,
     version.version,

@@ -77,8 +77,8 @@ class ThreadRunners(Runners):
         for execution in self._running.values():
             execution.suspend()
 
-    def poll(self, seconds: float, bell: int | None = None) -> Sequence[News]:
-        with listening(self._waiting, bell):
+    def poll(self, seconds: float, *bells: int) -> Sequence[News]:
+        with listening(self._waiting, bells):
             self._waiting.poll(seconds * 1000)
         return list(self._news())
 

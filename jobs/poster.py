@@ -14,6 +14,7 @@ from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
 from ebbtide.flows import Limits, Registry, RetryPolicy, load_flows
 from ebbtide.flows.policies import OnFailure
+from ebbtide.jobs.boards import Notice, open_postings
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
@@ -48,8 +49,8 @@ class Poster:
         flow_modules: modules that register flows, besides installed ones; needed to post only.
         registry: the flows to post from, instead of looking for modules.
         max_parameter_bytes: how many bytes the parameters of a job may take, as JSON.
-        settings: where the option `signal` and what belongs to it are read; default: those of file and
-            environment. Conductors and posters of a store want the same.
+        settings: where the options `signal` and `board` and what belongs to them are read; default: those of
+            file and environment. Conductors and posters of a store want the same.
 
     A change is signalled to the conductors once it is stored. A signal that cannot be sent is logged and
     changes no answer: they find the change by themselves.
@@ -77,6 +78,9 @@ class Poster:
         with ExitStack() as opened:
             self._store = opened.enter_context(Store(database or settings.database))
             self._signal = opened.enter_context(closing(open_signal(self._store, settings)))
+            self._postings = open_postings(settings)
+            if self._postings is not None:
+                opened.enter_context(closing(self._postings))
             ensure_schema(self._store)
             opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
@@ -89,8 +93,10 @@ class Poster:
         self.close()
 
     def close(self) -> None:
-        """Send what is still to be signalled, and close the connections. May be called twice."""
+        """Send what is still to be signalled and posted, and close the connections. May be called twice."""
         self._signal.close()
+        if self._postings is not None:
+            self._postings.close()
         self._store.close()
 
     @property
@@ -147,7 +153,7 @@ class Poster:
         )
         job_id = self._ledger.post(new, who=whoami())
         self._signal.ring(job_id)
-        return self._stored(job_id)
+        return self._posted(self._stored(job_id))
 
     def cancel(self, job_id: str, reason: str = "", who: str | None = None) -> CancelAnswer:
         """Ask for a job to be stopped and undone. The request is stored before this returns.
@@ -181,7 +187,7 @@ class Poster:
         else:
             self._ledger.retry(full, who=whoami())
         self._signal.ring(full)
-        return self._stored(full)
+        return self._posted(self._stored(full))
 
     def unpark(self, job_id: str) -> Job:
         """Let a parked job go on, once what parked it is mended.
@@ -195,7 +201,7 @@ class Poster:
         full = self._views.resolve(job_id)
         self._ledger.unpark(full, who=whoami())
         self._signal.ring(full)
-        return self._stored(full)
+        return self._posted(self._stored(full))
 
     def accept(self, job_id: str, reason: str) -> Job:
         """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
@@ -211,6 +217,15 @@ class Poster:
         self._ledger.accept(full, reason=reason, who=whoami())
         self._signal.ring(full)
         return self._stored(full)
+
+    def _posted(self, job: Job) -> Job:
+        """The job, once it is on its way to the board, if it is due: nobody waits for that, and what does not
+        come there is posted by the conductors.
+        """
+        if self._postings is not None and job.phase == JobState.PENDING.value:
+            key = f"{job.flow}@{job.version}"
+            self._postings.put(job.id, Notice(job.id, key, job.priority, job.due_at))
+        return job
 
     def _stored(self, job_id: str) -> Job:
         """The job after a change that is stored: a store that fails now must not deny that."""

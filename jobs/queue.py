@@ -15,6 +15,7 @@ from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.states import JobState
 
 __all__ = [
+    "anything_due",
     "due_one",
     "first_due",
     "is_gone",
@@ -90,6 +91,11 @@ def next_due(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -> s
     return str(best[0].id) if best else None
 
 
+def anything_due(connection: sa.Connection) -> bool:
+    """Whether any job waits that is due, whoever may claim it."""
+    return connection.execute(_any_due).first() is not None
+
+
 def first_due(
     connection: sa.Connection, keys: Iterable[str], limit: int, *, lock: bool = False
 ) -> list[sa.Row[Any]]:
@@ -100,7 +106,7 @@ def first_due(
     Args:
         lock: as for `next_due`; of each flow so many are held.
     """
-    if connection.execute(_any_due).first() is None:
+    if not anything_due(connection):
         return []
     found: list[sa.Row[Any]] = []
     for some in _batches(sorted(set(keys))):
