@@ -65,7 +65,7 @@ def data_collection(
     retry_seconds: Annotated[float, Field(ge=0, le=86_400)] = RETRY_SECONDS,
     token: Secret | None = None,
 ) -> taskflow_flow.Flow:
-    """Collect daily bars of stocks from HTTP or files into SQL tables; one collection runs at a time.
+    """Collect daily bars of stocks from HTTP or files into SQL tables.
 
     Args:
         source: a URL or an absolute path of CSV text, with {symbol} in it; {start} and {end} are filled in.
