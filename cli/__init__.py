@@ -24,6 +24,7 @@ from ebbtide.cli import (
     prove,
     retry,
     show,
+    stats,
     unpark,
     version,
     watch,
@@ -69,7 +70,7 @@ command.sections = (
         "Jobs",
         ("post", "ls", "show", "logs", "result", "watch", "cancel", "retry", "unpark", "accept", "delete"),
     ),
-    ("Service", ("flows", "prove", "conductor", "conductors", "doctor", "db")),
+    ("Service", ("flows", "prove", "conductor", "conductors", "stats", "prune", "doctor", "db")),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -88,6 +89,8 @@ for _verb in (
     prove.prove,
     conductor.conductor,
     conductors.conductors,
+    stats.stats,
+    stats.prune,
     doctor.doctor,
     db.db,
     demo.demo,

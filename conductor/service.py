@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ebbtide import faults
+from ebbtide.conductor.duties import Duties
 from ebbtide.conductor.intake import Intake
 from ebbtide.conductor.lease import Lease
 from ebbtide.conductor.options import RunOptions
@@ -50,6 +51,7 @@ class _Desk:
     signal: Signal
     inbox: Inbox | None
     intake: Intake
+    duties: Duties
 
 
 class Conductor:
@@ -163,8 +165,9 @@ class Conductor:
                 )
                 self._on_ready()
                 inbox = open_inbox(store, settings, hint)
+                duties = Duties(store, claims.owner, settings)
                 with contextlib.closing(Intake(store, claims, keys, settings, open_board)) as intake:
-                    return self._loop(_Desk(store, claims, runners, lease, hint, inbox, intake))
+                    return self._loop(_Desk(store, claims, runners, lease, hint, inbox, intake, duties))
             finally:
                 lease.stop()
         finally:
@@ -262,6 +265,7 @@ class Conductor:
             if told or offered or news or now >= next_sweep or (self._waiting and desk.runners.idle):
                 next_sweep = now + self._settings.sweep_seconds
                 with self._store_may_be_away():
+                    desk.duties.record_limits()
                     self._forward(desk)
                     self._tell(desk)
                     if not self._stops:
@@ -271,6 +275,9 @@ class Conductor:
                 with self._store_may_be_away():
                     if desk.inbox is not None and desk.inbox.record():
                         next_sweep = now
+                with self._store_may_be_away():
+                    if not self._stops:
+                        desk.duties.prune()
 
     def _adopt(self, desk: _Desk, held: dict[str, Claim]) -> None:
         """Take up again what the ledger says is ours and nobody here runs.
@@ -315,6 +322,9 @@ class Conductor:
             if desk.runners.cancel(request):
                 desk.claims.forwarded(request, at)
                 LOG.info("job.cancel_forwarded %s", request.job_id)
+
+        for job_id, epoch in desk.claims.to_pause():
+            desk.runners.pause(job_id, epoch)
 
     def _tell(self, desk: _Desk) -> None:
         """Store which runs are overdue; what a store that is away does not take is kept for later."""

@@ -1,4 +1,4 @@
-"""Poster, the client: post, cancel, retry, unpark, accept, show, list, wait, follow, delete."""
+"""Poster, the client: post, cancel, retry, show, list, wait, follow, delete; and `Steering`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from ebbtide.flows.policies import OnFailure
 from ebbtide.jobs.boards import Notice, open_postings
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.ledger import Ledger, NewJob
+from ebbtide.jobs.pausing import Pauses
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.retention import Retention, kept_days
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
+from ebbtide.jobs.statistics import Statistics, statistics
+from ebbtide.jobs.steering import Steering
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text, whoami
 from ebbtide.jobs.views import Views
@@ -36,7 +40,7 @@ _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
 
-class Poster:
+class Poster(Steering):
     """The client of one store. Safe to use from several threads; not across a fork.
 
         with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -84,6 +88,7 @@ class Poster:
             ensure_schema(self._store)
             opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
+        self._pauses = Pauses(self._store)
         self._views = Views(self._store)
 
     def __enter__(self) -> Poster:
@@ -189,35 +194,6 @@ class Poster:
         self._signal.ring(full)
         return self._posted(self._stored(full))
 
-    def unpark(self, job_id: str) -> Job:
-        """Let a parked job go on, once what parked it is mended.
-
-        What could not be undone is tried again, with its true result; then what was held is undone. A
-        job that nothing had failed to undo in goes on where it was.
-
-        Raises:
-            EdgeRefused: it is not parked.
-        """
-        full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=whoami())
-        self._signal.ring(full)
-        return self._posted(self._stored(full))
-
-    def accept(self, job_id: str, reason: str) -> Job:
-        """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
-
-        Raises:
-            UsageError: no reason is given.
-            EdgeRefused: it is not parked.
-        """
-        reason = checked_text(reason, "the reason", MAX_REASON)
-        if not reason:
-            raise UsageError("a reason is wanted: say why the job may stay as it is")
-        full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
-
     def _posted(self, job: Job) -> Job:
         """The job, once it is on its way to the board, if it is due: nobody waits for that, and what does not
         come there is posted by the conductors.
@@ -247,6 +223,33 @@ class Poster:
             EdgeRefused: it is at work; cancel it first.
         """
         self._ledger.delete(self._views.resolve(job_id))
+
+    def prune(self, days: Mapping[str, float] | None = None, *, dry_run: bool = False) -> dict[str, int]:
+        """Remove jobs that have ended longer ago than `days` says, by state; returns how many, by state.
+
+        Conductors do so by themselves, as the options `keep_completed_days` and its like say.
+
+        Args:
+            days: such as ``{"completed": 30}``; a state that is not named is kept. None: as the options say.
+            dry_run: remove nothing, and say how many it would be.
+
+        Raises:
+            UsageError: of a state that is not final, or no number of days.
+        """
+        retention = Retention(self._store, kept_days(self._settings) if days is None else days)
+        return retention.count() if dry_run else retention.prune()
+
+    def statistics(self, window_seconds: float | None = None, *, flow: str | None = None) -> Statistics:
+        """How many jobs were posted, ended and parked, and how long they took; now, or in a window up to now.
+
+        Args:
+            window_seconds: how far back; None: all that the store holds.
+            flow: only its jobs.
+
+        Raises:
+            UsageError: the window is no number of seconds above 0.
+        """
+        return statistics(self._store, window_seconds=window_seconds, flow=flow)
 
     def show(self, job_id: str) -> Job:
         """The job as it stands."""
