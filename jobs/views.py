@@ -178,19 +178,12 @@ def _job(
 ) -> Job:
     state = JobState(row.state)
     error, error_task = _error(outcome, park, tasks)
-    phase = phase_of(
-        state,
-        cancel_requested=row.cancel_requested_at is not None,
-        due=bool(row.is_due),
-        undoing=bool(row.undoing),
-        overdue=row.overdue_at is not None,
-    )
     return Job(
         id=row.id,
         flow=row.flow,
         version=row.version,
         state=state.value,
-        phase=str(phase),
+        phase=_phase(row, state),
         attempt=row.attempt,
         priority=row.priority,
         labels=_mapping(stored.labels if stored else ""),
@@ -219,6 +212,17 @@ def _job(
         exclusive_key=row.exclusive_key,
         parent=row.parent,
     )
+
+
+def _phase(row: sa.Row[Any], state: JobState) -> str:
+    word = phase_of(
+        state,
+        cancel_requested=row.cancel_requested_at is not None,
+        due=bool(row.is_due),
+        undoing=bool(row.undoing),
+        overdue=row.overdue_at is not None,
+    )
+    return str(word)
 
 
 def _mapping(text: str) -> dict[str, Any]:
