@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from dataclasses import fields, is_dataclass
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, create_model
 from ebbtide.api.problems import MEDIA_TYPE
 from ebbtide.jobs.conductors import ConductorRecord
 from ebbtide.jobs.credentials import Credential
+from ebbtide.jobs.preview import Preview
+from ebbtide.jobs.receipt import Receipt
 from ebbtide.jobs.records import Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.statistics import Statistics
 
@@ -32,7 +35,9 @@ __all__ = [
     "JobsAnswer",
     "LogsAnswer",
     "ManyAnswer",
+    "PreviewModel",
     "ProblemModel",
+    "ReceiptModel",
     "ResultAnswer",
     "RowModel",
     "SavepointsAnswer",
@@ -44,6 +49,7 @@ __all__ = [
 ]
 
 
+@functools.cache
 def model_of(record: type[Any], *without: str, name: str | None = None) -> type[BaseModel]:
     """The model of what `as_dict()` of a record gives: its times are texts."""
     hints = typing.get_type_hints(record)
@@ -61,7 +67,7 @@ def _told(name: str, hint: Any) -> Any:
         return str | None if types.NoneType in typing.get_args(hint) else str
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return typing.Union[tuple(_told("", part) for part in typing.get_args(hint))]  # noqa: UP007
-    if typing.get_origin(hint) is list:
+    if typing.get_origin(hint) in (list, tuple):
         return list[_told("", typing.get_args(hint)[0])]  # type: ignore[misc]  # made at run time
     return model_of(hint) if isinstance(hint, type) and is_dataclass(hint) else hint
 
@@ -70,6 +76,8 @@ JobModel = model_of(Job)
 RowModel = model_of(Job, "params", name="Row")
 CredentialModel = model_of(Credential)
 StatisticsModel = model_of(Statistics)
+PreviewModel = model_of(Preview)
+ReceiptModel = model_of(Receipt)
 
 
 class CancelModel(JobModel):  # type: ignore[valid-type,misc]  # made at run time

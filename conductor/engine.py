@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from taskflow import states
-from taskflow.engines.action_engine.compiler import TASK, PatternCompiler
+from taskflow.engines.action_engine.compiler import TASK
 from taskflow.flow import Flow
 from taskflow.persistence import models
 from taskflow.utils import misc
@@ -25,7 +25,7 @@ from ebbtide.conductor.turning import Rest, TurningEngine
 from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import ClaimLost
 
-__all__ = ["Engine", "Rest", "predecessors"]
+__all__ = ["Engine", "Rest"]
 
 _T = TypeVar("_T")
 
@@ -128,13 +128,3 @@ class Engine(TurningEngine):
             if state == states.WAITING:
                 with contextlib.suppress(ClaimLost):  # seen by the course, as `lost`
                     self._run.settle()
-
-
-def predecessors(flow: Flow) -> dict[str, set[str]]:
-    """For each task of a flow, in an order in which they may begin, those that have to be done before it."""
-    graph = PatternCompiler(flow).compile().execution_graph
-    tasks = [node for node in graph.topological_sort() if graph.nodes[node]["kind"] == TASK]
-    return {
-        task.name: {before.name for before in graph.bfs_predecessors_iter(task) if before in tasks}
-        for task in tasks
-    }

@@ -210,6 +210,7 @@ class Execution:
         self._childless = not children
         if children:
             LOG.info("job.waits %s for %d children", self.claim.job_id, len(children))
+            self._suspended = True  # also where a cancel is the reason: it goes back later
             engine.suspend_requested.set()
 
     def _settle(

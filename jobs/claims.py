@@ -228,11 +228,8 @@ class Claims:
 
     def held(self) -> dict[str, int]:
         """The running jobs that the ledger says are ours, with their epochs."""
-        query = sa.select(_jobs.c.id, _jobs.c.epoch).where(
-            _jobs.c.owner == self.owner, _jobs.c.state == JobState.RUNNING.value
-        )
         with self._store.read() as connection:
-            return {row.id: row.epoch for row in connection.execute(query)}
+            return {row.id: row.epoch for row in connection.execute(self._held)}
 
     def requests(self) -> list[Request]:
         """The cancel requests of running jobs of ours that were not forwarded yet."""
@@ -252,13 +249,14 @@ class Claims:
 
     def to_pause(self) -> list[tuple[str, int]]:
         """The running jobs of ours that are to stop between tasks, with their epochs."""
-        query = sa.select(_jobs.c.id, _jobs.c.epoch).where(
-            _jobs.c.owner == self.owner,
-            _jobs.c.state == JobState.RUNNING.value,
-            _jobs.c.pause_requested_at.is_not(None),
-        )
+        query = self._held.where(_jobs.c.pause_requested_at.is_not(None))
         with self._store.read() as connection:
             return [(row.id, row.epoch) for row in connection.execute(query)]
+
+    @property
+    def _held(self) -> sa.Select[Any]:
+        ours = (_jobs.c.owner == self.owner, _jobs.c.state == JobState.RUNNING.value)
+        return sa.select(_jobs.c.id, _jobs.c.epoch).where(*ours)
 
     def forwarded(self, request: Request, at: float) -> None:
         """Record that the request was handed to the run, `at` unix seconds. Repeating changes nothing.

@@ -135,7 +135,8 @@ def checked_post(
 ) -> NewJob:
     """The job that is asked for, of the flow that was asked for as `flow` and `version`.
 
-    It is built once, to see that every task of it can be cancelled, unless it is only published. `settings` say what is decided of a job where neither it nor its flow does.
+    It is built once, to see that every task of it can be cancelled, unless it is only published. `settings`
+    say what is decided of a job where neither it nor its flow does.
 
     Raises:
         ParameterError, FlowRefused, PayloadTooLarge, UsageError.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["SHAPE", "shape_in"]
+__all__ = ["SHAPE", "order_in", "shape_in"]
 
 SHAPE = "ebbtide_shape"
 """Under which key of a flow detail's meta it is."""
@@ -19,3 +19,16 @@ def shape_in(meta: Mapping[str, Any]) -> dict[str, Any] | None:
         return {"tasks": tasks, "links": [[str(first), str(then)] for first, then in stored["links"]]}
     except (TypeError, KeyError, ValueError):
         return None
+
+
+def order_in(shape: Mapping[str, Any]) -> dict[str, set[str]]:
+    """For each task of a shape, all that have to be done before it."""
+    before: dict[str, set[str]] = {task["name"]: set() for task in shape["tasks"]}
+    direct: dict[str, list[str]] = {}
+    for first, then in shape["links"]:
+        direct.setdefault(then, []).append(first)
+    # In an order in which they may run: what comes before is known by then.
+    for name in before:
+        for first in direct.get(name, ()):
+            before[name] |= {first} | before.get(first, set())
+    return before

@@ -1,15 +1,19 @@
-"""What a client does with a job between its post and its end: pause, resume, rewind, unpark, accept."""
+"""What a client does with a job between its post and its end, and what it is told of its undo."""
 
 from __future__ import annotations
 
 import abc
 from typing import Any, cast
 
-from ebbtide.errors import JobNotFound, UsageError
+from ebbtide.errors import FlowNotFound, JobNotFound, UsageError
+from ebbtide.flows import Registry
 from ebbtide.jobs.acting import Acting
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.pausing import EVERY_VERSION, Pauses
+from ebbtide.jobs.preview import Preview, preview
+from ebbtide.jobs.receipt import Receipt, receipt
 from ebbtide.jobs.records import Job, JobAnswer
+from ebbtide.jobs.shapes import order_in
 from ebbtide.jobs.signals import Signal
 from ebbtide.jobs.texts import MAX_REASON, checked_text
 
@@ -30,6 +34,31 @@ class Steering(Acting, abc.ABC):
     @abc.abstractmethod
     def _posted(self, job: Job) -> Job:
         """The job, once it is on its way to the board, if it is due."""
+
+    @property
+    @abc.abstractmethod
+    def registry(self) -> Registry:
+        """The flows known here."""
+
+    def preview(self, job_id: str) -> Preview:
+        """What a cancel would undo now, in which order, and how long that took in the past. Changes nothing.
+
+        Where the job's flow is not known here, its order is as the runner of its attempt has stored it;
+        without that it is the order of beginning alone, and the preview says so.
+        """
+        from ebbtide.flows.order import predecessors  # it loads TaskFlow's engines
+
+        job = self._views.job(self._views.resolve(job_id))
+        try:
+            flow, _ = self.registry.get(job.flow, job.version).build(job.params)
+        except (FlowNotFound, UsageError):
+            shape = self._views.graph(job.id)
+            return preview(self._store, job.id, None if shape is None else order_in(shape))
+        return preview(self._store, job.id, predecessors(flow))
+
+    def receipt(self, job_id: str) -> Receipt:
+        """What became of the undo of a job's attempt: who wanted it, when what happened, what was undone."""
+        return receipt(self._store, self._views.resolve(job_id))
 
     def pause(self, job_id: str) -> JobAnswer:
         """Let a job rest: a waiting one at once, a running one between tasks. Nothing is undone.

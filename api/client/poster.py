@@ -20,6 +20,8 @@ from ebbtide.flows.published import PublishedFlow, PublishedFlows
 from ebbtide.jobs.conductors import ConductorRecord
 from ebbtide.jobs.many import Answer
 from ebbtide.jobs.posting import Wishes, WishesByName
+from ebbtide.jobs.preview import Preview
+from ebbtide.jobs.receipt import Receipt
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, JobAnswer, LogLine, TaskRecord
 from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.states import FINAL_STATES, JobState
@@ -103,6 +105,14 @@ class RemotePoster:
     def retry(self, job_id: str, *, from_failure: bool = False) -> Job:
         """As `Poster.retry`."""
         return self._changed(f"{_path(job_id)}/retry", {"from_failure": from_failure})
+
+    def preview(self, job_id: str) -> Preview:
+        """As `Poster.preview`."""
+        return read(Preview, self._connection.get(f"{_path(job_id)}/preview"))
+
+    def receipt(self, job_id: str) -> Receipt:
+        """As `Poster.receipt`."""
+        return read(Receipt, self._connection.get(f"{_path(job_id)}/receipt"))
 
     def pause(self, job_id: str) -> JobAnswer:
         """As `Poster.pause`."""

@@ -32,6 +32,7 @@ def _value(name: str, hint: Any, value: Any) -> Any:
         return datetime.fromisoformat(value).timestamp()
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return _value("", next(part for part in typing.get_args(hint) if part is not types.NoneType), value)
-    if typing.get_origin(hint) is list:
-        return [_value("", typing.get_args(hint)[0], each) for each in value]
+    if typing.get_origin(hint) in (list, tuple):
+        found = [_value("", typing.get_args(hint)[0], each) for each in value]
+        return tuple(found) if typing.get_origin(hint) is tuple else found
     return read(hint, value) if isinstance(hint, type) and is_dataclass(hint) else value

@@ -15,6 +15,8 @@ from ebbtide.api.answers import (
     JobModel,
     JobsAnswer,
     LogsAnswer,
+    PreviewModel,
+    ReceiptModel,
     ResultAnswer,
     TasksAnswer,
     answered,
@@ -239,3 +241,15 @@ def graph(desk: Viewer, job_id: JobId) -> Response:
 def result(desk: Viewer, job_id: JobId) -> Response:
     """The result of a completed job."""
     return answered({"result": desk.result(job_id)})
+
+
+@router.get("/{job_id}/preview", response_model=PreviewModel, responses=problems(404))
+def preview(desk: Viewer, job_id: JobId) -> Response:
+    """What a cancel would undo now, in which order, and how long that took in the past."""
+    return answered(desk.preview(job_id).as_dict())
+
+
+@router.get("/{job_id}/receipt", response_model=ReceiptModel, responses=problems(404))
+def receipt(desk: Viewer, job_id: JobId) -> Response:
+    """What became of the undo of the present attempt."""
+    return answered(desk.receipt(job_id).as_dict())

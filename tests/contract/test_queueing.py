@@ -1,5 +1,7 @@
 """Exclusive keys, idempotency keys and parents, as the ledger keeps them: its races and crashes by name."""
 
+import subprocess
+import sys
 import threading
 import warnings
 from collections import Counter
@@ -173,6 +175,64 @@ def test_two_who_claim_for_one_slot_at_once_do_not_both_get_it(board, made):
 
     assert len(claimed) == len(set(claimed)) == 2
     assert held(board) == {"disk#1", "disk#2"}
+
+
+FIFTY = """
+import os, sys
+import sqlalchemy as sa
+from ebbtide.jobs import tables
+from ebbtide.jobs.claims import Claims
+from ebbtide.jobs.edges import apply_edge
+from ebbtide.jobs.ledger import Ledger, NewJob
+from ebbtide.jobs.store import Store
+
+def work(number):
+    completed = sa.select(sa.func.count()).where(tables.jobs.c.state == "completed")
+    with Store(sys.argv[1], wait_seconds=50.0) as store:
+        new = NewJob("copy", 1, "{}", "{}", {}, exclusive_key="disk")
+        Ledger(store).post(new, who="ann")
+        claims = Claims(store, f"c{number}", name="n", lease_seconds=1000.0)
+        claims.register(flows=["copy@1"], runners=1, isolation="process")
+        while True:
+            claim = claims.claim(["copy@1"])
+            if claim is None:
+                with store.read() as connection:
+                    if connection.scalar(completed) == 50:
+                        return
+                continue
+            # Another one that runs would have made it, and not removed it yet.
+            os.close(os.open(sys.argv[2], os.O_CREAT | os.O_EXCL))
+            os.unlink(sys.argv[2])
+            with store.write() as connection:
+                apply_edge(connection, "completed", claim.job_id, at=1.0, epoch=claim.epoch)
+                end = {"state": "completed", "undo": "none", "ended_at": 1.0}
+                row = {"job": claim.job_id, "attempt": 1} | end
+                connection.execute(sa.insert(tables.job_outcomes).values(row))
+
+children = []
+for number in range(50):
+    child = os.fork()
+    if child == 0:
+        try:
+            work(number)
+        except BaseException as error:
+            print(repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    children.append(child)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+@pytest.mark.timeout(180)  # fifty processes share the machine
+def test_of_jobs_with_one_key_posted_and_claimed_by_fifty_processes_never_two_run(board, made, tmp_path):
+    command = [sys.executable, "-c", FIFTY, made, str(tmp_path / "running")]
+
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert Counter(row["state"] for row in board.rows(tables.jobs)) == {"completed": 50}
+    assert held(board) == set()
 
 
 # -- moments

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebbtide.conductor.engine import predecessors
 from ebbtide.conductor.trees import become_subreaper, die_with_parent, end_below
 from ebbtide.errors import EbbtideError, UsageError
 from ebbtide.flows import Registry, load_flows
+from ebbtide.flows.order import predecessors
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.views import Views
