@@ -150,9 +150,8 @@ def checked_post(
     labels = checked_labels(wishes.labels)
     at = _checked_moment(wishes)
     exclusive_key, limit, on_busy = _checked_exclusive(definition, canonical, wishes)
-    policies = definition.policies(
-        settings, retry=wishes.retry, limits=wishes.limits, on_failure=wishes.on_failure
-    )
+    given: Any = {"retry": wishes.retry, "limits": wishes.limits, "on_failure": wishes.on_failure}
+    policies = definition.policies(settings, **given)
     # Without the version, unless it was asked for: the same post may be repeated after an upgrade.
     asked = [flow, version, text, labels, wishes.priority, wishes.delay_seconds, at, wishes.exclusive]
     asked += [wishes.on_busy, wishes.parent, wishes.detached, policies.as_dict()]

@@ -46,14 +46,14 @@ class Steering(Acting, abc.ABC):
         Where the job's flow is not known here, its order is as the runner of its attempt has stored it;
         without that it is the order of beginning alone, and the preview says so.
         """
-        from ebbtide.flows.order import predecessors  # it loads TaskFlow's engines
-
         job = self._views.job(self._views.resolve(job_id))
         try:
             flow, _ = self.registry.get(job.flow, job.version).build(job.params)
         except (FlowNotFound, UsageError):
             shape = self._views.graph(job.id)
             return preview(self._store, job.id, None if shape is None else order_in(shape))
+        from ebbtide.flows.order import predecessors  # it loads TaskFlow's engines
+
         return preview(self._store, job.id, predecessors(flow))
 
     def receipt(self, job_id: str) -> Receipt:

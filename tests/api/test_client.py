@@ -61,7 +61,7 @@ def test_everything_that_can_be_read_is_read_alike(remote, own):
     assert remote.tasks(job.id) == own.tasks(job.id)
     assert remote.logs(job.id) == own.logs(job.id)
     assert remote.preview(job.id) == own.preview(job.id)
-    assert near(vars(remote.receipt(job.id)), vars(own.receipt(job.id)))
+    assert remote.receipt(job.id).as_dict() == own.receipt(job.id).as_dict()
     assert remote.conductors() == own.conductors()
     assert remote.statistics(3600.0) == own.statistics(3600.0)
     assert [flow.key for flow in remote.registry.definitions()] == ["add@1", "publish@1"]

@@ -80,6 +80,7 @@ def test_the_family_decides_the_exit_code(error):
         errors.UsageError: 2,
         errors.NotFound: 3,
         errors.Conflict: 4,
+        errors.NotAllowed: 4,
         errors.StoreUnavailable: 5,
     }
 
