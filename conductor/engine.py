@@ -20,6 +20,7 @@ from taskflow.utils import misc
 from ebbtide.conductor.backend import Backend, Storage
 from ebbtide.conductor.executor import TaskExecutor
 from ebbtide.conductor.jobrun import JobRun
+from ebbtide.conductor.loop import RunLoop
 from ebbtide.conductor.turning import Rest, TurningEngine
 from ebbtide.errors import ClaimLost
 
@@ -36,12 +37,17 @@ class Engine(TurningEngine):
     def __init__(self, flow: Flow, detail: models.FlowDetail, run: JobRun, workers: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ebbtide-task")
         self._journal = run.journal
-        super().__init__(flow, detail, Backend(run.journal), {"pool": self._pool}, run)
+        self._loop = RunLoop(run.event)
+        super().__init__(flow, detail, Backend(run.journal), {"pool": self._pool, "loop": self._loop}, run)
 
     @classmethod
     def _fetch_task_executor(cls, options: dict[str, Any]) -> TaskExecutor:
         return TaskExecutor(
-            options["pool"], options["run"], options["suspend_requested"], options["end_leftovers"]
+            options["pool"],
+            options["run"],
+            options["suspend_requested"],
+            options["end_leftovers"],
+            options["loop"],
         )
 
     @misc.cachedproperty  # type: ignore[untyped-decorator]
@@ -84,8 +90,9 @@ class Engine(TurningEngine):
         return rests.get(self.storage.get_flow_state(), Rest.STUCK)
 
     def close(self) -> None:
-        """Let the worker threads go. Does not wait for a task that is deaf to its event."""
+        """Let the worker threads and the loop go. Does not wait for a task that is deaf to its event."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._loop.close()
 
     def _follow(self, course: Generator[str, None, _T]) -> _T:
         while True:

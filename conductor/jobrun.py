@@ -54,13 +54,15 @@ class JobRun(EngineRun):
         """The engine is about to wait: commit what has ended, unless a barrier is about to do so anyway.
 
         Siblings that still run may be killed; what ended before must not die with them. A task
-        that a worker has taken, or that a free worker will take at once, commits at its barrier.
+        that a worker has taken, or that a free worker or the event loop will take at once, commits at its
+        barrier.
         """
         if not self.journal.unsaved_results:
             return
         with self._lock:
-            coming = self._approaching & self._in_pool or (
-                self._approaching and len(self._in_pool) < self._workers
+            waiting = self._approaching - self._in_loop
+            coming = len(waiting) < len(self._approaching) or (
+                waiting & self._in_pool or (waiting and len(self._in_pool) < self._workers)
             )
         if not coming:
             self.journal.commit()

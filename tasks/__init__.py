@@ -1,5 +1,6 @@
 """What a unit of work is: CancelableTask and its kinds, the cancel event, ready-made tasks."""
 
+from ebbtide.tasks.asynctask import AsyncTask
 from ebbtide.tasks.base import CancelableTask
 from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.functions import FunctionTask, task
@@ -8,6 +9,7 @@ from ebbtide.tasks.run import INTERRUPTED, JobInfo
 
 __all__ = [
     "INTERRUPTED",
+    "AsyncTask",
     "CancelEvent",
     "CancelableTask",
     "Cancelled",

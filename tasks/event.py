@@ -6,11 +6,16 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 __all__ = ["CancelEvent", "Cancelled"]
 
 LOG = logging.getLogger(__name__)
+
+# How many shields are around what runs here. Of a context, not of a thread alone: bodies that are
+# coroutines share one thread.
+_shields: ContextVar[int] = ContextVar("shields", default=0)
 
 
 class Cancelled(Exception):
@@ -64,7 +69,6 @@ class CancelEvent:
         self._reason = ""
         self._source = ""
         self._callbacks: list[Callable[[CancelEvent], None]] = []
-        self._shields = threading.local()
 
     @property
     def requested(self) -> bool:
@@ -81,8 +85,8 @@ class CancelEvent:
 
     @property
     def shielded(self) -> bool:
-        """Whether the calling thread is inside `shield()`."""
-        return getattr(self._shields, "depth", 0) > 0
+        """Whether the calling thread, or coroutine, is inside a `shield()`, of whichever event."""
+        return _shields.get() > 0
 
     def set(self, reason: str = "", source: str = "user") -> bool:
         """Request the cancel. Returns whether this call was the first; later ones change nothing.
@@ -121,12 +125,12 @@ class CancelEvent:
 
     @contextlib.contextmanager
     def shield(self) -> Iterator[None]:
-        """A stretch of the calling thread in which nothing is delivered. May be nested."""
-        self._shields.depth = getattr(self._shields, "depth", 0) + 1
+        """A stretch of the calling thread, or coroutine, in which nothing is delivered. May be nested."""
+        _shields.set(_shields.get() + 1)
         try:
             yield
         finally:
-            self._shields.depth -= 1
+            _shields.set(_shields.get() - 1)
 
     def add_callback(self, callback: Callable[[CancelEvent], None]) -> None:
         """Call `callback(event)` once when the cancel is requested; now, when it already was."""
@@ -139,7 +143,6 @@ class CancelEvent:
     def child(self) -> CancelEvent:
         """An event that is set with this one and may be set alone."""
         event = CancelEvent(self._make_flag)
-        event._shields = self._shields  # a shield is the thread's, whichever event it asks
 
         def pass_on(parent: CancelEvent) -> None:
             event.set(parent.reason, parent.source)

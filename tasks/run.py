@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -107,6 +108,10 @@ class Run(abc.ABC):
     def hide(self, text: str) -> str:
         """`text` as it may be stored and shown: without the secrets of this run."""
         return text
+
+    async def pause(self, seconds: float) -> None:
+        """Wait in an event loop; cancelled as any await."""
+        await asyncio.sleep(seconds)
 
     @abc.abstractmethod
     def begin(self, task: str) -> Begun:

@@ -11,6 +11,7 @@ import ebbtide
 
 PUBLIC = [
     "CancelableTask",
+    "AsyncTask",
     "Cancelled",
     "INTERRUPTED",
     "task",
