@@ -105,6 +105,9 @@ class JobRun(EngineRun):
         self.journal.report(task, fraction, self.hide(message))
         self.start_flushing()
 
+    def log(self, task: str, level: str, text: str) -> None:
+        self.journal.logs.add(task, level, text)
+
     def delivered(self, task: str) -> None:
         self.journal.delivered(task)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable, UsageError
     from ebbtide.flows import flow
     from ebbtide.jobs import Job, JobState, Poster
-    from ebbtide.tasks import INTERRUPTED, AsyncTask, CancelableTask, Cancelled, task
+    from ebbtide.tasks import INTERRUPTED, AsyncTask, CancelableTask, Cancelled, CommandTask, task
 
     __version__: str
 
@@ -20,6 +20,7 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for, not by the alphabet)
     # write a task with its undo, and a flow of tasks
     "CancelableTask",
     "AsyncTask",
+    "CommandTask",
     "Cancelled",
     "INTERRUPTED",
     "task",
@@ -42,6 +43,7 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for, not by the alphabet)
 _HOMES = {
     "CancelableTask": "ebbtide.tasks",
     "AsyncTask": "ebbtide.tasks",
+    "CommandTask": "ebbtide.tasks",
     "Cancelled": "ebbtide.tasks",
     "INTERRUPTED": "ebbtide.tasks",
     "task": "ebbtide.tasks",

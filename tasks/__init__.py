@@ -2,6 +2,7 @@
 
 from ebbtide.tasks.asynctask import AsyncTask
 from ebbtide.tasks.base import CancelableTask
+from ebbtide.tasks.command import CommandFailed, CommandTask, OutputExists
 from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.functions import FunctionTask, task
 from ebbtide.tasks.payload import PayloadError
@@ -13,8 +14,11 @@ __all__ = [
     "CancelEvent",
     "CancelableTask",
     "Cancelled",
+    "CommandFailed",
+    "CommandTask",
     "FunctionTask",
     "JobInfo",
+    "OutputExists",
     "PayloadError",
     "task",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import enum
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +14,8 @@ from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
 
 __all__ = ["INTERRUPTED", "Begun", "DetachedRun", "How", "Interrupted", "JobInfo", "Missing", "Run", "Undo"]
+
+LOG = logging.getLogger(__name__)
 
 
 class Interrupted:
@@ -108,6 +111,10 @@ class Run(abc.ABC):
     def hide(self, text: str) -> str:
         """`text` as it may be stored and shown: without the secrets of this run."""
         return text
+
+    def log(self, task: str, level: str, text: str) -> None:
+        """One line of what a program of the task has printed; `level` is the stream's name."""
+        LOG.info("%s %s: %s", task, level, self.hide(text))
 
     async def pause(self, seconds: float) -> None:
         """Wait in an event loop; cancelled as any await."""

@@ -12,6 +12,7 @@ import ebbtide
 PUBLIC = [
     "CancelableTask",
     "AsyncTask",
+    "CommandTask",
     "Cancelled",
     "INTERRUPTED",
     "task",
