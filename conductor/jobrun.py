@@ -19,6 +19,7 @@ from ebbtide.tasks.run import Begun, How, JobInfo, Undo
 __all__ = ["JobRun"]
 
 _FLUSH_SECONDS = 0.25
+_STREAM_SECONDS = 0.05  # whoever reads a stream is to wait for no more
 
 
 class JobRun(EngineRun):
@@ -47,6 +48,7 @@ class JobRun(EngineRun):
         self.max_bytes = max_bytes
         self._workers = workers
         self._ended = threading.Event()
+        self._hurry = threading.Event()  # chunks wait, or it has ended
         self._flusher: threading.Thread | None = None
         journal.logs.on_line = self.start_flushing
 
@@ -108,6 +110,18 @@ class JobRun(EngineRun):
     def log(self, task: str, level: str, text: str) -> None:
         self.journal.logs.add(task, level, text)
 
+    def open_stream(self, task: str) -> int:
+        return self.journal.open_stream(task)
+
+    def send(self, task: str, text: str) -> bool:
+        full = self.journal.chunks.add(task, text)
+        self.start_flushing()
+        self._hurry.set()
+        return full
+
+    def store_sent(self) -> None:
+        self.journal.commit()
+
     def delivered(self, task: str) -> None:
         self.journal.delivered(task)
 
@@ -141,10 +155,10 @@ class JobRun(EngineRun):
     def capturing(self, task: str) -> contextlib.AbstractContextManager[None]:
         return capturing(self.journal.logs, task)
 
-    # Progress and captured lines, at most four commits a second.
+    # Progress and captured lines, at most four commits a second; chunks, at most twenty.
 
     def start_flushing(self) -> None:
-        """Start the thread that stores progress and lines while the run lasts. Further calls do nothing."""
+        """Start the thread that stores progress, lines and chunks while the run lasts. Further calls do nothing."""
         if self._flusher is not None:
             return
         with self._lock:
@@ -155,13 +169,15 @@ class JobRun(EngineRun):
     def end(self) -> None:
         """The run is over: stop flushing. Returns when the last flush is done."""
         self._ended.set()
+        self._hurry.set()
         with self._lock:
             flusher = self._flusher
         if flusher is not None:
             flusher.join()
 
     def _flush(self) -> None:
-        while not self._ended.wait(_FLUSH_SECONDS):
-            if self.journal.lost is not None:
+        while self.journal.lost is None:
+            if self._hurry.wait(_FLUSH_SECONDS) and self._ended.wait(_STREAM_SECONDS):
                 return
+            self._hurry.clear()
             self.journal.flush()

@@ -28,6 +28,7 @@ from ebbtide import faults
 from ebbtide.conductor.batch import Batch, atom_row, write_fenced, write_unfenced
 from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
+from ebbtide.conductor.chunks import ChunkBuffer
 from ebbtide.conductor.enginerun import GoesBackwards
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.stored import StoredRun
@@ -88,6 +89,7 @@ class Journal:
         self._interruptions = run.interruptions
         self.tasks_total = run.tasks_total
         self.logs = LogBuffer(claim.job_id, claim.attempt, run.logs, log_lines, redactor or Redactor())
+        self.chunks = ChunkBuffer(claim)
         self.commits = 0
         self.lost: Exception | None = None
 
@@ -162,6 +164,9 @@ class Journal:
     def report(self, task: str, fraction: float, message: str) -> None:
         with self._memory:
             self._tasks.report(task, fraction, storable(message)[:500])
+
+    def open_stream(self, task: str) -> int:
+        return self.chunks.open(self._store, task)
 
     def delivered(self, task: str) -> None:
         with self._memory:
@@ -268,6 +273,7 @@ class Journal:
             batch.delivered, self._delivered = self._delivered, None
             batch.logs, last_line = self.logs.take()
             batch.keep_logs_after = last_line - self.logs.limit
+            batch.chunks, batch.keep_chunks_after = self.chunks.take()
             if progressed:
                 self._interruptions = 0
             batch.job = self._tasks.counts() | {

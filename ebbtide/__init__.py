@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable, UsageError
     from ebbtide.flows import flow
     from ebbtide.jobs import Job, JobState, Poster
-    from ebbtide.tasks import INTERRUPTED, AsyncTask, CancelableTask, Cancelled, CommandTask, task
+    from ebbtide.tasks import INTERRUPTED, AsyncTask, CancelableTask, Cancelled, CommandTask, StreamTask, task
 
     __version__: str
 
@@ -21,6 +21,7 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for, not by the alphabet)
     "CancelableTask",
     "AsyncTask",
     "CommandTask",
+    "StreamTask",
     "Cancelled",
     "INTERRUPTED",
     "task",
@@ -44,6 +45,7 @@ _HOMES = {
     "CancelableTask": "ebbtide.tasks",
     "AsyncTask": "ebbtide.tasks",
     "CommandTask": "ebbtide.tasks",
+    "StreamTask": "ebbtide.tasks",
     "Cancelled": "ebbtide.tasks",
     "INTERRUPTED": "ebbtide.tasks",
     "task": "ebbtide.tasks",

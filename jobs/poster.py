@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -13,7 +14,7 @@ from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.ledger import Ledger, NewJob
-from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.records import CancelAnswer, Chunk, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
@@ -30,6 +31,7 @@ MAX_PRIORITY = 1000
 MAX_DELAY_SECONDS = 10 * 365 * 86400
 _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
+_STREAM_SECONDS = 0.1  # a commit that brings chunks alone rings nowhere on a server
 
 
 class Poster:
@@ -247,6 +249,12 @@ class Poster:
         """What its tasks logged and printed, beyond line `after`."""
         return self._views.logs(self._views.resolve(job_id), after, _checked_limit(limit))
 
+    def chunks(self, job_id: str, after: int = 0) -> builtins.list[Chunk]:
+        """What its tasks have streamed beyond chunk `after`, as far as it is kept; not all at once, perhaps:
+        there is no more when nothing comes.
+        """
+        return self._views.chunks(self._views.resolve(job_id), after)
+
     def result(self, job_id: str) -> Any:
         """The result of a completed job. Raises EdgeRefused for any other."""
         return self._views.result(self._views.resolve(job_id))
@@ -282,16 +290,35 @@ class Poster:
                 return
         raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
 
-    def _changes(self, timeout: float | None) -> Iterator[None]:
+    def stream(self, job_id: str, after: int = 0, timeout: float | None = None) -> Iterator[Chunk]:
+        """What its tasks stream, from the chunk after `after` on, as it comes; ends when the job is final or
+        parked. After a cancel that is the partial result.
+
+        Raises:
+            TimeoutError: as `wait`.
+        """
+        full = self._views.resolve(job_id)
+        for _ in self._changes(timeout, _STREAM_SECONDS):
+            # In this order for the same reason as in `follow`.
+            job = self._views.job(full)
+            while chunks := self._views.chunks(full, after):
+                after = chunks[-1].number
+                yield from chunks
+            if _rests(job):
+                return
+        raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
+
+    def _changes(self, timeout: float | None, sweep_seconds: float = math.inf) -> Iterator[None]:
         """Yields at once, then whenever the store may have changed, until `timeout` seconds have passed."""
         deadline = None if timeout is None else time.monotonic() + timeout
         signal = own_signal(self._store)
+        sweep_seconds = min(sweep_seconds, signal.sweep_seconds)
         try:
             while True:
                 signal.changed()
                 yield
                 looked = time.monotonic()
-                while not signal.changed() and time.monotonic() - looked < signal.sweep_seconds:
+                while not signal.changed() and time.monotonic() - looked < sweep_seconds:
                     if deadline is not None and time.monotonic() >= deadline:
                         return
                     signal.pause(_POLL_SECONDS)

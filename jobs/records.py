@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-__all__ = ["CancelAnswer", "CancelRequest", "Entry", "Job", "LogLine", "TaskRecord", "iso"]
+__all__ = ["CancelAnswer", "CancelRequest", "Chunk", "Entry", "Job", "LogLine", "TaskRecord", "iso"]
 
 
 def iso(at: float | None) -> str | None:
@@ -140,3 +140,18 @@ class LogLine(_Record):
     task: str | None
     level: str
     text: str
+
+
+@dataclass(frozen=True)
+class Chunk(_Record):
+    """One chunk that a task has streamed; `number` is gapless in a job, but for dropped old ones.
+
+    Another `epoch` of the same task says that its runner has died, and that it may have begun anew.
+    """
+
+    number: int
+    at: float
+    attempt: int
+    epoch: int
+    task: str
+    value: Any

@@ -7,6 +7,7 @@ from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.functions import FunctionTask, task
 from ebbtide.tasks.payload import PayloadError
 from ebbtide.tasks.run import INTERRUPTED, JobInfo
+from ebbtide.tasks.streamtask import StreamTask
 
 __all__ = [
     "INTERRUPTED",
@@ -20,5 +21,6 @@ __all__ = [
     "JobInfo",
     "OutputExists",
     "PayloadError",
+    "StreamTask",
     "task",
 ]

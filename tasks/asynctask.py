@@ -7,7 +7,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ebbtide.tasks import payload
 from ebbtide.tasks.base import CancelableTask
@@ -26,7 +26,9 @@ from ebbtide.tasks.wrapping import (
     wrap_revert,
 )
 
-__all__ = ["AsyncTask", "executed_in", "reverted_in"]
+__all__ = ["AsyncTask", "executed_in", "reverted_in", "wrap_execute", "wrap_undo"]
+
+_T = TypeVar("_T")
 
 
 async def executed_in(loop: BodyLoop, task: AsyncTask, arguments: Mapping[str, Any]) -> Any:
@@ -89,7 +91,7 @@ async def _revert(
 
 
 def _revert_alone(task: AsyncTask, body: Callable[..., Any], kwargs: dict[str, Any]) -> None:
-    _alone(task, lambda loop: _revert(loop, task, body, kwargs))
+    _alone(task, lambda loop: task._ebbtide_in(loop, _revert, body, kwargs))
 
 
 def _alone(task: AsyncTask, make: Callable[[BodyLoop], Coroutine[Any, Any, Any]]) -> Any:
@@ -99,25 +101,45 @@ def _alone(task: AsyncTask, make: Callable[[BodyLoop], Coroutine[Any, Any, Any]]
 
 
 def _wrap(cls: type[AsyncTask], verb: str, function: Any) -> Callable[..., Any]:
-    """`function`, wrapped as the execute or revert of `cls`, which is not touched.
-
-    The wrapper is called as that of any task, and runs the body in an event loop of its own. A conductor
-    does not call it: it runs the body in the loop of its run; see `executed_in`.
-    """
+    """`function`, wrapped as the execute or revert of `cls`, which is not touched."""
+    if verb == "revert":
+        return wrap_undo(cls, function)
     where = f"{cls.__module__}.{cls.__qualname__}.{verb}"
+    _refuse_plain(where, verb, function)
+    return wrap_execute(where, function, inner=function)
+
+
+def _refuse_plain(where: str, verb: str, function: Any) -> None:
     if not inspect.iscoroutinefunction(function):
         raise TypeError(f"{where} is not async: an AsyncTask runs an `async def {verb}(self, ...)`")
-    check_parameters(where, verb, function)
-    if verb == "revert":
-        return wrap_revert(function, _revert_alone)
 
-    @functools.wraps(function)
+
+def wrap_undo(cls: type[AsyncTask], function: Any) -> Callable[..., Any]:
+    """The wrapper of a revert that is a coroutine function; TypeError for any other."""
+    where = f"{cls.__module__}.{cls.__qualname__}.revert"
+    _refuse_plain(where, "revert", function)
+    check_parameters(where, "revert", function)
+    return wrap_revert(function, _revert_alone)
+
+
+def wrap_execute(where: str, body: Callable[..., Any], *, inner: Callable[..., Any]) -> Callable[..., Any]:
+    """The wrapper of an execute by the coroutine function `body`.
+
+    It is called as that of any task, and runs the body in an event loop of its own. A conductor does not call
+    it: it runs the body in the loop of its run; see `executed_in`.
+
+    Args:
+        inner: what ``super().execute(...)`` of a subclass calls.
+    """
+    check_parameters(where, "execute", inner)
+
+    @functools.wraps(body)
     def execute(self: AsyncTask, *args: Any, **kwargs: Any) -> Any:
         if type(self).execute is not execute:
             # Called through super(), and awaited there: the outermost has begun the task already.
-            return function(self, *args, **kwargs)
-        body = functools.partial(function, self, *args)
-        return _alone(self, lambda loop: _execute(loop, self, body, kwargs))
+            return inner(self, *args, **kwargs)
+        call = functools.partial(body, self, *args)
+        return _alone(self, lambda loop: self._ebbtide_in(loop, _execute, call, kwargs))
 
     return mark_wrapped(execute)
 
@@ -162,10 +184,7 @@ class AsyncTask(CancelableTask, kind=True):
         if data is not None:
             text = self.run.encode(data, f"the checkpoint data of {self.name}")
             with self.shield():
-                if self.__loop is None:
-                    self.run.save(self.name, text)
-                else:
-                    await self.__loop.call(self.run.save, self.name, text)
+                await self._ebbtide_call(self.run.save, self.name, text)
             self.saved = payload.decode(text)
         await asyncio.sleep(0)
 
@@ -188,6 +207,11 @@ class AsyncTask(CancelableTask, kind=True):
             return await call(loop, self, *args)
         finally:
             self.__loop = None
+
+    async def _ebbtide_call(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Call what may wait for the store."""
+        assert self.__loop is not None
+        return await self.__loop.call(function, *args)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_AsyncTask__loop"}

@@ -116,6 +116,21 @@ class Run(abc.ABC):
         """One line of what a program of the task has printed; `level` is the stream's name."""
         LOG.info("%s %s: %s", task, level, self.hide(text))
 
+    def open_stream(self, task: str) -> int:
+        """The task is about to send chunks; returns how many of it this attempt has already. May block.
+
+        Raises:
+            StoreUnavailable: the store cannot be asked.
+        """
+        return 0
+
+    def send(self, task: str, text: str) -> bool:
+        """Take one chunk, as JSON, to be stored soon. True: call `store_sent` before the next."""
+        return False
+
+    def store_sent(self) -> None:  # noqa: B027  # where nothing is stored there is nothing to do
+        """Store what was sent before returning."""
+
     async def pause(self, seconds: float) -> None:
         """Wait in an event loop; cancelled as any await."""
         await asyncio.sleep(seconds)

@@ -31,6 +31,7 @@ class CuedRun(DetachedRun):
         self.saved: Any = None
         self.was_delivered = False
         self.reports: list[tuple[float, str]] = []
+        self.sent: list[Any] = []
         self.checkpoints = 0
         self.died = False
         self._over = threading.Event()
@@ -107,6 +108,13 @@ class CuedRun(DetachedRun):
 
     def delivered(self, task: str) -> None:
         self.was_delivered = True
+
+    def open_stream(self, task: str) -> int:
+        return len(self.sent)
+
+    def send(self, task: str, text: str) -> bool:
+        self.sent.append(payload.decode(text))
+        return False
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(0)  # a checkpoint before it waits, as that of any task

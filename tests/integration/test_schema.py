@@ -227,7 +227,7 @@ def test_upgrading_a_current_database_changes_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "found, state",
-    [("0000", SchemaState.FOREIGN), ("0002", SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
+    [("0000", SchemaState.FOREIGN), ("9999", SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
 )
 def test_another_revision_is_refused_and_left_alone(path: Path, found: str, state: SchemaState) -> None:
     _make(path)
@@ -245,13 +245,13 @@ def test_another_revision_is_refused_and_left_alone(path: Path, found: str, stat
 
 def test_an_older_revision_is_told_to_be_upgraded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _make(path)
-    monkeypatch.setattr(ebbtide.jobs.schema, "REVISION", "0002")
+    monkeypatch.setattr(ebbtide.jobs.schema, "REVISION", "9999")
 
     with Store(str(path)) as store, pytest.raises(SchemaMismatch, match="run `ebbtide db upgrade`"):
         ensure_schema(store)
 
 
-@pytest.mark.parametrize("found", ["0000", "0002", "9d1f"])
+@pytest.mark.parametrize("found", ["0000", "9999", "9d1f"])
 def test_an_upgrade_refuses_what_it_does_not_know(path: Path, found: str) -> None:
     _make(path)
     _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{found}'")

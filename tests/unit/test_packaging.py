@@ -13,6 +13,7 @@ PUBLIC = [
     "CancelableTask",
     "AsyncTask",
     "CommandTask",
+    "StreamTask",
     "Cancelled",
     "INTERRUPTED",
     "task",
