@@ -28,7 +28,8 @@ class ChunkBuffer:
     those that one task has sent since the last commit, and is known by the number of its last one.
     """
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, store: Store, claim: Claim) -> None:
+        self._store = store
         self._claim = claim
         self._lock = threading.Lock()  # guards what follows
         self._number: int | None = None  # of the last chunk; None: the store was not asked yet
@@ -38,11 +39,11 @@ class ChunkBuffer:
         self._waiting: list[tuple[str, str]] = []  # task, JSON
         self._waiting_bytes = 0
 
-    def open(self, store: Store, task: str) -> int:
+    def open(self, task: str) -> int:
         """Ask the store, if nobody did yet; returns how many chunks of the task this attempt has already."""
         with self._lock:
             if self._number is None:
-                self._load(store)
+                self._load()
             return self._sent.get(task, 0)
 
     def add(self, task: str, text: str) -> bool:
@@ -91,14 +92,14 @@ class ChunkBuffer:
             "chunks": chunks,
         }
 
-    def _load(self, store: Store) -> None:
+    def _load(self) -> None:
         of = tables.job_chunks
         query = (
             sa.select(of.c.number, of.c.count, of.c.attempt, of.c.task, sa.func.length(of.c.chunks))
             .where(of.c.job == self._claim.job_id)
             .order_by(of.c.number)
         )
-        with store.read() as connection:
+        with self._store.read() as connection:
             rows = connection.execute(query).all()
         for number, count, attempt, task, size in rows:
             self._kept.append((number, size))

@@ -89,6 +89,10 @@ class Engine(TurningEngine):
         rests = {states.REVERTED: Rest.UNDONE, states.SUSPENDED: Rest.SUSPENDED}
         return rests.get(self.storage.get_flow_state(), Rest.STUCK)
 
+    def cut_off(self) -> None:
+        """Leave coroutines at their awaits, if any is at work, and store nothing more; from any thread."""
+        self._loop.cut_off(self._journal.give_up)
+
     def close(self) -> None:
         """Let the worker threads and the loop go. Does not wait for a task that is deaf to its event."""
         self._pool.shutdown(wait=False, cancel_futures=True)

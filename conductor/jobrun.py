@@ -111,7 +111,7 @@ class JobRun(EngineRun):
         self.journal.logs.add(task, level, text)
 
     def open_stream(self, task: str) -> int:
-        return self.journal.open_stream(task)
+        return self.journal.chunks.open(task)
 
     def send(self, task: str, text: str) -> bool:
         full = self.journal.chunks.add(task, text)
@@ -158,7 +158,7 @@ class JobRun(EngineRun):
     # Progress and captured lines, at most four commits a second; chunks, at most twenty.
 
     def start_flushing(self) -> None:
-        """Start the thread that stores progress, lines and chunks while the run lasts. Further calls do nothing."""
+        """Start the thread that stores these while the run lasts. Further calls do nothing."""
         if self._flusher is not None:
             return
         with self._lock:

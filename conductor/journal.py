@@ -89,7 +89,7 @@ class Journal:
         self._interruptions = run.interruptions
         self.tasks_total = run.tasks_total
         self.logs = LogBuffer(claim.job_id, claim.attempt, run.logs, log_lines, redactor or Redactor())
-        self.chunks = ChunkBuffer(claim)
+        self.chunks = ChunkBuffer(store, claim)
         self.commits = 0
         self.lost: Exception | None = None
 
@@ -165,9 +165,6 @@ class Journal:
         with self._memory:
             self._tasks.report(task, fraction, storable(message)[:500])
 
-    def open_stream(self, task: str) -> int:
-        return self.chunks.open(self._store, task)
-
     def delivered(self, task: str) -> None:
         with self._memory:
             if self._delivered is None:
@@ -215,6 +212,10 @@ class Journal:
         with self._mutex:
             self._commit()
         self._tell_event()
+
+    def give_up(self) -> None:
+        """From now on nothing of this run is stored: what is, tells the next holder where to go on."""
+        self.lost = self.lost or RuntimeError("the run was cut off")
 
     def flush(self) -> None:
         """`commit` for what is best effort: a claim found lost is left for the next barrier to tell."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,6 +41,17 @@ class RunLoop:
         future: Future[Any] = Future()
         self._loop.call_soon_threadsafe(self._start, begin, future)
         return future
+
+    def cut_off(self, before: Callable[[], None]) -> None:
+        """Cancel the coroutines that run, if there are any, having called `before` in the loop's thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed: nothing runs in it
+                self._loop.call_soon_threadsafe(self._cut_off, before)
+
+    def _cut_off(self, before: Callable[[], None]) -> None:
+        if self._tasks and self._bodies is not None:
+            before()
+            self._bodies.cut_off()
 
     def close(self) -> None:
         """Let the thread go. Does not wait for a body that is deaf to its event."""

@@ -8,11 +8,12 @@ The names below are what a user types on day one; everything else lives in its o
 # As in `typing`, which the command would have to load before it can guard itself against Ctrl-C.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ebbtide.conductor import Conductor
+    from ebbtide.conductor import Conductor, Service
     from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable, UsageError
     from ebbtide.flows import flow
-    from ebbtide.jobs import Job, JobState, Poster
+    from ebbtide.jobs import AsyncPoster, Job, JobState, Poster
     from ebbtide.tasks import INTERRUPTED, AsyncTask, CancelableTask, Cancelled, CommandTask, StreamTask, task
+    from ebbtide.tasks.manager import TaskManager
 
     __version__: str
 
@@ -32,6 +33,11 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for, not by the alphabet)
     "JobState",
     # run them
     "Conductor",
+    # both, inside an asyncio program
+    "AsyncPoster",
+    "Service",
+    # plain coroutines that need no durability
+    "TaskManager",
     # what may go wrong, by what the caller can do about it
     "EbbtideError",
     "UsageError",
@@ -54,6 +60,9 @@ _HOMES = {
     "Job": "ebbtide.jobs",
     "JobState": "ebbtide.jobs",
     "Conductor": "ebbtide.conductor",
+    "AsyncPoster": "ebbtide.jobs",
+    "Service": "ebbtide.conductor",
+    "TaskManager": "ebbtide.tasks.manager",
     "EbbtideError": "ebbtide.errors",
     "UsageError": "ebbtide.errors",
     "NotFound": "ebbtide.errors",

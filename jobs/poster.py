@@ -16,14 +16,14 @@ from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.records import CancelAnswer, Chunk, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.schema import ensure_schema
-from ebbtide.jobs.signals import open_signal, own_signal
+from ebbtide.jobs.signals import Signal, open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text, whoami
 from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
 
-__all__ = ["Poster"]
+__all__ = ["Poster", "rests"]
 
 MAX_LABEL = 255
 MAX_LISTED = 100_000
@@ -89,6 +89,14 @@ class Poster:
         """Send what is still to be signalled, and close the connections. May be called twice."""
         self._signal.close()
         self._store.close()
+
+    def signal(self) -> Signal:
+        """A signal that rings when the store may have changed; the caller closes it."""
+        return own_signal(self._store)
+
+    def marks(self, job_ids: Iterable[str]) -> dict[str, object]:
+        """By full id, for each job that there is, something that is another after each change of it."""
+        return self._views.marks(job_ids)
 
     @property
     def registry(self) -> Registry:
@@ -268,7 +276,7 @@ class Poster:
         full = self._views.resolve(job_id)
         for _ in self._changes(timeout):
             job = self._views.job(full)
-            if _rests(job):
+            if rests(job):
                 return job
         raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
 
@@ -286,7 +294,7 @@ class Poster:
             for entry in self._views.entries(full, seen):
                 seen = entry.number
                 yield entry
-            if _rests(job):
+            if rests(job):
                 return
         raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
 
@@ -304,14 +312,14 @@ class Poster:
             while chunks := self._views.chunks(full, after):
                 after = chunks[-1].number
                 yield from chunks
-            if _rests(job):
+            if rests(job):
                 return
         raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
 
     def _changes(self, timeout: float | None, sweep_seconds: float = math.inf) -> Iterator[None]:
         """Yields at once, then whenever the store may have changed, until `timeout` seconds have passed."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        signal = own_signal(self._store)
+        signal = self.signal()
         sweep_seconds = min(sweep_seconds, signal.sweep_seconds)
         try:
             while True:
@@ -328,7 +336,8 @@ class Poster:
             signal.close()
 
 
-def _rests(job: Job) -> bool:
+def rests(job: Job) -> bool:
+    """Whether nothing happens to it by itself any more."""
     return JobState(job.state) in FINAL_STATES or job.state == JobState.PARKED
 
 

@@ -19,6 +19,8 @@ from ebbtide.jobs.store import Store
 
 __all__ = ["Views"]
 
+_MARKS_AT_ONCE = 500
+
 _jobs = tables.jobs
 _tasks = tables.job_tasks
 _due = _jobs.c.due_at <= WallNow()
@@ -117,6 +119,17 @@ class Views:
         query = sa.select(of).where(of.c.job == job_id, of.c.number > after).order_by(of.c.number).limit(rows)
         with self._store.read() as connection:
             return [chunk for row in connection.execute(query) for chunk in _chunks(row, after)]
+
+    def marks(self, job_ids: Iterable[str]) -> dict[str, object]:
+        """By id, for each job that there is, something that is another after each change of it."""
+        wanted = list(job_ids)
+        found: dict[str, object] = {}
+        with self._store.read() as connection:
+            for start in range(0, len(wanted), _MARKS_AT_ONCE):
+                some = wanted[start : start + _MARKS_AT_ONCE]
+                query = sa.select(_jobs.c.id, _jobs.c.write, _jobs.c.entries).where(_jobs.c.id.in_(some))
+                found |= {row.id: (row.write, row.entries) for row in connection.execute(query)}
+        return found
 
     def result(self, job_id: str) -> Any:
         """The result of a completed job.

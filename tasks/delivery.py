@@ -67,6 +67,11 @@ class Delivery:
             assert self._task is not None
             self._task.cancel()
 
+    def cut_off(self) -> None:
+        """Cancel the body's task once, whatever the event and the shields say."""
+        if self._task is not None:
+            self._task.cancel()
+
     @contextlib.contextmanager
     def shielding(self) -> Iterator[None]:
         """A stretch in which nothing is delivered, neither to the body nor to what it has started."""
@@ -164,6 +169,11 @@ class BodyLoop:
         finally:
             self._bodies.discard(delivery)
             await _end_all(delivery.started)
+
+    def cut_off(self) -> None:
+        """Cancel what runs, undo or not, although nobody has requested it: the loop is to end."""
+        for delivery in list(self._bodies):
+            delivery.cut_off()
 
     def _wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs in it

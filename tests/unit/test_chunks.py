@@ -15,8 +15,10 @@ from ebbtide.jobs.store import Store
 def buffer(tmp_path):
     with Store(f"sqlite:///{tmp_path / 'chunks.db'}") as store:
         ensure_schema(store)
-        buffer = ChunkBuffer(Claim(job_id="j", flow="f", version=1, attempt=2, epoch=3, write=0, cancel=None))
-        assert buffer.open(store, "a") == 0
+        buffer = ChunkBuffer(
+            store, Claim(job_id="j", flow="f", version=1, attempt=2, epoch=3, write=0, cancel=None)
+        )
+        assert buffer.open("a") == 0
         yield buffer
 
 
