@@ -234,6 +234,22 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         return any(state in (states.RUNNING, states.REVERTING) for state, _ in states_of)
 
 
+class _RevertAll(taskflow_completer.RevertAll):  # type: ignore[misc]  # as above
+    """Marks all atoms for their revert once in each run of the state machine: a thousand tasks that are
+    cancelled together would mark a thousand each.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        super().__init__(runtime)
+        self.applied = False
+
+    def apply(self) -> Any:
+        if self.applied:
+            return []
+        self.applied = True
+        return super().apply()
+
+
 class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflow is untyped
     def __init__(
         self,
@@ -243,9 +259,14 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         as_given: Callable[[], None],
     ) -> None:
         super().__init__(runtime)
+        self._revert_all = _RevertAll(runtime)
         self._go_backwards = go_backwards
         self._newest_first = newest_first
         self._as_given = as_given
+
+    def resume(self) -> Any:
+        self._revert_all.applied = False  # whoever runs it again may have set all back
+        return super().resume()
 
     def complete(self, node: Any, outcome: str, result: Any) -> None:
         super().complete(node, outcome, result)
@@ -256,7 +277,7 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         if outcome == taskflow_executor.REVERTED:
             # A failed undo holds its predecessors, and those alone: TaskFlow would stop all others. And
             # nothing goes on forwards from it, not even where a controller was about to try again.
-            taskflow_completer.RevertAll(self._runtime).apply()
+            self._revert_all.apply()
             self._go_backwards()
             return False
         return bool(super().complete_failure(node, outcome, reason))
@@ -265,6 +286,6 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         resolver = super()._determine_resolution(atom, reason)
         if isinstance(resolver, taskflow_completer.RevertAll):
             self._go_backwards()
-        else:
-            self._newest_first()
+            return self._revert_all
+        self._newest_first()
         return resolver
