@@ -32,6 +32,10 @@ class Row:
     undo_tries: int = 0
     error: str | None = None
     undo_error: str | None = None
+    stop_by: float | None = None  # seconds since boot: see the table
+    undo_failures: int = 0
+    undo_skipped: str | None = None
+    no_undo: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class BegunTasks:
     """
 
     def __init__(self, stored: list[Row], texts: dict[str, str], set_back: Iterable[str] = ()) -> None:
+        self.no_undo: dict[str, str] = {}  # of tasks that cannot be undone: why
         self._rows: dict[str, Row] = {}
         for row in sorted(stored, key=lambda row: row.round):
             self._rows[row.task] = row
@@ -72,7 +77,7 @@ class BegunTasks:
         self.unsaved_results = False
         self.progressed = False
 
-    def begin(self, task: str, epoch: int, at: float) -> Begun:
+    def begin(self, task: str, epoch: int, at: float, stop_by: float | None = None) -> Begun:
         """Mark `task` as begun; what a commit has not stored can be taken back by `refuse`."""
         before = self._rows.get(task)
         self._position += 1
@@ -91,9 +96,12 @@ class BegunTasks:
                 ended_at=None,
                 how=None,
                 fraction=None,
+                stop_by=stop_by,
             )
         else:
-            row = Row(task, before.round + 1 if before else 1, self._position, epoch, at)
+            number = before.round + 1 if before else 1
+            row = Row(task, number, self._position, epoch, at, stop_by=stop_by)
+            row.no_undo = self.no_undo.get(task)
             if before is not None and task in self._dirty:
                 self._superseded.append(before)
         self._set_back.discard(task)
@@ -136,7 +144,7 @@ class BegunTasks:
 
     def begin_undo(self, task: str, at: float) -> Undo | None:
         row = self._rows.get(task)
-        if row is None or row.undo_ended_at is not None:
+        if row is None or _is_settled(row):
             return None
         row.undo_begun_at = row.undo_begun_at or at
         row.undo_tries += 1
@@ -148,6 +156,19 @@ class BegunTasks:
 
     def end_undo(self, task: str, error: str | None, at: float) -> None:
         self._undo_ends[task] = _End(at, How.RAISED if error else How.RETURNED, error)
+
+    def undo_to_try(self, task: str) -> Row | None:
+        """The row of a task that is to be undone; None: nothing is."""
+        row = self._rows.get(task)
+        return None if row is None or _is_settled(row) else row
+
+    def fail_undo(self, task: str) -> None:
+        """A try of its undo has failed, and the engine is not told yet: there is to be another."""
+        end = self._undo_ends.pop(task, None)
+        if end is not None:
+            self._rows[task].undo_error = end.error
+            self._rows[task].undo_failures += 1
+            self._dirty.add(task)
 
     def settle(self, task: str, *, succeeded: bool) -> None:
         """The engine has recorded how execute() ended: the end counts from here on."""
@@ -176,6 +197,7 @@ class BegunTasks:
             self.progressed = True
         else:
             row.undo_error = end.error
+            row.undo_failures += 1
         self._changed(task, row)
         self.unsaved_results = True
 
@@ -192,10 +214,12 @@ class BegunTasks:
     def not_undone(self) -> list[str]:
         """The tasks that began and are not undone, in order of beginning."""
         return [
-            row.task
-            for row in sorted(self._rows.values(), key=lambda r: r.position)
-            if row.undo_ended_at is None
+            row.task for row in sorted(self._rows.values(), key=lambda r: r.position) if not _is_settled(row)
         ]
+
+    def skipped(self) -> list[str]:
+        """The tasks whose undo a person has left out."""
+        return [row.task for row in self._rows.values() if row.undo_skipped and row.undo_ended_at is None]
 
     def positions(self) -> dict[str, int]:
         """The order of beginning: task -> number from 1."""
@@ -214,7 +238,7 @@ class BegunTasks:
     def undo_failures(self) -> list[Row]:
         """The tasks whose undo was tried and did not succeed, the newest first."""
         tried = [row for row in self._rows.values() if row.undo_begun_at is not None]
-        failed = [row for row in tried if row.undo_ended_at is None]
+        failed = [row for row in tried if not _is_settled(row)]
         return sorted(failed, key=lambda row: row.position, reverse=True)
 
     def counts(self) -> dict[str, int]:
@@ -254,6 +278,11 @@ class BegunTasks:
         """The commit that holds these begins is done: they can no longer be refused."""
         for task in tasks:
             self._beginning.pop(task, None)
+
+
+def _is_settled(row: Row) -> bool:
+    """Whether nothing of it is to be undone any more."""
+    return row.undo_ended_at is not None or row.undo_skipped is not None
 
 
 def _decoded(text: str | None) -> Any:

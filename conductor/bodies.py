@@ -24,14 +24,21 @@ class Bodies:
     Args:
         grace_seconds: of a body that has none of its own, and what counts as told at first.
         tell: called with each new value, under a lock; None, the last one: the run is at rest.
+        tell_undo: called with a task and how many seconds a try of its undo may take, before that begins; and
+            with None in their place once it has ended.
     """
 
     def __init__(
-        self, event: CancelEvent, grace_seconds: float, tell: Callable[[float | None], None]
+        self,
+        event: CancelEvent,
+        grace_seconds: float,
+        tell: Callable[[float | None], None],
+        tell_undo: Callable[[str, float | None], None] = lambda task, seconds: None,
     ) -> None:
         self._event = event
         self._grace_seconds = grace_seconds
         self._tell = tell
+        self._tell_undo = tell_undo
         self._lock = threading.Lock()  # guards what follows, and keeps what is told in order
         self._executing: dict[str, float] = {}
         self._undoing = 0
@@ -43,12 +50,15 @@ class Bodies:
         """What was told last. None: a cancel is requested, no body executes, and none ever will."""
         return self._told
 
+    def grace_of(self, grace_seconds: float | None) -> float:
+        """That of a body which says so itself; None: it has none of its own."""
+        return self._grace_seconds if grace_seconds is None else grace_seconds
+
     @contextlib.contextmanager
     def executing(self, name: str, grace_seconds: float | None = None) -> Iterator[None]:
         """Surrounds a body, its barrier included. Inside, look at the event before anything else."""
-        grace = self._grace_seconds if grace_seconds is None else grace_seconds
         with self._lock:
-            self._executing[name] = grace
+            self._executing[name] = self.grace_of(grace_seconds)
             self._tell_changes()
         try:
             yield
@@ -58,16 +68,18 @@ class Bodies:
                 self._tell_changes()
 
     @contextlib.contextmanager
-    def undoing(self) -> Iterator[None]:
-        """Surrounds the body of an undo."""
+    def undoing(self, task: str, seconds: float) -> Iterator[None]:
+        """Surrounds one try of an undo, its barrier included, which may take so many seconds."""
         with self._lock:
             self._undoing += 1
             self._tell_changes()
+            self._tell_undo(task, seconds)
         try:
             yield
         finally:
             with self._lock:
                 self._undoing -= 1
+                self._tell_undo(task, None)
                 self._tell_changes()
 
     def _changed(self) -> None:

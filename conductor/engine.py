@@ -22,6 +22,7 @@ from ebbtide.conductor.executor import TaskExecutor
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.loop import RunLoop
 from ebbtide.conductor.turning import Rest, TurningEngine
+from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import ClaimLost
 
 __all__ = ["Engine", "Rest", "predecessors"]
@@ -34,11 +35,19 @@ class Engine(TurningEngine):
 
     _run: JobRun
 
-    def __init__(self, flow: Flow, detail: models.FlowDetail, run: JobRun, workers: int) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        detail: models.FlowDetail,
+        run: JobRun,
+        workers: int,
+        undo_policy: UndoPolicy = UndoPolicy(),  # noqa: B008  # frozen
+    ) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ebbtide-task")
         self._journal = run.journal
         self._loop = RunLoop(run.event)
-        super().__init__(flow, detail, Backend(run.journal), {"pool": self._pool, "loop": self._loop}, run)
+        options = {"pool": self._pool, "loop": self._loop, "undo_policy": undo_policy}
+        super().__init__(flow, detail, Backend(run.journal), options, run)
 
     @classmethod
     def _fetch_task_executor(cls, options: dict[str, Any]) -> TaskExecutor:
@@ -47,6 +56,7 @@ class Engine(TurningEngine):
             options["run"],
             options["suspend_requested"],
             options["end_leftovers"],
+            options["undo_policy"],
             options["loop"],
         )
 
@@ -62,6 +72,16 @@ class Engine(TurningEngine):
             return
         super().compile()
         self._journal.tasks_total = len(self.task_names())
+        self._journal.allowed_seconds = self._allowed_seconds()
+        self._journal.cannot_undo({task.name: task.no_undo for task in self.tasks() if task.no_undo})
+
+    def _allowed_seconds(self) -> dict[str, float]:
+        """Of each task with a limit, how long its body may take before its runner has to be ended."""
+        return {
+            task.name: task.limit_seconds + self._run.bodies.grace_of(task.grace_seconds)
+            for task in self.tasks()
+            if task.limit_seconds is not None
+        }
 
     def outputs(self) -> list[str]:
         """What tasks provide and none of them takes: the result of a flow that names none."""
@@ -78,6 +98,10 @@ class Engine(TurningEngine):
             self.compile()
             self._newest_first()
         return self._follow(self._course(backwards=backwards))
+
+    def rewind(self, savepoint: str) -> Rest:
+        """Undo what is behind that atom, to its rest; see `_rewound`."""
+        return self._follow(self._rewound(savepoint))
 
     def undo_all(self, error: str) -> Rest:
         """Undo a flow whose tasks have all finished, since its end could not be stored; `error` says why."""

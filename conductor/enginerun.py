@@ -33,6 +33,7 @@ class EngineRun(Run):
         self.event = event
         self.bodies = bodies
         self.redactor = redactor or Redactor()
+        self.holding = False  # a failure stops it where it is; written by the thread that drives the engine
         self._lock = threading.Lock()
         self._approaching: set[str] = set()  # submitted, barrier not passed
         self._in_pool: set[str] = set()  # a worker has taken it and not finished
@@ -92,6 +93,13 @@ class EngineRun(Run):
     @abc.abstractmethod
     def positions(self) -> dict[str, int]:
         """In which order the tasks began: the higher, the newer."""
+
+    def undo_failures(self, task: str) -> tuple[int, str | None]:
+        """How many tries of its undo have failed, and how the last one did."""
+        return (0, None)
+
+    def undo_failed(self, task: str) -> None:
+        """A try of its undo has failed, and there is to be another: store that."""
 
     def capturing(self, task: str) -> contextlib.AbstractContextManager[None]:
         """Surrounds what the task does: where its output goes."""

@@ -16,6 +16,7 @@ from taskflow.types import failure, notifier
 from ebbtide.conductor.enginerun import EngineRun
 from ebbtide.conductor.failures import storable_failure
 from ebbtide.conductor.loop import RunLoop
+from ebbtide.conductor.undoing import HandedBack, UndoPolicy, UndoTries
 from ebbtide.tasks import AsyncTask, CancelableTask
 from ebbtide.tasks.asynctask import executed_in, reverted_in
 from ebbtide.tasks.calling import executed, reverted
@@ -39,6 +40,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         run: EngineRun,
         suspend_requested: threading.Event,
         end_leftovers: Callable[[], None],
+        undo_policy: UndoPolicy = UndoPolicy(),  # noqa: B008  # frozen
         loop: RunLoop | None = None,
     ) -> None:
         self._pool = pool
@@ -46,6 +48,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         self._run = run
         self._suspend_requested = suspend_requested
         self._end_leftovers = end_leftovers
+        self._undo_tries = UndoTries(run, undo_policy, suspend_requested)
 
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
@@ -67,13 +70,12 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         if not self._run.at_work:
             # What a task has started and left could write again what is about to be undone.
             self._end_leftovers()
-        passed = self._given(arguments) | {
-            taskflow_task.REVERT_RESULT: result,
-            taskflow_task.REVERT_FLOW_FAILURES: failures,
-        }
+        told = {taskflow_task.REVERT_RESULT: result, taskflow_task.REVERT_FLOW_FAILURES: failures}
         if self._loop is not None and isinstance(task, AsyncTask):
-            return self._submit_to(self._loop, task, lambda loop: self._revert_in(loop, task, passed))
-        return self._submit(task, self._revert, task, passed)
+            return self._submit_to(
+                self._loop, task, lambda loop: self._revert_in(loop, task, arguments, told)
+            )
+        return self._submit(task, self._revert, task, arguments, told)
 
     def _submit(self, task: CancelableTask, call: Any, *args: Any) -> Future[Any]:
         self._run.submitted(task.name)
@@ -92,8 +94,10 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         return future
 
     def _refuse_suspended(self, task: CancelableTask) -> None:
-        """Nothing new is taken after the drain has begun; whoever goes on begins it."""
-        if self._suspend_requested.is_set():
+        """Nothing new is taken after the drain has begun; whoever goes on begins it. So it is after a failure
+        which holds the job.
+        """
+        if self._suspend_requested.is_set() or self._run.holding:
             self._run.left(task.name)
             raise CancelledError
 
@@ -112,11 +116,17 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.EXECUTED, result)
 
-    def _revert(self, task: CancelableTask, arguments: dict[str, Any]) -> tuple[str, Any]:
+    def _revert(
+        self, task: CancelableTask, arguments: dict[str, Any], told: dict[str, Any]
+    ) -> tuple[str, Any]:
         with self._at_work(task):
             try:
-                with self._run.bodies.undoing():
-                    result = self._reverted(task, arguments)
+                # Given anew for each try: the one before may have changed what it was given.
+                result = self._undo_tries.undo(
+                    task, lambda: self._reverted(task, self._given(arguments) | told)
+                )
+            except HandedBack:
+                raise
             except Exception as error:  # noqa: BLE001  # as above
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.REVERTED, result)
@@ -134,13 +144,18 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.EXECUTED, result)
 
-    async def _revert_in(self, loop: BodyLoop, task: AsyncTask, arguments: dict[str, Any]) -> tuple[str, Any]:
+    async def _revert_in(
+        self, loop: BodyLoop, task: AsyncTask, arguments: dict[str, Any], told: dict[str, Any]
+    ) -> tuple[str, Any]:
         self._refuse_suspended(task)
         result = None
         with self._at_work(task):
             try:
-                with self._run.bodies.undoing():
-                    await reverted_in(loop, task, arguments)
+                await self._undo_tries.undo_in(
+                    loop, task, lambda: reverted_in(loop, task, self._given(arguments) | told)
+                )
+            except HandedBack:
+                raise
             except Exception as error:  # noqa: BLE001  # as above
                 result = storable_failure(error, self._run.redactor)
         return (taskflow_executor.REVERTED, result)

@@ -152,6 +152,12 @@ class JobRun(EngineRun):
     def positions(self) -> dict[str, int]:
         return self.journal.positions()
 
+    def undo_failures(self, task: str) -> tuple[int, str | None]:
+        return self.journal.undo_failures(task)
+
+    def undo_failed(self, task: str) -> None:
+        self.journal.undo_failed(task)
+
     def capturing(self, task: str) -> contextlib.AbstractContextManager[None]:
         return capturing(self.journal.logs, task)
 

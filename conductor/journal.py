@@ -30,10 +30,11 @@ from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
 from ebbtide.conductor.chunks import ChunkBuffer
 from ebbtide.conductor.enginerun import GoesBackwards
+from ebbtide.conductor.readback import is_stored, request_of
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.stored import StoredRun
 from ebbtide.errors import ClaimLost, EdgeRefused, StoreUnavailable
-from ebbtide.jobs import clock, tables
+from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.ledger import logbook_of
 from ebbtide.jobs.store import Store
@@ -88,6 +89,7 @@ class Journal:
         self._undoing = run.undoing
         self._interruptions = run.interruptions
         self.tasks_total = run.tasks_total
+        self.allowed_seconds: dict[str, float] = {}  # of tasks with a limit: that, and their grace
         self.logs = LogBuffer(claim.job_id, claim.attempt, run.logs, log_lines, redactor or Redactor())
         self.chunks = ChunkBuffer(store, claim)
         self.commits = 0
@@ -120,7 +122,9 @@ class Journal:
             self._event.check()
             if self._backwards:
                 raise GoesBackwards(f"{task} does not begin: the run goes backwards")
-            begun = self._tasks.begin(task, self._claim.epoch, clock.wall())
+            allowed = self.allowed_seconds.get(task)
+            stop_by = None if allowed is None else clock.boot_seconds() + allowed
+            begun = self._tasks.begin(task, self._claim.epoch, clock.wall(), stop_by)
             self._undoing = False
         self.commit()
         with self._memory:
@@ -156,6 +160,18 @@ class Journal:
         with self._memory:
             self._tasks.end_undo(task, storable(error) if error else None, clock.wall())
 
+    def undo_failures(self, task: str) -> tuple[int, str | None]:
+        """How many tries of an undo have failed since the job was last unparked, and how the last one did."""
+        with self._memory:
+            row = self._tasks.undo_to_try(task)
+            return (0, None) if row is None else (row.undo_failures, row.undo_error)
+
+    def undo_failed(self, task: str) -> None:
+        """Store that a try of an undo has failed after which there is another."""
+        with self._memory:
+            self._tasks.fail_undo(task)
+        self.commit()
+
     def save(self, task: str, text: str) -> None:
         with self._memory:
             self._tasks.save(task, text)
@@ -187,6 +203,11 @@ class Journal:
     def not_undone(self) -> list[str]:
         with self._memory:
             return self._tasks.not_undone()
+
+    def cannot_undo(self, tasks: Mapping[str, str]) -> None:
+        """What the flow says of its tasks: which of them are not undone, and why."""
+        with self._memory:
+            self._tasks.no_undo = dict(tasks)
 
     def positions(self) -> dict[str, int]:
         """In which order the tasks began: the higher, the newer."""
@@ -314,7 +335,7 @@ class Journal:
                 self._refuse(batch)
             except EdgeRefused:
                 # Refused by our own outcome, perhaps: stored before, and its answer lost.
-                if self._is_stored(number):
+                if is_stored(self._store, self._claim, number):
                     break
                 raise
             except ClaimLost as error:
@@ -322,7 +343,7 @@ class Journal:
                 raise
             except StoreUnavailable as error:
                 # The commit's answer may be what was lost: the number tells.
-                if self._is_stored(number):
+                if is_stored(self._store, self._claim, number):
                     break
                 if time.monotonic() > deadline:
                     self._lose(error, batch)
@@ -331,7 +352,7 @@ class Journal:
                 pause = min(1.0, pause * 2)
             except Exception as error:
                 # Rows that are there already: this very commit was stored, and its answer lost.
-                if self._is_stored(number):
+                if is_stored(self._store, self._claim, number):
                     break
                 # Whatever this is, the batch is out of memory and not in the store: this run knows
                 # nothing for sure any more. It stops where it is; the store has the last true state.
@@ -354,18 +375,9 @@ class Journal:
                 raise ClaimLost(batch.job_id, batch.epoch)
             requested = row.cancel_requested_at is not None
             if requested and self._request is None:
-                self._request = self._read_request(connection)
+                self._request = request_of(connection, self._claim)
             if requested and batch.beginning:
                 raise _CancelSeen
-
-    def _read_request(self, connection: sa.Connection) -> tuple[str, str]:
-        cancels = tables.job_cancels
-        row = connection.execute(
-            sa.select(cancels.c.reason, cancels.c.source).where(
-                cancels.c.job == self._claim.job_id, cancels.c.attempt == self._claim.attempt
-            )
-        ).one()
-        return (row.reason, row.source)
 
     def _refuse(self, batch: Batch) -> None:
         """No task of the batch begins: a cancel was accepted before any of them could be stored as begun."""
@@ -381,17 +393,6 @@ class Journal:
             self.lost = error
             # Their begin() raises: they do not run, whatever becomes of the claim.
             self._tasks.begun_in_store(batch.beginning)
-
-    def _is_stored(self, number: int) -> bool:
-        jobs = tables.jobs
-        try:
-            with self._store.read() as connection:
-                row = connection.execute(
-                    sa.select(jobs.c.write, jobs.c.epoch).where(jobs.c.id == self._claim.job_id)
-                ).first()
-        except StoreUnavailable:
-            return False
-        return row is not None and row.epoch == self._claim.epoch and row.write >= number
 
     def _tell_event(self) -> None:
         # Outside both locks: the event's callbacks are anybody's code and may come back here.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ebbtide.config import Settings
 from ebbtide.tasks import payload
 
 __all__ = ["RunOptions"]
@@ -25,6 +26,9 @@ class RunOptions:
         max_result_bytes: of a task's result, the data of a checkpoint, and the job's result.
         grace_seconds: how long bodies without a grace of their own may take to a checkpoint.
         kill_after_seconds: how long what does not stop may take to end after SIGTERM.
+        revert_retries: how often an undo is tried again after a failure.
+        revert_retry_seconds: how long after the first one; after each further one twice as long.
+        revert_timeout_seconds: how long one try of an undo may take.
         memory_limit_mib: what a runner may use; 0: no limit.
     """
 
@@ -38,7 +42,18 @@ class RunOptions:
     max_result_bytes: int = payload.MAX_BYTES
     grace_seconds: float = 10.0
     kill_after_seconds: float = 5.0
+    revert_retries: int = 0
+    revert_retry_seconds: float = 1.0
+    revert_timeout_seconds: float = 600.0
     memory_limit_mib: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings, database: str, owner: str) -> RunOptions:
+        """What the settings of a conductor say of its runs. Their patience is that of its lease."""
+        same = {field.name for field in fields(cls)} & set(vars(settings))
+        values = {name: getattr(settings, name) for name in same}
+        patience = settings.self_fence_seconds
+        return cls(**(values | {"database": database, "owner": owner, "patience_seconds": patience}))
 
     @property
     def wait_seconds(self) -> float:

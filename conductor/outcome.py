@@ -10,10 +10,13 @@ import sqlalchemy as sa
 
 from ebbtide.conductor.begun import BegunTasks, Row
 from ebbtide.jobs import clock, tables
+from ebbtide.jobs.attempts import next_attempt
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.edges import apply_edge
+from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.parking import park
-from ebbtide.jobs.states import FINAL_STATES, edge
+from ebbtide.jobs.states import FINAL_STATES, JobState, edge
+from ebbtide.tasks.savepoint import PREFIX
 
 __all__ = ["Outcome"]
 
@@ -22,10 +25,18 @@ _requested = _jobs.c.cancel_requested_at
 
 # Repeated in the statement that applies the edge: which commit came first decides the race.
 _CONDITIONS: dict[str, tuple[sa.ColumnElement[bool], ...]] = {
-    "completed": (_requested.is_(None),),
+    "completed": (_requested.is_(None), _jobs.c.rewind_to.is_(None)),
     "failed": (_requested.is_(None),),
+    "retry_scheduled": (_requested.is_(None),),
     "cancelled": (_requested.is_not(None),),
+    "paused": (_requested.is_(None), _jobs.c.pause_requested_at.is_not(None), _jobs.c.rewind_to.is_(None)),
 }
+# A run that stops for being rewound is released: the next one rewinds, and is not to stop before.
+_STOPPED_TO_REWIND = {
+    "pause_requested_at": sa.case((_jobs.c.rewind_to.is_(None), _jobs.c.pause_requested_at), else_=None)
+}
+# Where a limit was passed that is the request, and no other comes in this attempt.
+_AFTER_LIMIT = (_requested.is_not(None),)
 _MAX_LISTED = 1000
 _MAX_NAMED = 5
 
@@ -43,6 +54,11 @@ class Outcome:
     result: str | None = None  # JSON text
     reason: str = ""  # why it parks
     stuck_task: str | None = None  # whose undo failed
+    savepoint: str | None = None  # to which the job was rewound
+    skipped: bool = False  # a person has left an undo out
+    limit: str | None = None  # that was passed, in words
+    held: bool = False  # it parks, and nothing of it was undone
+    pause_seconds: float = 0.0  # before the next attempt
 
     @classmethod
     def of(
@@ -55,6 +71,8 @@ class Outcome:
         error: str | None,
         stopped_by: str | None,
         result: str | None,
+        limit: str | None = None,
+        held: bool = False,
     ) -> Outcome:
         """The outcome that the begun tasks tell of.
 
@@ -63,22 +81,40 @@ class Outcome:
             error: why the engine turned round, when no task is to blame.
             stopped_by: what the engine raised when it came to rest, if anything.
             result: JSON text, of a run that has finished.
+            limit: the limit for which the run was stopped, in words; it is the error then.
+            held: a task has failed, and nothing was undone.
         """
         if name == "completed":
             return cls(claim, actor, name, result=result)
         failed = begun.first_failure()
         task = None
-        if failed is not None:
+        if limit is not None:
+            error = f"OutOfTime: {limit}"
+        elif failed is not None:
             error, task = failed.error, failed.task
         elif name == "failed" and error is None:
             error = "the flow was reverted by its retry controller"
         undone = tuple(begun.undone())
         if name != "parked":
-            return cls(claim, actor, name, undone, error, task)
+            skipped = bool(begun.skipped())
+            return cls(claim, actor, name, undone, error, task, limit=limit, skipped=skipped)
+        if held:
+            reason = f"{task or 'a task'} failed, and the job holds: {error or 'it did not begin'}"
+            return cls(claim, actor, name, (), error, task, reason=reason, stuck_task=task, held=True)
         stuck = begun.undo_failures()
         reason = _incidents(stuck) or _why_not_undone(stopped_by)
         first = stuck[0].task if stuck else None
         return cls(claim, actor, name, undone, error, task, reason=reason, stuck_task=first)
+
+    @classmethod
+    def paused(cls, claim: Claim, actor: str) -> Outcome:
+        """It was asked to pause, and rests between tasks."""
+        return cls(claim, actor, "paused")
+
+    @classmethod
+    def rewound(cls, claim: Claim, actor: str, savepoint: str, begun: BegunTasks) -> Outcome:
+        """It rests at a savepoint; what was behind that is undone."""
+        return cls(claim, actor, "paused", tuple(begun.undone()), savepoint=savepoint)
 
     def write(self, connection: sa.Connection, columns: Mapping[str, Any]) -> None:
         """Apply the edge, with the holder's other `columns` of the job's row, in the caller's transaction.
@@ -91,28 +127,50 @@ class Outcome:
         if self.edge == "parked":
             self._park(connection, columns, now)
             return
-        values = dict(columns) | {"owner": None}
+        values = dict(columns) | {"owner": None} | self._stop_columns
         final = edge(self.edge).target in FINAL_STATES
         if final:
             values |= {"ended_at": now, "undo": self._undo, "undoing": 0}
+        elif self.edge == "retry_scheduled":
+            again = {"due_at": WallNow() + self.pause_seconds, "retries": _jobs.c.retries + 1}
+            values |= next_attempt() | again
+        stopped = self.limit is not None and self.edge in ("failed", "retry_scheduled")
         apply_edge(
             connection,
             self.edge,
             self.claim.job_id,
             at=now,
+            source=JobState.RUNNING,
             epoch=self.claim.epoch,
-            conditions=_CONDITIONS.get(self.edge, ()),
+            conditions=_AFTER_LIMIT if stopped else self._conditions,
             values=values,
             actor=self.actor,
             detail=self._detail,
         )
         if final:
             self._insert(connection, now)
-        if self.edge == "cancelled":
+        if self.edge == "cancelled" or stopped:
             self._close_request(connection, now)
 
     @property
+    def _conditions(self) -> tuple[sa.ColumnElement[bool], ...]:
+        if self.savepoint is not None:
+            return (_requested.is_(None), _jobs.c.rewind_to == self.savepoint)
+        return _CONDITIONS.get(self.edge, ())
+
+    @property
+    def _stop_columns(self) -> dict[str, Any]:
+        """What becomes of the wishes for which a run stops between tasks."""
+        if self.savepoint is not None:
+            return {"rewind_to": None, "pause_requested_at": None, "undoing": 0}
+        if self.edge == "paused":
+            return {"pause_requested_at": None}
+        return _STOPPED_TO_REWIND if self.edge == "released" else {}
+
+    @property
     def _undo(self) -> str:
+        if self.skipped:
+            return "accepted"
         return "complete" if self.undone else "none"
 
     @property
@@ -120,8 +178,12 @@ class Outcome:
         detail: dict[str, Any] = {}
         if self.undone:
             detail["undone"] = list(self.undone[:_MAX_LISTED])
+        if self.savepoint is not None:
+            detail["savepoint"] = self.savepoint.removeprefix(PREFIX)
         if self.error is not None:
             detail |= {"error": self.error, "task": self.error_task}
+        if self.edge == "retry_scheduled":
+            detail["pause_seconds"] = round(self.pause_seconds, 3)
         return detail
 
     def _park(self, connection: sa.Connection, columns: Mapping[str, Any], now: float) -> None:
@@ -137,6 +199,7 @@ class Outcome:
             error=self.error,
             error_task=self.error_task,
             actor=self.actor,
+            held=self.held,
         )
 
     def _insert(self, connection: sa.Connection, now: float) -> None:

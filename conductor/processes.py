@@ -29,6 +29,7 @@ LOG = logging.getLogger(__name__)
 _KEEPER = ("-P", "-m", "ebbtide.conductor.keeper")  # -P: the current folder stays off its module path
 _START_SECONDS = 60.0
 _CLIMB_SECONDS = 0.02  # between two looks at the ladders, while there is one
+_UNDO_CLIMB_SECONDS = 0.25  # where undos are all that is looked at
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 
@@ -127,13 +128,19 @@ class ProcessRunners(Runners):
                 if seat.claim is not None:
                     seat.suspend()
 
+    def pause(self, job_id: str, epoch: int) -> None:
+        with self._lock:
+            for seat in self._seats.values():
+                if seat.claim is not None and (seat.claim.job_id, seat.claim.epoch) == (job_id, epoch):
+                    seat.pause()
+
     def hold_until(self, boot_seconds: float) -> None:
         with contextlib.suppress(ChannelClosed):  # `poll` tells of it
             self._control.send({"hold_until": boot_seconds})
 
-    def poll(self, seconds: float, bell: int | None = None) -> Sequence[News]:
+    def poll(self, seconds: float, *bells: int) -> Sequence[News]:
         if not self._news:
-            with listening(self._waiting, bell):
+            with listening(self._waiting, bells):
                 woken = self._waiting.poll(seconds * 1000)  # unlocked; whoever comes first hears it
             # Seen unlocked as well: what comes in this moment is heard the next time.
             if not (woken or self._news or self._forks_due or self._fault):
@@ -175,13 +182,19 @@ class ProcessRunners(Runners):
                         asked = clock.boot_seconds()  # what began before it was heard of is heard of now
                         self._hear()
                         self._news += filter(None, [seat.climb(asked) for seat in self._seats.values()])
-                    self._changed.wait(_CLIMB_SECONDS if self._climbing else None)
+                    self._changed.wait(self._climb_seconds)
         except BaseException as error:  # noqa: BLE001  # `poll` raises it
             self._fault = error
 
     @property
     def _climbing(self) -> bool:
-        return any(seat.climbing for seat in self._seats.values())
+        return any(seat.climbing or seat.undoing for seat in self._seats.values())
+
+    @property
+    def _climb_seconds(self) -> float | None:
+        if any(seat.climbing for seat in self._seats.values()):
+            return _CLIMB_SECONDS
+        return _UNDO_CLIMB_SECONDS if self._climbing else None
 
     def _hear(self) -> None:
         for key, _ in self._selector.select(0):
@@ -194,6 +207,8 @@ class ProcessRunners(Runners):
         try:
             for news in seat.hear():  # one by one: it may raise after the last
                 self._news.append(news)
+            if seat.undoing:
+                self._changed.notify()
         except ChannelClosed:
             self._selector.unregister(seat.channel)
             seat.broken = True  # the keeper tells when nothing of it lives

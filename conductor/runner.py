@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+from typing import Any
 
 from ebbtide.conductor.capture import install
 from ebbtide.conductor.channel import Channel, ChannelClosed
@@ -28,7 +29,8 @@ def serve(channel: Channel, options: RunOptions) -> None:
     """Obey the parent until it closes the channel.
 
     Messages from it: ``{"run": claim}``, ``{"cancel": {"job_id", "reason", "source"}}``,
-    ``{"suspend": true}``. To it: ``{"grace": seconds, "epoch": n}``, null once at rest (see `Bodies`), then
+    ``{"suspend": true}``, ``{"pause": epoch}``. To it: ``{"grace": seconds, "epoch": n}``, null once at rest,
+    and ``{"undo": task, "within": seconds, "epoch": n}``, null once it has ended (see `Bodies`), then
     ``{"ended": job id, "epoch": n, "edge": name, "leaving": bool}``; or, as its last words,
     ``{"failing": why}``.
 
@@ -68,6 +70,9 @@ class _Runner:
                 continue  # it ended while the message was on its way
             if "suspend" in message:
                 execution.suspend()
+            elif "pause" in message:
+                if message["pause"] == claim.epoch:
+                    execution.pause()
             elif message["cancel"]["job_id"] == claim.job_id:
                 execution.event.set(message["cancel"]["reason"], message["cancel"]["source"])
 
@@ -78,7 +83,8 @@ class _Runner:
             claim,
             self._options,
             end_leftovers=end_below,
-            tell=lambda grace: self._tell(grace, claim.epoch),
+            tell=lambda grace: self._tell(claim, grace=grace),
+            tell_undo=lambda task, seconds: self._tell(claim, undo=task, within=seconds),
         )
         with self._lock:
             self._execution, self._claim = execution, claim
@@ -86,11 +92,11 @@ class _Runner:
             target=self._drive, args=(execution, claim), name="ebbtide-driver", daemon=True
         ).start()
 
-    def _tell(self, grace: float | None, epoch: int) -> None:
+    def _tell(self, claim: Claim, **facts: Any) -> None:
         # A task that forks by hand has a child which may return from its body as well: it speaks for nobody.
         if os.getpid() == self._pid:
             with contextlib.suppress(ChannelClosed):  # the main thread sees that, too, and ends this process
-                self._channel.send({"grace": grace, "epoch": epoch})
+                self._channel.send(facts | {"epoch": claim.epoch})
 
     def _drive(self, execution: Execution, claim: Claim) -> None:
         try:

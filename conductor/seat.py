@@ -10,6 +10,7 @@ from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.ladder import Ladder, Rung
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.runners import AtRest, Ended, News, Overdue
+from ebbtide.conductor.undowatch import UndoWatch
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Request
 
@@ -37,7 +38,9 @@ class Seat:
         self._failing = ""  # its last words
         self._grace: float | None = None  # of the bodies at work, as the runner told; None: at rest
         self._ladder: Ladder | None = None
+        self._undos = UndoWatch(options.kill_after_seconds)
         self._forwarded = False
+        self._pausing = False
         self._termed = False
 
     @property
@@ -49,6 +52,11 @@ class Seat:
         """Whether `climb` is to be called now and then."""
         return self._ladder is not None and self._ladder.rung is not Rung.ENDED
 
+    @property
+    def undoing(self) -> bool:
+        """Whether the same is to be done for an undo, which may take long."""
+        return self._undos.climbing
+
     def run(self, claim: Claim) -> bool:
         """Give the runner a job. False: it cannot be reached, and has not got it."""
         if not self._send({"run": claim.as_dict()}):
@@ -57,7 +65,8 @@ class Seat:
         self.served = True
         self._grace = self._options.grace_seconds
         self._ladder = None
-        self._forwarded = False
+        self._undos.forget()
+        self._forwarded = self._pausing = False
         return True
 
     def cancel(self, request: Request) -> bool:
@@ -74,6 +83,12 @@ class Seat:
     def suspend(self) -> None:
         self._send({"suspend": True})
 
+    def pause(self) -> None:
+        """Let the run stop between tasks, for its job to be paused. Once."""
+        assert self.claim is not None
+        if not self._pausing:
+            self._pausing = self._send({"pause": self.claim.epoch})
+
     def hear(self) -> Iterator[News]:
         """All that the runner has said since the last time.
 
@@ -87,8 +102,11 @@ class Seat:
                 continue
             elif "grace" in message:
                 self._grace = message["grace"]
+            elif "undo" in message:
+                self._undos.hear(message["undo"], message["within"])
             else:
                 claim, self.claim, self._ladder = self.claim, None, None
+                self._undos.forget()
                 self.broken = self.broken or message["leaving"]  # it ends by itself, and is replaced then
                 if self._termed and not self.broken:
                     # The SIGTERM may still be on its way: it is not to meet the programs of another job.
@@ -102,6 +120,7 @@ class Seat:
             asked: seconds since boot, taken before `hear` was called the last time: what the runner has
                 started since may belong to an undo that nobody has heard of yet, and is let be.
         """
+        self._climb_undos(asked)
         ladder = self._ladder
         if ladder is None or ladder.rung is Rung.ENDED:
             return None
@@ -118,6 +137,15 @@ class Seat:
                 self.end()
         return None
 
+    def _climb_undos(self, asked: float) -> None:
+        """What an undo waits for is told to end; that undo fails then, or its runner is ended with it."""
+        match self._undos.climb():
+            case Rung.OVERDUE:
+                self._termed = True
+                self._tell_keeper({"term": self.pid, "before": asked})
+            case Rung.ENDED:
+                self.end()
+
     def end(self) -> None:
         """Have the runner killed with everything below it; the keeper tells when nothing lives."""
         self.broken = True
@@ -131,8 +159,11 @@ class Seat:
         self.channel.close()
         if self.claim is None:
             return
-        ladder = self._ladder
-        if ladder is not None and ladder.rung is Rung.ENDED and ended_in is not None:
+        ladder, hung = self._ladder, self._undos.hung
+        if hung and ended_in is not None:
+            cause = "; ".join(f"the undo of {task}: {told}" for task, told in hung.items())
+            yield Ended(self.claim, None, cause, ended_in, hung)
+        elif ladder is not None and ladder.rung is Rung.ENDED and ended_in is not None:
             yield Ended(self.claim, None, ladder.cause, ended_in)
         else:
             yield Ended(self.claim, None, f"{self._failing}; {cause}" if self._failing else cause)

@@ -13,11 +13,13 @@ from taskflow.persistence import models
 from ebbtide.conductor.batch import WITH_RESULT
 from ebbtide.conductor.begun import Row
 from ebbtide.errors import ClaimLost, EbbtideError
+from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.ledger import logbook_of
 from ebbtide.jobs.store import Store
 from ebbtide.tasks import payload
+from ebbtide.tasks.run import How
 from ebbtide.tasks.wrapping import describe
 
 __all__ = ["StoredRun", "Unreadable", "flow_detail_id", "load_run"]
@@ -43,11 +45,14 @@ class StoredRun:
     tasks_total: int
     undoing: bool
     interruptions: int
+    rewind_to: str | None  # the savepoint to go back to before anything else
     logs: int
     set_back: set[str]  # tasks that a retry controller has set back for another round
     undo_failed: bool  # something could not be undone by an earlier run: this one tries again
     parameters: dict[str, Any]
     labels: dict[str, str]
+    policies: Policies
+    retries: int  # made by itself since the job was posted, or retried by hand
 
     @property
     def atom_names(self) -> set[str]:
@@ -88,13 +93,18 @@ def _load_run(store: Store, claim: Claim) -> StoredRun:
         ).first()
         flow_stored = _load_flow(connection, flow)
         texts = _load_atoms(connection, flow) if flow_stored else {}
-        undo_failed = _let_undo_again(flow)
         rows = _load_rows(connection, claim)
+        if _went_on_from_failure(connection, claim):
+            _begin_again(flow, rows)
+        undo_failed = _let_undo_again(flow, rows)
         posted = connection.execute(
             sa.select(tables.job_parameters).where(tables.job_parameters.c.job == claim.job_id)
         ).first()
         if posted is None:
             raise LookupError("its parameters are gone")
+        of = tables.job_policies
+        decided = connection.execute(sa.select(of.c.policies).where(of.c.job == claim.job_id)).scalar()
+        policies = Policies.from_dict(_mapping(decided or "{}"))
     return StoredRun(
         flow=flow,
         flow_stored=flow_stored,
@@ -105,11 +115,14 @@ def _load_run(store: Store, claim: Claim) -> StoredRun:
         tasks_total=job.tasks_total,
         undoing=bool(job.undoing),
         interruptions=job.interruptions,
+        rewind_to=job.rewind_to,
         logs=job.logs,
         set_back={atom.name for atom in flow if atom.state == taskflow_states.PENDING},
         undo_failed=undo_failed,
         parameters=_mapping(posted.parameters),
         labels=_mapping(posted.labels),
+        policies=policies,
+        retries=job.retries,
     )
 
 
@@ -149,16 +162,40 @@ def _load_atoms(connection: sa.Connection, flow: models.FlowDetail) -> dict[str,
     return {row.name: row.results for row in connection.execute(with_results)}
 
 
-def _let_undo_again(flow: models.FlowDetail) -> bool:
+def _let_undo_again(flow: models.FlowDetail, rows: list[Row]) -> bool:
     """Set the atoms whose undo has failed to where a runner that dies in an undo leaves them.
 
     For TaskFlow REVERT_FAILURE is the end: run again, the flow would be called REVERTED with all that
-    was held still in place. From REVERTING it undoes the atom, and what was held after it.
+    was held still in place. From REVERTING it undoes the atom, and what was held after it. All tries are
+    there again: an earlier run has used them up and said so.
     """
     failed = [atom for atom in flow if atom.state == taskflow_states.REVERT_FAILURE]
     for atom in failed:
         atom.state, atom.revert_failure = taskflow_states.REVERTING, None
+    names = {atom.name for atom in failed}
+    for row in rows:
+        if row.task in names:
+            row.undo_failures = 0
     return bool(failed)
+
+
+def _went_on_from_failure(connection: sa.Connection, claim: Claim) -> bool:
+    """Whether the job held in this attempt, and was not parked for another reason since."""
+    parks = tables.job_parks
+    query = sa.select(parks.c.held).where(parks.c.job == claim.job_id, parks.c.attempt == claim.attempt)
+    return bool(connection.execute(query.order_by(parks.c.number.desc()).limit(1)).scalar())
+
+
+def _begin_again(flow: models.FlowDetail, rows: list[Row]) -> None:
+    """Set what failed, and was set back, to where a runner that dies in it leaves it: it begins again.
+
+    What has failed since then is recorded as raised, and is no part of it.
+    """
+    failed = {row.task for row in rows if row.how == How.RAISED}
+    for atom in flow:
+        if atom.state == taskflow_states.FAILURE and atom.name not in failed:
+            atom.state, atom.intention = taskflow_states.RUNNING, taskflow_states.EXECUTE
+            atom.failure, atom.results = None, None
 
 
 def _mend_history(detail: models.RetryDetail, stored: list[Any]) -> None:

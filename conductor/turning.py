@@ -1,15 +1,15 @@
 """What turns an engine round: the part of ours that needs neither journal nor ledger.
 
-Private in TaskFlow 6.5 are the runtime's completer with its `_determine_resolution`, its selector with
-`_browse_atoms_for_execute` and `_get_maybe_ready_for_execute`, and the engine's `_change_state` and
-`_fetch_task_executor`. A guard test fails when they move.
+Private in TaskFlow 6.5 are the runtime's completer with its `_process_atom_failure` and
+`_determine_resolution`, its selector with `_browse_atoms_for_execute` and `_get_maybe_ready_for_execute`, and
+the engine's `_change_state` and `_fetch_task_executor`. A guard test fails when they move.
 """
 
 from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,8 +39,10 @@ class Rest(enum.Enum):
 
     FINISHED = "finished"  # every task is done
     UNDONE = "undone"  # every begun task is undone
+    REWOUND = "rewound"  # every begun task behind a savepoint is undone, and may begin anew
     STUCK = "stuck"  # an undo failed
     SUSPENDED = "suspended"  # a drain stopped it between tasks
+    HELD = "held"  # a task failed for good, and what was done is to stay: stopped where it was
     LOST = "lost"  # another holder has the job: stopped where it was
 
 
@@ -58,9 +60,12 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self._run = run
         self._priorities: dict[Any, int] = {}  # of the tasks, as their author gave them
         self._backwards = False
+        self._rewinding = False
         self.suspend_requested = threading.Event()
         # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
+        # Asked with the names of a failure's classes when nothing but the undo of all is left to do.
+        self.is_to_hold: Callable[[Sequence[str]], bool] = lambda names: False
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
         self.raised: Exception | None = None  # by the last run of its state machine: the flow's failures
         self.cause: Exception | None = None  # of the engine's own failure, where that turned it round
@@ -78,7 +83,12 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         super().compile()
         self._runtime._selector = Selector(self._runtime)
         self._runtime._completer = _Completer(
-            self._runtime, self._go_backwards, self._newest_first, self._as_given
+            self._runtime,
+            self._go_backwards,
+            self._newest_first,
+            self._as_given,
+            self._hold,
+            stands_beside=lambda: self._rewinding,
         )
         graph = self._compilation.execution_graph
         for node, data in graph.nodes(data=True):
@@ -94,15 +104,22 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                     at_work=partial(self._run.bodies.executing, node.name),
                 )
 
-    def task_names(self) -> list[str]:
-        """The names of all tasks, retry controllers not among them."""
+    def tasks(self) -> list[CancelableTask]:
+        """All tasks, retry controllers not among them."""
         graph = self._compilation.execution_graph
-        return [node.name for node, data in graph.nodes(data=True) if data["kind"] == TASK]
+        return [node for node, data in graph.nodes(data=True) if data["kind"] == TASK]
+
+    def task_names(self) -> list[str]:
+        """Their names."""
+        return [task.name for task in self.tasks()]
 
     def atom_names(self) -> set[str]:
         """The names of all tasks and retry controllers."""
+        return {atom.name for atom in self._atoms()}
+
+    def _atoms(self) -> list[Any]:
         graph = self._compilation.execution_graph
-        return {node.name for node, data in graph.nodes(data=True) if data["kind"] in (TASK, RETRY)}
+        return [node for node, data in graph.nodes(data=True) if data["kind"] in (TASK, RETRY)]
 
     @property
     def reverted(self) -> bool:
@@ -129,6 +146,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                 return Rest.UNDONE
             if self._run.event.requested and not backwards:
                 continue
+            if self._run.holding:
+                return Rest.HELD
             state = self.storage.get_flow_state()
             if state == states.SUCCESS:
                 return Rest.FINISHED
@@ -152,7 +171,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             state = next(machine)
             while True:
                 yield state
-                stop = self._run.lost is not None or self.suspend_requested.is_set()
+                stop = self._run.lost is not None or self.suspend_requested.is_set() or self._run.holding
                 turn = self._run.event.requested and not backwards
                 if (stop or turn) and not asked:
                     super().suspend()
@@ -188,10 +207,15 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.end_leftovers()
         self.compile()
         self.prepare()
+        self._run.holding = False
+        self._rewinding = False
         self._go_backwards()
+        self._mark_for_undo(self.atom_names())
+
+    def _mark_for_undo(self, names: Collection[str]) -> None:
         begun = set(self._run.not_undone())
         for node, data in self._compilation.execution_graph.nodes(data=True):
-            if data["kind"] not in (TASK, RETRY):
+            if data["kind"] not in (TASK, RETRY) or node.name not in names:
                 continue
             state = self.storage.get_atom_state(node.name)
             if state == states.RETRYING:
@@ -202,6 +226,67 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                 # be the very ones whose lack stopped the engine.
                 self.storage.set_atom_state(node.name, states.PENDING)
             self.storage.set_atom_intention(node.name, states.REVERT)
+
+    def _rewound(self, savepoint: str) -> Generator[str, None, Rest]:
+        """Undo what is behind a savepoint, and let it begin anew in another run; in this one nothing begins.
+
+        A cancel turns all of it round.
+        """
+        self.compile()
+        self.prepare()
+        behind = self._behind(savepoint)
+        self._rewinding = True
+        self._runtime.selector.undoes_only = True
+        self._go_backwards()
+        if behind & set(self._run.not_undone()):
+            self.end_leftovers()
+            self._mark_for_undo(behind)
+            self._set_aside(self.atom_names() - behind)
+            yield from self._steps(backwards=False)
+        if self._is_lost():
+            return Rest.LOST
+        if self._run.event.requested:
+            return (yield from self._course())
+        if not behind & set(self._run.not_undone()):
+            self._runtime.reset_atoms([atom for atom in self._atoms() if atom.name in behind])
+            return Rest.REWOUND
+        return Rest.STUCK if self.storage.get_revert_failures() else Rest.SUSPENDED
+
+    def _behind(self, savepoint: str) -> set[str]:
+        """The names of all atoms that come after that one, near or far."""
+        graph = self._compilation.execution_graph
+        waiting = [atom for atom in self._atoms() if atom.name == savepoint]
+        found: set[Any] = set()
+        while waiting:
+            after = set(graph.successors(waiting.pop())) - found
+            found |= after
+            waiting += after
+        return {node.name for node in found if graph.nodes[node]["kind"] in (TASK, RETRY)}
+
+    @property
+    def turned(self) -> bool:
+        """Whether a run of this attempt has begun to undo all of it. A flow that has begun is asked."""
+        found = self.storage.get_atoms_states(self.atom_names()).values()
+        return all(intention == states.REVERT for _, intention in found)
+
+    def _set_aside(self, names: Collection[str]) -> None:
+        """What was interrupted beside the savepoint begins again in another run: TaskFlow would do so now."""
+        for name in names:
+            if self.storage.get_atom_state(name) == states.RUNNING:
+                self.storage.set_atom_state(name, states.PENDING)
+
+    def failure_names(self, task: str) -> list[str]:
+        """The class of what a task raised, and those that it derives from, without their modules."""
+        found = self.storage.get_execute_failures().get(task)
+        return [] if found is None else _class_names(found)
+
+    def _hold(self, atom: Any, reason: failure.Failure) -> bool:
+        """Whether a failure stops the run where it is. No task begins then, and nothing is undone."""
+        if self._backwards or self._run.event.requested:
+            return False
+        if isinstance(atom, CancelableTask):
+            self._run.holding = self._run.holding or self.is_to_hold(_class_names(reason))
+        return self._run.holding
 
     def _go_backwards(self) -> None:
         """No task begins from here on."""
@@ -224,7 +309,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         # TaskFlow says REVERTED when it has nothing more to schedule and not all has succeeded.
         if state == states.REVERTED and self.suspend_requested.is_set() and self._handed_back():
             state = states.SUSPENDED
-        elif state == states.REVERTED and self._run.not_undone():
+        elif state == states.REVERTED and (self._run.holding or self._run.not_undone()):
             state = states.FAILURE
         super()._change_state(state)
 
@@ -257,12 +342,16 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         go_backwards: Callable[[], None],
         newest_first: Callable[[], None],
         as_given: Callable[[], None],
+        hold: Callable[[Any, failure.Failure], bool],
+        stands_beside: Callable[[], bool],
     ) -> None:
         super().__init__(runtime)
         self._revert_all = _RevertAll(runtime)
+        self._hold = hold
         self._go_backwards = go_backwards
         self._newest_first = newest_first
         self._as_given = as_given
+        self._stands_beside = stands_beside
 
     def resume(self) -> Any:
         self._revert_all.applied = False  # whoever runs it again may have set all back
@@ -277,15 +366,24 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         if outcome == taskflow_executor.REVERTED:
             # A failed undo holds its predecessors, and those alone: TaskFlow would stop all others. And
             # nothing goes on forwards from it, not even where a controller was about to try again.
+            if self._stands_beside():
+                return False  # what is beside a savepoint stays as it is
             self._revert_all.apply()
             self._go_backwards()
             return False
         return bool(super().complete_failure(node, outcome, reason))
 
-    def _determine_resolution(self, atom: Any, reason: failure.Failure) -> Any:
-        resolver = super()._determine_resolution(atom, reason)
+    def _process_atom_failure(self, atom: Any, reason: failure.Failure) -> None:
+        resolver = self._determine_resolution(atom, reason)
         if isinstance(resolver, taskflow_completer.RevertAll):
+            if self._hold(atom, reason):
+                return
             self._go_backwards()
-            return self._revert_all
-        self._newest_first()
-        return resolver
+            resolver = self._revert_all
+        else:
+            self._newest_first()
+        resolver.apply()
+
+
+def _class_names(reason: failure.Failure) -> list[str]:
+    return [name.rpartition(".")[2] for name in reason]

@@ -14,6 +14,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from typing import TypeVar
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = (README, *sorted(Path(__file__).resolve().parent.glob("*.md")))
+EXAMPLES = tuple(sorted(ROOT.glob("examples/*/README.md")))
 KINDS = frozenset({"python", "ini", "console", "mermaid", "text"})
 PATIENCE_SECONDS = 60.0
 
@@ -172,8 +174,11 @@ def _environment(home: Path) -> dict[str, str]:
 def play(page: Path, shell: Shell) -> Iterator[tuple[Step, str]]:
     """Do all that a page says; yields each step with what was printed.
 
-    A Python file that no command of the page names is run by itself.
+    A Python file that no command of the page names is run by itself. An example's page is done in a copy of
+    its folder.
     """
+    if page in EXAMPLES:
+        shutil.copytree(page.parent, shell.folder, dirs_exist_ok=True)
     found = blocks(page)
     typed = " ".join(step.command for block in found for step in _console(block))
     for block in found:
@@ -277,7 +282,7 @@ def main(arguments: list[str]) -> None:
     """Renew the pages, and tell which have changed."""
     if importlib.util.find_spec("ebbtide") is None:
         sys.exit("ebbtide is not installed here: pip install -e .")
-    for page in [Path(argument).resolve() for argument in arguments] or PAGES:
+    for page in [Path(argument).resolve() for argument in arguments] or (*PAGES, *EXAMPLES):
         print(f"{page.name}: {'renewed' if renew(page) else 'as it was'}")
 
 

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ebbtide.conductor import Conductor, Service
     from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable, UsageError
-    from ebbtide.flows import flow
+    from ebbtide.flows import Limits, RetryPolicy, flow
     from ebbtide.jobs import AsyncPoster, Job, JobState, Poster
     from ebbtide.tasks import INTERRUPTED, AsyncTask, CancelableTask, Cancelled, CommandTask, StreamTask, task
     from ebbtide.tasks.manager import TaskManager
@@ -27,6 +27,9 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for, not by the alphabet)
     "INTERRUPTED",
     "task",
     "flow",
+    # what becomes of a job whose task fails, or that takes too long
+    "RetryPolicy",
+    "Limits",
     # post, cancel, retry and look at jobs
     "Poster",
     "Job",
@@ -56,6 +59,8 @@ _HOMES = {
     "INTERRUPTED": "ebbtide.tasks",
     "task": "ebbtide.tasks",
     "flow": "ebbtide.flows",
+    "RetryPolicy": "ebbtide.flows",
+    "Limits": "ebbtide.flows",
     "Poster": "ebbtide.jobs",
     "Job": "ebbtide.jobs",
     "JobState": "ebbtide.jobs",

@@ -15,23 +15,27 @@ from typing import Any
 
 from oslo_config import cfg, types
 
+from ebbtide.configfile import read_file
 from ebbtide.errors import ConfigError
+from ebbtide.limitoptions import limit_options
 from ebbtide.optionkinds import (
     ModuleName,
+    Reference,
     Text,
-    ZookeeperHosts,
-    ZookeeperPath,
     byte_count,
     expected,
     seconds,
 )
 from ebbtide.places import at_home, default_database, default_signal_folder
+from ebbtide.policyoptions import POLICY_OPTIONS, SCHEDULER_VARIABLES
+from ebbtide.serveroptions import SERVER_OPTIONS
 from ebbtide.wording import hide_password, is_plain_number, one_line, unknown
 
 PREFIX = "EBBTIDE_"
 FILE_VARIABLE = "EBBTIDE_CONFIG"
-# What programs that write cancel requests know; our own variable wins over it.
+# What other programs know; our own variables win over them.
 FOLDER_VARIABLE = "TASK_CANCELLATION_DIR"
+FOREIGN_VARIABLES = {FOLDER_VARIABLE: "signal_folder"} | SCHEDULER_VARIABLES
 # Test suites may pass switches of their own to the processes they start.
 TEST_PREFIX = "EBBTIDE_TEST_"
 _FENCE_SHARE = 0.9
@@ -50,6 +54,9 @@ class Settings:
     self_fence_seconds: float = 20.0
     grace_seconds: float = 10.0
     kill_after_seconds: float = 5.0
+    revert_retries: int = 3
+    revert_retry_seconds: float = 1.0
+    revert_timeout_seconds: float = 600.0
     memory_limit_mib: int = 0
     sweep_seconds: float = 1.0
     poll_seconds: float = 0.015
@@ -60,11 +67,23 @@ class Settings:
     redis_channel: str = "ebbtide"
     zookeeper_hosts: str = "127.0.0.1:2181"
     zookeeper_path: str = "/ebbtide"
+    zookeeper_auth: str = ""
+    zookeeper_ca_file: str = ""
+    zookeeper_cert_file: str = ""
+    zookeeper_key_file: str = ""
+    board: str = "none"
+    board_window: int = 500
     task_threads: int = 4
     log_lines: int = 10000
     log_level: str = "info"
     max_parameter_bytes: int = 1048576
     max_result_bytes: int = 1048576
+    max_retries: int = 0
+    retry_interval: float = 60.0
+    job_timeout: float = 0.0
+    keep_completed_days: float = 0.0
+    keep_failed_days: float = 0.0
+    keep_cancelled_days: float = 0.0
 
     def __post_init__(self) -> None:
         for option in OPTIONS:
@@ -150,24 +169,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "so that they are dead before another one takes over. Change it along with lease_seconds, "
         "of which it should be two thirds.",
     ),
-    seconds(
-        "grace_seconds",
-        Settings.grace_seconds,
-        0,
-        86400,
-        "How long the tasks of a cancelled job may take to come to a checkpoint. After that the job is "
-        "overdue and its runner is told to end. Raise it for tasks whose steps take longer; a task class "
-        "may have a grace_seconds of its own.",
-    ),
-    seconds(
-        "kill_after_seconds",
-        Settings.kill_after_seconds,
-        0,
-        86400,
-        "How long what an overdue job has started may take to end after SIGTERM; then its runner is killed "
-        "with everything below it, and another one undoes the job. Raise it for programs that need "
-        "longer to leave their work in order.",
-    ),
+    *limit_options(Settings),
     cfg.IntOpt(
         "memory_limit_mib",
         default=Settings.memory_limit_mib,
@@ -195,59 +197,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "microseconds. Raise it to wake a battery-powered machine less often; cancels and posts are then "
         "noticed that much later.",
     ),
-    cfg.StrOpt(
-        "signal",
-        default=Settings.signal,
-        choices=("auto", "sqlite", "postgresql", "redis", "zookeeper", "file", "local"),
-        help="What tells conductors at once that a job was posted, cancelled or let go on; without it they "
-        "find that by their sweep. auto takes what the database gives: sqlite or postgresql. Change it, for "
-        "conductors and clients alike, to file to let other programs cancel jobs, to redis or zookeeper "
-        "where a pooler keeps NOTIFY from coming through, to local within one process.",
-    ),
-    cfg.Opt(
-        "signal_folder",
-        default=Settings.signal_folder,
-        type=Text("a folder", may_be_empty=True),
-        help="Where the signal file has its cancel requests; its user's alone, mode 0700. Without it: what "
-        "TASK_CANCELLATION_DIR names, else ebbtide/cancellations in the user's data directory. Set it for "
-        "a service that has a folder of its own.",
-    ),
-    seconds(
-        "signal_keep_seconds",
-        Settings.signal_keep_seconds,
-        1,
-        365 * 86400,
-        "How long a processed cancel request stays in signal_folder, with its answer. Lower it where so "
-        "many are written that to list the folder takes long.",
-    ),
-    cfg.Opt(
-        "redis_url",
-        default=Settings.redis_url,
-        type=Text("a URL such as redis://127.0.0.1:6379/0"),
-        secret=True,
-        help="The server of the signal redis; rediss:// for TLS. Set it when that is chosen; a password in "
-        "it is never printed.",
-    ),
-    cfg.Opt(
-        "redis_channel",
-        default=Settings.redis_channel,
-        type=Text("a name"),
-        help="The channel of the signal redis. Change it when stores share a server: they would wake each "
-        "other in vain.",
-    ),
-    cfg.Opt(
-        "zookeeper_hosts",
-        default=Settings.zookeeper_hosts,
-        type=ZookeeperHosts(),
-        help="The servers of the signal zookeeper. Set it when that is chosen.",
-    ),
-    cfg.Opt(
-        "zookeeper_path",
-        default=Settings.zookeeper_path,
-        type=ZookeeperPath(),
-        help="Below which path the signal zookeeper has its node, which is made when it is not there. Change "
-        "it when stores share the servers.",
-    ),
+    *SERVER_OPTIONS,
     cfg.IntOpt(
         "task_threads",
         default=Settings.task_threads,
@@ -282,6 +232,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "How many bytes of JSON a task may return, save at a checkpoint, or the job have as its result. "
         "Raise it when tasks cannot return a file's path instead; each commit writes them.",
     ),
+    *POLICY_OPTIONS,
 )
 
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -334,10 +285,11 @@ def _given(
 ) -> Iterator[tuple[str, Any, str]]:
     """Each value that somebody gave, as (option, value, place), the weakest place first."""
     if path is not None:
-        for name, text in _read_file(path).items():
+        for name, text in read_file(path, _BY_NAME).items():
             yield name, text, path
-    if environ.get(FOLDER_VARIABLE, "").strip():
-        yield "signal_folder", environ[FOLDER_VARIABLE], "the environment"
+    for key, name in FOREIGN_VARIABLES.items():
+        if environ.get(key, "").strip():
+            yield name, environ[key], f"the environment ({key})"
     by_variable = {variable(name): name for name in _BY_NAME}
     for key in sorted(key for key in environ if key.startswith(PREFIX)):
         if key in by_variable and environ[key].strip():
@@ -349,28 +301,6 @@ def _given(
             raise ConfigError(unknown("option", name, _BY_NAME, " in the call"))
         if value is not None:
             yield name, value, "the call"
-
-
-def _read_file(path: str) -> dict[str, str]:
-    """The keys of section [DEFAULT], all of them known. A key given twice has its last value."""
-    sections: dict[str, dict[str, list[str]]] = {}
-    try:
-        cfg.ConfigParser(path, sections).parse()
-    except OSError as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"configuration file {path} is not text: {error.reason}") from error
-    except cfg.ParseError as error:
-        # Neither the line nor the error that quotes it is shown: a password may stand in it.
-        raise ConfigError(f"configuration file {path}, line {error.lineno}: {error.msg.lower()}") from None
-    for section in sections:
-        if section != "DEFAULT":
-            raise ConfigError(unknown("section", section, ("DEFAULT",), f" in {path}"))
-    known = sections.get("DEFAULT", {})
-    for name in known:
-        if name not in _BY_NAME:
-            raise ConfigError(unknown("option", name, _BY_NAME, f" in {path}"))
-    return {name: texts[-1] for name, texts in known.items()}
 
 
 def _converted(option: cfg.Opt, value: Any, place: str) -> Any:
@@ -388,8 +318,13 @@ def _converted(option: cfg.Opt, value: Any, place: str) -> Any:
 
 
 def _unusable(option: cfg.Opt, value: Any, place: str) -> str:
-    shown = one_line(hide_password(str(value)), 80)
-    return f"{option.name} in {place}: '{shown}' is not {expected(option)}"
+    # Where a reference is wanted somebody may have given the secret.
+    given = "what is given" if isinstance(option.type, Reference) else f"'{_shown(value)}'"
+    return f"{option.name} in {place}: {given} is not {expected(option)}"
+
+
+def _shown(value: Any) -> str:
+    return one_line(hide_password(str(value)), 80)
 
 
 if __name__ == "__main__":

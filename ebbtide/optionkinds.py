@@ -4,7 +4,16 @@ import re
 
 from oslo_config import cfg, types
 
-__all__ = ["ModuleName", "Text", "ZookeeperHosts", "ZookeeperPath", "byte_count", "expected", "seconds"]
+__all__ = [
+    "ModuleName",
+    "Reference",
+    "Text",
+    "ZookeeperHosts",
+    "ZookeeperPath",
+    "byte_count",
+    "expected",
+    "seconds",
+]
 
 
 class ModuleName(types.ConfigType):
@@ -38,6 +47,21 @@ class Text(types.ConfigType):
 
     def _formatter(self, value: object) -> str:
         return str(value)
+
+
+class Reference(Text):
+    """Where a secret is kept, or nothing. The secret itself is refused, and not repeated."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "env:NAME (no EBBTIDE_ name) or file:/PATH, where the secret is kept", may_be_empty=True
+        )
+
+    def __call__(self, value: object) -> str:
+        text = super().__call__(value)
+        if text and not re.fullmatch(r"env:(?!EBBTIDE_)[A-Za-z_][A-Za-z0-9_]*|file:/.+", text):
+            raise ValueError("no reference")
+        return text
 
 
 class ZookeeperPath(Text):
@@ -82,7 +106,8 @@ def expected(option: cfg.Opt) -> str:
     if isinstance(wanted, types.Integer):
         return f"a whole number from {wanted.min} to {wanted.max}"
     if isinstance(wanted, types.Float):
-        return f"a number of seconds from {wanted.min:g} to {wanted.max:g}"
+        unit = "days" if str(option.name).endswith("_days") else "seconds"
+        return f"a number of {unit} from {wanted.min:g} to {wanted.max:g}"
     if isinstance(wanted, types.String) and wanted.choices:
         return f"one of {', '.join(wanted.choices)}"
     if isinstance(wanted, types.List):

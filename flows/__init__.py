@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ebbtide.flows.definition import FlowDefinition
+    from ebbtide.flows.policies import Limits, RetryPolicy
     from ebbtide.flows.registry import Registry, flow, load_flows
+    from ebbtide.flows.savepoint import savepoint
     from ebbtide.flows.secret import Secret
 
-__all__ = ["FlowDefinition", "Registry", "Secret", "flow", "load_flows"]
+__all__ = ["FlowDefinition", "Limits", "Registry", "RetryPolicy", "Secret", "flow", "load_flows", "savepoint"]
 
 _HOMES = {
     "FlowDefinition": "ebbtide.flows.definition",
+    "Limits": "ebbtide.flows.policies",
     "Registry": "ebbtide.flows.registry",
+    "RetryPolicy": "ebbtide.flows.policies",
     "Secret": "ebbtide.flows.secret",
     "flow": "ebbtide.flows.registry",
     "load_flows": "ebbtide.flows.registry",
+    "savepoint": "ebbtide.flows.savepoint",
 }
 
 

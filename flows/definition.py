@@ -4,14 +4,18 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskflow import flow as taskflow_flow
 
-from ebbtide.errors import FlowRefused
+from ebbtide.errors import FlowRefused, UsageError
 from ebbtide.flows.atoms import check_flow
 from ebbtide.flows.parameters import Parameters
+from ebbtide.flows.policies import UNDO, Limits, OnFailure, Policies, RetryPolicy, checked_on_failure
 from ebbtide.wording import one_line
+
+if TYPE_CHECKING:
+    from ebbtide.config import Settings
 
 __all__ = ["FlowDefinition", "check_identity"]
 
@@ -33,6 +37,8 @@ class FlowDefinition:
         factory: the plain function that was registered.
         doc: first line of the factory's docstring, or "".
         parameters: of the factory's signature.
+        retry, limits, on_failure: of each of its jobs that is posted with none of its own; None: as the
+            options of whoever posts say.
     """
 
     name: str
@@ -41,25 +47,65 @@ class FlowDefinition:
     factory: Callable[..., Any]
     doc: str
     parameters: Parameters
+    retry: RetryPolicy | None = None
+    limits: Limits | None = None
+    on_failure: OnFailure | None = None
 
     @classmethod
     def of(
-        cls, name: str, factory: Callable[..., Any], *, version: int = 1, returns: str | None = None
+        cls,
+        name: str,
+        factory: Callable[..., Any],
+        *,
+        version: int = 1,
+        returns: str | None = None,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
     ) -> "FlowDefinition":
         """Define a flow without registering it.
 
         Raises:
-            FlowRefused: name, version, `returns`, the kind of factory, or one of its parameters will not do.
+            FlowRefused: name, version, `returns`, a policy, the kind of factory, or one of its parameters
+                will not do.
         """
         check_identity(name, version, returns)
+        _check_policies(name, retry, limits, on_failure)
         _check_factory(name, factory)
         doc = one_line((inspect.getdoc(factory) or "").partition("\n")[0])
-        return cls(name, version, returns, factory, doc, Parameters.of(name, factory))
+        parameters = Parameters.of(name, factory)
+        return cls(name, version, returns, factory, doc, parameters, retry, limits, on_failure)
 
     @property
     def key(self) -> str:
         """What is stored with a job: ``name@version``."""
         return f"{self.name}@{self.version}"
+
+    def policies(
+        self,
+        settings: "Settings",
+        *,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> Policies:
+        """What is decided of a job of this flow: as it is posted, else as the flow says, else the options.
+
+        Raises:
+            UsageError: one of them is of another kind.
+        """
+        for given, kind in ((retry, RetryPolicy), (limits, Limits)):
+            if given is not None and not isinstance(given, kind):
+                raise UsageError(f"a {kind.__name__} is wanted, not a {type(given).__name__}")
+        interval = settings.retry_interval
+        by_option = RetryPolicy(
+            settings.max_retries + 1, interval, cap_seconds=max(interval, RetryPolicy.cap_seconds)
+        )
+        return Policies(
+            retry or self.retry or by_option,
+            limits or self.limits or Limits(job_seconds=settings.job_timeout or None),
+            checked_on_failure(on_failure or self.on_failure or UNDO),
+        )
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the parameters; a new copy at each call."""
@@ -121,6 +167,18 @@ def check_identity(name: str, version: int, returns: str | None) -> None:
     if returns is not None and (not isinstance(returns, str) or not returns):
         shown = one_line(repr(returns), 60)
         raise FlowRefused(name, f"returns= takes the name of one provided value, not {shown}")
+
+
+def _check_policies(name: str, retry: object, limits: object, on_failure: object) -> None:
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise FlowRefused(name, f"retry= takes a RetryPolicy, not a {type(retry).__name__}")
+    if limits is not None and not isinstance(limits, Limits):
+        raise FlowRefused(name, f"limits= takes a Limits, not a {type(limits).__name__}")
+    if on_failure is not None:
+        try:
+            checked_on_failure(on_failure)
+        except UsageError as error:
+            raise FlowRefused(name, str(error)) from None
 
 
 def _check_factory(name: str, factory: Callable[..., Any]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ebbtide.errors import ConfigError, EbbtideError, FlowNotFound, FlowRefused
 from ebbtide.flows.definition import FlowDefinition, check_identity
+from ebbtide.flows.policies import Limits, OnFailure, RetryPolicy
 from ebbtide.wording import one_line
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry", "flow", "load_flows", "load_function", "registered"]
@@ -36,7 +37,14 @@ class Registry:
         self._definitions: dict[tuple[str, int], FlowDefinition] = {}
 
     def flow(
-        self, name: str, version: int = 1, *, returns: str | None = None
+        self,
+        name: str,
+        version: int = 1,
+        *,
+        returns: str | None = None,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
     ) -> Callable[[Factory], Factory]:
         """Decorator: register the factory below it, which stays the plain function that it is.
 
@@ -46,7 +54,17 @@ class Registry:
         check_identity(name, version, returns)  # now: of a bare `@flow` nothing more would ever be called
 
         def register(factory: Factory) -> Factory:
-            self.add(FlowDefinition.of(name, factory, version=version, returns=returns))
+            self.add(
+                FlowDefinition.of(
+                    name,
+                    factory,
+                    version=version,
+                    returns=returns,
+                    retry=retry,
+                    limits=limits,
+                    on_failure=on_failure,
+                )
+            )
             return factory
 
         return register
@@ -97,7 +115,15 @@ registered = Registry()
 """The registry of this process, which `@flow` fills."""
 
 
-def flow(name: str, version: int = 1, *, returns: str | None = None) -> Callable[[Factory], Factory]:
+def flow(
+    name: str,
+    version: int = 1,
+    *,
+    returns: str | None = None,
+    retry: RetryPolicy | None = None,
+    limits: Limits | None = None,
+    on_failure: OnFailure | None = None,
+) -> Callable[[Factory], Factory]:
     """Register the function below as the factory of the flow `name`.
 
         @flow("copy-folder", returns="copied")
@@ -112,11 +138,18 @@ def flow(name: str, version: int = 1, *, returns: str | None = None) -> Callable
         name: lower case; letters, digits, ``_``, ``.`` and ``-``; at most 100 characters.
         version: raise it when jobs of the old shape cannot be run by the new one.
         returns: which provided value is the job's result; None: the outputs nobody consumed.
+        retry: when a job that failed is tried again by itself; None: as the options `max_retries` and
+            `retry_interval` say.
+        limits: how long a job may take; None: as the option `job_timeout` says.
+        on_failure: ``"undo"``, which is the default, or ``"hold"``: a task that failed for good leaves what
+            was done in place and the job parked, for a person to go on from there.
+
+    Each job may be posted with others.
 
     Raises:
-        FlowRefused: the function or a parameter will not do; another one has this name and version.
+        FlowRefused: the function, a policy or a parameter will not do; another one has this name and version.
     """
-    return registered.flow(name, version, returns=returns)
+    return registered.flow(name, version, returns=returns, retry=retry, limits=limits, on_failure=on_failure)
 
 
 def load_flows(modules: Iterable[str] = ()) -> Registry:

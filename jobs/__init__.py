@@ -1,9 +1,20 @@
 """What a job is: its states, the ledger, and the client that posts and cancels."""
 
 from ebbtide.jobs.asyncposter import AsyncPoster
+from ebbtide.jobs.conductors import ConductorRecord, HeldJob
 from ebbtide.jobs.poster import Poster
-from ebbtide.jobs.records import CancelAnswer, CancelRequest, Chunk, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.records import (
+    CancelAnswer,
+    CancelRequest,
+    Chunk,
+    Entry,
+    Job,
+    JobAnswer,
+    LogLine,
+    TaskRecord,
+)
 from ebbtide.jobs.states import FINAL_STATES, JobState
+from ebbtide.jobs.statistics import FlowStatistics, Statistics
 
 __all__ = [
     "FINAL_STATES",
@@ -11,10 +22,15 @@ __all__ = [
     "CancelAnswer",
     "CancelRequest",
     "Chunk",
+    "ConductorRecord",
     "Entry",
+    "FlowStatistics",
+    "HeldJob",
     "Job",
+    "JobAnswer",
     "JobState",
     "LogLine",
     "Poster",
+    "Statistics",
     "TaskRecord",
 ]

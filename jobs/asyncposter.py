@@ -15,14 +15,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ebbtide.errors import StoreUnavailable, UsageError
 from ebbtide.flows import Registry
-from ebbtide.jobs.poster import Poster, rests
+from ebbtide.jobs.poster import Poster
 from ebbtide.jobs.records import Chunk, Entry, Job
+from ebbtide.jobs.streams import STREAM_SECONDS, rests
 
 __all__ = ["AsyncPoster"]
 
 _THREADS = 8
 _POLL_SECONDS = 0.02
-_STREAM_SECONDS = 0.1  # as in `Poster.stream`
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -93,6 +93,16 @@ class AsyncPoster:
     logs = _in_thread(Poster.logs)
     chunks = _in_thread(Poster.chunks)
     result = _in_thread(Poster.result)
+    conductors = _in_thread(Poster.conductors)
+    pause = _in_thread(Poster.pause)
+    pause_flow = _in_thread(Poster.pause_flow)
+    paused_flows = _in_thread(Poster.paused_flows)
+    prune = _in_thread(Poster.prune)
+    resume = _in_thread(Poster.resume)
+    resume_flow = _in_thread(Poster.resume_flow)
+    rewind = _in_thread(Poster.rewind)
+    savepoints = _in_thread(Poster.savepoints)
+    statistics = _in_thread(Poster.statistics)
 
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """As `Poster.wait`."""
@@ -205,7 +215,7 @@ class _Watch:
                         return
                     bells = list(self._bells)
                 # A commit that brings chunks alone rings nowhere on a server.
-                if signal.changed() or time.monotonic() - looked >= _STREAM_SECONDS:
+                if signal.changed() or time.monotonic() - looked >= STREAM_SECONDS:
                     looked = time.monotonic()
                     self._look(bells)
                 else:

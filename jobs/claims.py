@@ -7,18 +7,22 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 
+from ebbtide import __version__
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
+from ebbtide.jobs.attempts import clock_started
 from ebbtide.jobs.edges import apply_edge, record
-from ebbtide.jobs.moments import Era, LeaseNow
+from ebbtide.jobs.interrupted import mark_interrupted, record_hung, unended
+from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.parking import park
-from ebbtide.jobs.queue import is_live, next_due, next_orphan
+from ebbtide.jobs.queue import due_one, is_gone, is_live, long_gone, next_due, next_orphan
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 
@@ -90,7 +94,7 @@ class Claims:
         """
         with self._store.write() as connection:
             connection.execute(sa.delete(_conductors).where(_conductors.c.id == self.owner))
-            connection.execute(sa.delete(_conductors).where(_long_gone()))
+            connection.execute(sa.delete(_conductors).where(long_gone()))
             connection.execute(
                 sa.insert(_conductors).values(
                     id=self.owner,
@@ -103,6 +107,8 @@ class Claims:
                     flows=json.dumps(sorted(flows)),
                     runners=runners,
                     isolation=isolation,
+                    version=__version__,
+                    clock_ahead_seconds=clock.wall() - WallNow(),
                 )
             )
 
@@ -139,13 +145,30 @@ class Claims:
                 return claim
         return None
 
+    def claim_one(self, job_id: str, keys: Iterable[str]) -> Claim | None:
+        """Take up that job, if it is pending, due and of the flows `keys` (name@version).
+
+        None: it is not, or not any more; or our own lease is over.
+        """
+        known = frozenset(keys)
+
+        def take(connection: sa.Connection) -> tuple[bool, Claim | None]:
+            if not self._has_lease(connection):
+                return False, None
+            row = due_one(connection, job_id)
+            if row is None or f"{row.flow}@{row.version}" not in known:
+                return False, None
+            return True, self._enter(connection, "claimed", job_id, epoch=None, values={})
+
+        return self._stored(take)[1]
+
     def _next(self, connection: sa.Connection, keys: list[str]) -> tuple[bool, Claim | None]:
         """Whether a job was found, and the claim to it unless it was parked or taken meanwhile."""
         if not self._has_lease(connection):
             return False, None
         orphan = next_orphan(connection, keys, lock=True)
         if orphan is not None:
-            if not _is_gone(connection, orphan.owner):
+            if not is_gone(connection, orphan.owner):
                 return False, None  # its renewal was on the way; this is looked at again soon
             return True, self._take_over(connection, orphan, "the conductor that ran it is gone")
         due = next_due(connection, keys, lock=True)
@@ -179,12 +202,20 @@ class Claims:
             return due is not None or next_orphan(connection, keys, lock=False) is not None
 
     def reclaim(
-        self, job_id: str, epoch: int, cause: str, *, ended_in: float | None = None, begun: bool = True
+        self,
+        job_id: str,
+        epoch: int,
+        cause: str,
+        *,
+        ended_in: float | None = None,
+        begun: bool = True,
+        hung: Mapping[str, str] = MappingProxyType({}),
     ) -> Claim | None:
         """Take up again a job of ours that nothing here runs any more.
 
         Args:
             ended_in: the stop ladder had its runner ended, in so many seconds: no interruption.
+            hung: undos for which it had to be ended; each has failed by that, and why is told with it.
             begun: False: no runner was ever given it, so that nothing was interrupted either.
 
         Returns:
@@ -205,7 +236,10 @@ class Claims:
                 )
                 .with_for_update()
             ).first()
-            return True, None if row is None else self._take_over(connection, row, cause, ended_in, begun)
+            if row is None:
+                return True, None
+            record_hung(connection, job_id, row.attempt, hung)
+            return True, self._take_over(connection, row, cause, ended_in, begun)
 
         return self._stored(take)[1]
 
@@ -250,6 +284,16 @@ class Claims:
         with self._store.read() as connection:
             return [Request(row.id, row.reason, row.source, row.attempt) for row in connection.execute(query)]
 
+    def to_pause(self) -> list[tuple[str, int]]:
+        """The running jobs of ours that are to stop between tasks, with their epochs."""
+        query = sa.select(_jobs.c.id, _jobs.c.epoch).where(
+            _jobs.c.owner == self.owner,
+            _jobs.c.state == JobState.RUNNING.value,
+            _jobs.c.pause_requested_at.is_not(None),
+        )
+        with self._store.read() as connection:
+            return [(row.id, row.epoch) for row in connection.execute(query)]
+
     def forwarded(self, request: Request, at: float) -> None:
         """Record that the request was handed to the run, `at` unix seconds. Repeating changes nothing.
 
@@ -293,8 +337,8 @@ class Claims:
         interrupted = begun and ended_in is None and row.overdue_at is None
         interruptions = row.interruptions + interrupted
         if interruptions >= MAX_INTERRUPTIONS and interrupted:
-            tasks = _unended(connection, row.id, row.attempt)
-            _mark_interrupted(connection, row.id, row.attempt)
+            tasks = unended(connection, row.id, row.attempt)
+            mark_interrupted(connection, row.id, row.attempt)
             named = f" in {', '.join(tasks)}" if tasks else ""
             reason = f"interrupted {interruptions} times without progress{named}; last: {cause}"
             park(
@@ -328,24 +372,16 @@ class Claims:
             "write": _jobs.c.write + 1,
             "started_at": sa.func.coalesce(_jobs.c.started_at, now),
         }
+        if name == "claimed":
+            values |= clock_started()
         try:
             row = apply_edge(
                 connection, name, job_id, at=now, epoch=epoch, values=values, actor=self.owner, detail=detail
             )
         except EdgeRefused:
             return None
-        _mark_interrupted(connection, job_id, row.attempt)
+        mark_interrupted(connection, job_id, row.attempt)
         return _claim_of(connection, row)
-
-
-def _mark_interrupted(connection: sa.Connection, job_id: str, attempt: int) -> None:
-    """Who began and was not heard of again was interrupted: its runner is dead, or had to stop."""
-    tasks = tables.job_tasks
-    connection.execute(
-        sa.update(tasks)
-        .where(tasks.c.job == job_id, tasks.c.attempt == attempt, tasks.c.ended_at.is_(None))
-        .values(ended_at=clock.wall(), how="interrupted")
-    )
 
 
 def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
@@ -364,32 +400,3 @@ def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:
         write=row.write,
         cancel=None if asked is None else Request(row.id, asked.reason, asked.source, row.attempt),
     )
-
-
-def _is_gone(connection: sa.Connection, owner: str | None) -> bool:
-    """Whether a holder that was seen without a lease has none: a renewal may have been on its way.
-
-    Its row is locked: a renewal that has begun is waited for, and none begins before this transaction ends.
-    """
-    of = _conductors.c.id == owner
-    connection.execute(sa.select(_conductors.c.id).where(of).with_for_update()).first()
-    return connection.execute(sa.select(_conductors.c.id).where(of, is_live())).first() is None
-
-
-def _long_gone() -> sa.ColumnElement[bool]:
-    """Conductors of yesterday and before that have no lease and, by the ledger, no job."""
-    theirs = sa.exists().where(_jobs.c.owner == _conductors.c.id)
-    return sa.and_(~is_live(), _conductors.c.started_at < clock.wall() - 86400, ~theirs)
-
-
-def _unended(connection: sa.Connection, job_id: str, attempt: int) -> list[str]:
-    """The tasks of an attempt that began, or whose undo began, and of which nothing more was heard."""
-    tasks = tables.job_tasks
-    open_body = tasks.c.ended_at.is_(None)
-    open_undo = sa.and_(tasks.c.undo_begun_at.is_not(None), tasks.c.undo_ended_at.is_(None))
-    query = (
-        sa.select(tasks.c.task)
-        .where(tasks.c.job == job_id, tasks.c.attempt == attempt, sa.or_(open_body, open_undo))
-        .order_by(tasks.c.position)
-    )
-    return list(connection.scalars(query))

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ebbtide.errors import ClaimLost, EdgeRefused, JobNotFound
 from ebbtide.jobs import tables
+from ebbtide.jobs.attempts import clock_stopped
 from ebbtide.jobs.states import JobState, edge
 from ebbtide.tasks import payload
 
@@ -50,12 +51,9 @@ def apply_edge(
     where = [_jobs.c.id == job_id, _jobs.c.state == source.value, *conditions]
     if epoch is not None:
         where.append(_jobs.c.epoch == epoch)
-    row = connection.execute(
-        sa.update(_jobs)
-        .where(*where)
-        .values(state=way.target.value, entries=_jobs.c.entries + 1, overdue_at=None, **(values or {}))
-        .returning(_jobs)
-    ).first()
+    changed = {"state": way.target.value, "entries": _jobs.c.entries + 1, "overdue_at": None}
+    changed |= clock_stopped(source, way.target) | dict(values or {})
+    row = connection.execute(sa.update(_jobs).where(*where).values(changed).returning(_jobs)).first()
     if row is None:
         raise _refusal(connection, name, job_id, epoch)
     _insert_entry(connection, row, name, at, actor, detail, source.value, way.target.value)

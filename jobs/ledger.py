@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from ebbtide.errors import EdgeRefused, TooLate
-from ebbtide.jobs import clock, parking, tables
+from ebbtide.flows.policies import Policies
+from ebbtide.jobs import clock, holding, parking, tables
+from ebbtide.jobs.attempts import next_attempt
+from ebbtide.jobs.cancels import recorded_since, stopped_by_limit, store_request
 from ebbtide.jobs.changes import Changes, Marker, locked
-from ebbtide.jobs.edges import apply_edge, insert_first_entry, record
+from ebbtide.jobs.edges import apply_edge, insert_first_entry
 from ebbtide.jobs.moments import WallNow
+from ebbtide.jobs.removal import remove
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.store import Store
+from ebbtide.tasks import payload
 
 __all__ = ["ACCEPTED", "ALREADY_REQUESTED", "Ledger", "NewJob", "logbook_of"]
 
@@ -30,7 +34,7 @@ _jobs = tables.jobs
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to be posted. `parameters` and `labels` are JSON texts, checked by the caller."""
+    """A job to be posted. `parameters` and `labels_text` are JSON texts, checked by the caller."""
 
     flow: str
     version: int
@@ -39,6 +43,7 @@ class NewJob:
     labels: Mapping[str, str]
     priority: int = 0
     delay_seconds: float = 0.0
+    policies: Policies = field(default_factory=Policies)
 
 
 def logbook_of(job_id: str) -> str:
@@ -73,6 +78,8 @@ class Ledger:
                     priority=new.priority,
                     created_at=now,
                     due_at=WallNow() + new.delay_seconds,
+                    limit_seconds=new.policies.limits.job_seconds,
+                    stall_seconds=new.policies.limits.no_progress_seconds,
                     entries=1,
                 )
                 .returning(_jobs)
@@ -82,6 +89,9 @@ class Ledger:
                     job=job_id, parameters=new.parameters, labels=new.labels_text
                 )
             )
+            if new.policies != Policies():
+                text = payload.encode(new.policies.as_dict(), "the policies")
+                connection.execute(sa.insert(tables.job_policies).values(job=job_id, policies=text))
             if new.labels:
                 connection.execute(
                     sa.insert(tables.job_labels),
@@ -102,7 +112,7 @@ class Ledger:
     ) -> str:
         """Record a cancel request; returns `ACCEPTED` or `ALREADY_REQUESTED`, true once returned.
 
-        A job of which nothing has begun is cancelled at once. One that is running, or was
+        A job of which nothing has begun is cancelled at once. One that is running, holds, or was
         released half-done, is undone by its conductor and then ends cancelled, or parks on its
         way there.
 
@@ -120,13 +130,19 @@ class Ledger:
         def request(connection: sa.Connection) -> str:
             row = locked(connection, job_id)
             state = JobState(row.state)
-            if row.cancel_requested_at is not None or state is JobState.CANCELLED:
+            # What has failed, having passed a limit, has a request as well; it is too late all the same.
+            stopping = row.cancel_requested_at is not None and state not in FINAL_STATES
+            if stopping or state is JobState.CANCELLED:
                 return ALREADY_REQUESTED
-            if asked_at is not None and _recorded_since(connection, job_id, reason, who, source, asked_at):
+            if asked_at is not None and recorded_since(connection, job_id, reason, who, source, asked_at):
                 return ALREADY_REQUESTED
             if state in FINAL_STATES:
                 raise TooLate(job_id, state)
-            _store_request(connection, row, now, reason, who, source)
+            held = holding.holds(connection, row)
+            store_request(connection, row, now, reason, who, source)
+            if held:
+                holding.let_undo(connection, row, at=now, who=who)
+                state = JobState.PENDING
             if state in (JobState.PENDING, JobState.PAUSED) and not row.begun:
                 self._cancel_unclaimed(connection, job_id, state, row.attempt, now, who)
             elif state is JobState.PENDING:
@@ -179,40 +195,53 @@ class Ledger:
                 job_id,
                 at=now,
                 source=JobState(row.state),
-                values={
-                    "attempt": _jobs.c.attempt + 1,
-                    "due_at": WallNow(),
-                    "started_at": None,
-                    "ended_at": None,
-                    "begun": 0,
-                    "interruptions": 0,
-                    "undo": None,
-                    "undoing": 0,
-                    "cancel_requested_at": None,
-                    "pause_requested_at": None,
-                    "tasks_done": 0,
-                    "tasks_undone": 0,
-                },
+                values=next_attempt() | {"retries": 0},
                 actor=who,
             )
             return int(new.attempt)
 
         return self._changes.apply(post_again, job_id, Marker("retried", now, who))
 
-    def unpark(self, job_id: str, *, who: str) -> None:
+    def retry_from_failure(self, job_id: str, *, who: str) -> None:
+        """Let a job that holds go on at the task that failed, in the same attempt: nothing was undone.
+
+        Raises:
+            EdgeRefused: it does not hold.
+        """
+        now = clock.wall()
+        self._changes.apply(
+            lambda connection: holding.go_on(connection, locked(connection, job_id), at=now, who=who),
+            job_id,
+            Marker("unparked", now, who),
+        )
+
+    def unpark(self, job_id: str, *, who: str, skip: str | None = None, reason: str = "") -> None:
         """Let a parked job go on where it was: backwards if it was being undone, or is to be cancelled.
 
-        A job that is to be cancelled and of which nothing has begun is cancelled at once.
+        One that holds goes on at what failed. A job that is to be cancelled and of which nothing has begun is
+        cancelled at once. `skip` is a task whose undo is left out, for that `reason`.
 
         Raises:
             EdgeRefused: it is not parked.
+            UsageError: no undo of `skip` has failed.
         """
         now = clock.wall()
 
         def let_go_on(connection: sa.Connection) -> None:
+            parked = locked(connection, job_id)
+            if holding.holds(connection, parked):
+                if skip is not None:
+                    parking.skip_undo(connection, parked, skip, reason)
+                holding.go_on(connection, parked, at=now, who=who)
+                return
             values = {"due_at": WallNow(), "interruptions": 0, "owner": None}
-            row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who)
-            if row.cancel_requested_at is not None and not row.begun:
+            detail = None if skip is None else {"skipped": skip, "reason": reason}
+            row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who, detail=detail)
+            if skip is not None:
+                parking.skip_undo(connection, row, skip, reason)
+            parking.let_try_again(connection, row)
+            asked = row.cancel_requested_at is not None and not stopped_by_limit(connection, row)
+            if asked and not row.begun:
                 self._cancel_unclaimed(connection, job_id, JobState.PENDING, row.attempt, now, who)
 
         self._changes.apply(let_go_on, job_id, Marker("unparked", now, who))
@@ -239,54 +268,12 @@ class Ledger:
             EdgeRefused: it is running, parked, or half-done; cancel it first.
         """
 
-        def remove(connection: sa.Connection) -> None:
+        def remove_it(connection: sa.Connection) -> None:
             row = locked(connection, job_id)
             state = JobState(row.state)
             idle = state in (JobState.PENDING, JobState.PAUSED) and not row.begun
             if state not in FINAL_STATES and not idle:
                 raise EdgeRefused(job_id, state, "delete")
-            for table in _tables_by_job():
-                connection.execute(sa.delete(table).where(table.c.job == job_id))
-            _delete_logbook(connection, logbook_of(job_id))
-            connection.execute(sa.delete(_jobs).where(_jobs.c.id == job_id))
+            remove(connection, [job_id])
 
-        self._changes.apply(remove, job_id, None)
-
-
-def _tables_by_job() -> list[sa.Table]:
-    return [table for table in tables.metadata.sorted_tables if "job" in table.c]
-
-
-def _delete_logbook(connection: sa.Connection, book: str) -> None:
-    # SQLite does not cascade TaskFlow's foreign keys, so the children go first by hand.
-    flows = sa.select(tables.flowdetails.c.uuid).where(tables.flowdetails.c.parent_uuid == book)
-    connection.execute(sa.delete(tables.atomdetails).where(tables.atomdetails.c.parent_uuid.in_(flows)))
-    connection.execute(sa.delete(tables.flowdetails).where(tables.flowdetails.c.parent_uuid == book))
-    connection.execute(sa.delete(tables.logbooks).where(tables.logbooks.c.uuid == book))
-
-
-def _store_request(
-    connection: sa.Connection, row: sa.Row[Any], now: float, reason: str, who: str, source: str
-) -> None:
-    connection.execute(
-        sa.insert(tables.job_cancels).values(
-            job=row.id, attempt=row.attempt, reason=reason, source=source, who=who, requested_at=now
-        )
-    )
-    connection.execute(sa.update(_jobs).where(_jobs.c.id == row.id).values(cancel_requested_at=now))
-    detail = {"reason": reason, "source": source}
-    record(connection, "cancel_requested", row.id, at=now, actor=who, detail=detail)
-
-
-def _recorded_since(
-    connection: sa.Connection, job_id: str, reason: str, who: str, source: str, since: float
-) -> bool:
-    cancels = tables.job_cancels
-    query = sa.select(cancels.c.attempt).where(
-        cancels.c.job == job_id,
-        cancels.c.reason == reason,
-        cancels.c.who == who,
-        cancels.c.source == source,
-        cancels.c.requested_at >= since,
-    )
-    return connection.execute(query.limit(1)).first() is not None
+        self._changes.apply(remove_it, job_id, None)

@@ -6,13 +6,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.errors import EdgeRefused
+from ebbtide.errors import EdgeRefused, UsageError
 from ebbtide.jobs import tables
+from ebbtide.jobs.cancels import stopped_by_limit
 from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import JobState
+from ebbtide.wording import one_line
 
-__all__ = ["accept", "park"]
+__all__ = ["accept", "let_try_again", "park", "skip_undo"]
 
 _parks = tables.job_parks
 _MAX_LISTED = 1000
@@ -29,10 +31,15 @@ def park(
     actor: str | None,
     error: str | None = None,
     error_task: str | None = None,
+    held: bool = False,
 ) -> None:
     """Apply the edge `parked` under `epoch`, naming the reason and the task, if one is to blame.
 
-    `error` and `error_task` are what the outcome would have named, had the undo succeeded.
+    `error` and `error_task` are what the outcome would have named, had the undo succeeded. `held` says that
+    nothing of it was tried: the job holds, unless a cancel was requested before.
+
+    Raises:
+        EdgeRefused: it was to hold, and a cancel request came first.
     """
     row = apply_edge(
         connection,
@@ -40,6 +47,7 @@ def park(
         job_id,
         at=at,
         epoch=epoch,
+        conditions=(tables.jobs.c.cancel_requested_at.is_(None),) if held else (),
         values={"owner": None},
         actor=actor,
         detail={"reason": reason, "task": task},
@@ -54,13 +62,15 @@ def park(
             error=error,
             error_task=error_task,
             parked_at=at,
+            held=int(held),
         )
     )
 
 
 def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: str, who: str) -> None:
-    """End a parked job as it is: cancelled if that was requested, else failed. `job` is its row, locked.
+    """End a parked job as it is: cancelled if a person had asked for that, else failed.
 
+    `job` is its row, locked.
     The request, if any, stays without the time of its undo: there was none.
 
     Raises:
@@ -70,9 +80,10 @@ def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: st
         raise EdgeRefused(job.id, job.state, "accepted")
     tasks = latest_rounds(connection, [job]).get((job.id, job.attempt), [])
     error, error_task = _why(connection, job, tasks)
+    cancelled = job.cancel_requested_at is not None and not stopped_by_limit(connection, job)
     row = apply_edge(
         connection,
-        "accepted_as_failed" if job.cancel_requested_at is None else "accepted_as_cancelled",
+        "accepted_as_cancelled" if cancelled else "accepted_as_failed",
         job.id,
         at=at,
         values={"owner": None, "ended_at": at, "undo": "accepted", "undoing": 0},
@@ -89,6 +100,44 @@ def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: st
             error_task=error_task,
             ended_at=at,
         )
+    )
+
+
+def let_try_again(connection: sa.Connection, job: sa.Row[Any]) -> None:
+    """Whatever could not be undone has all its tries once more. `job` is its row, locked."""
+    tasks = tables.job_tasks
+    connection.execute(
+        sa.update(tasks)
+        .where(tasks.c.job == job.id, tasks.c.attempt == job.attempt, tasks.c.undo_ended_at.is_(None))
+        .values(undo_failures=0)
+    )
+
+
+def skip_undo(connection: sa.Connection, job: sa.Row[Any], task: str, reason: str) -> None:
+    """Leave an undo out that has failed: whoever goes on takes it for done. `job` is its row, locked.
+
+    Raises:
+        UsageError: none of that name has.
+    """
+    tasks = tables.job_tasks
+    latest = latest_rounds(connection, [job]).get((job.id, job.attempt), [])
+    failed = {
+        each.task: each.round
+        for each in latest
+        if each.undo_begun_at is not None and each.undo_ended_at is None and each.undo_skipped is None
+    }
+    if task not in failed:
+        told = ", ".join(one_line(name, 110) for name in failed) or "none"
+        raise UsageError(f"no undo of '{one_line(task, 110)}' has failed in job {job.id} (failed: {told})")
+    connection.execute(
+        sa.update(tasks)
+        .where(
+            tasks.c.job == job.id,
+            tasks.c.attempt == job.attempt,
+            tasks.c.task == task,
+            tasks.c.round == failed[task],
+        )
+        .values(undo_skipped=reason)
     )
 
 

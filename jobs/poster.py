@@ -1,4 +1,4 @@
-"""Poster, the client: post, cancel, retry, unpark, accept, show, list, wait, follow, delete."""
+"""Poster, the client: post, cancel, retry, show, list, wait, follow, delete; and `Steering`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ import builtins
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from typing import Any, cast
 
 import tenacity
 
 from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
-from ebbtide.flows import Registry, load_flows
+from ebbtide.flows import Limits, Registry, RetryPolicy, load_flows
+from ebbtide.flows.policies import OnFailure
+from ebbtide.jobs.boards import Notice, open_postings
+from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.ledger import Ledger, NewJob
-from ebbtide.jobs.records import CancelAnswer, Chunk, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.pausing import Pauses
+from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.retention import Retention, kept_days
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import Signal, open_signal, own_signal
-from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
+from ebbtide.jobs.states import PHASES, JobState
+from ebbtide.jobs.statistics import Statistics, statistics
+from ebbtide.jobs.steering import Steering
 from ebbtide.jobs.store import Store
+from ebbtide.jobs.streams import Streams, rests
 from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text, whoami
 from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
 
-__all__ = ["Poster", "rests"]
+__all__ = ["Poster"]
 
 MAX_LABEL = 255
 MAX_LISTED = 100_000
@@ -31,10 +40,9 @@ MAX_PRIORITY = 1000
 MAX_DELAY_SECONDS = 10 * 365 * 86400
 _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
-_STREAM_SECONDS = 0.1  # a commit that brings chunks alone rings nowhere on a server
 
 
-class Poster:
+class Poster(Steering, Streams):
     """The client of one store. Safe to use from several threads; not across a fork.
 
         with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -47,8 +55,8 @@ class Poster:
         flow_modules: modules that register flows, besides installed ones; needed to post only.
         registry: the flows to post from, instead of looking for modules.
         max_parameter_bytes: how many bytes the parameters of a job may take, as JSON.
-        settings: where the option `signal` and what belongs to it are read; default: those of file and
-            environment. Conductors and posters of a store want the same.
+        settings: where the options `signal` and `board` and what belongs to them are read; default: those of
+            file and environment. Conductors and posters of a store want the same.
 
     A change is signalled to the conductors once it is stored. A signal that cannot be sent is logged and
     changes no answer: they find the change by themselves.
@@ -72,11 +80,17 @@ class Poster:
         self._max_parameter_bytes = max_parameter_bytes
         self._flow_modules = tuple(flow_modules)
         self._registry = registry
-        settings = settings or load_settings(database=database)
-        self._store = Store(database or settings.database)
-        self._signal = open_signal(self._store, settings)
-        ensure_schema(self._store)
+        self._settings = settings = settings or load_settings(database=database)
+        with ExitStack() as opened:
+            self._store = opened.enter_context(Store(database or settings.database))
+            self._signal = opened.enter_context(closing(open_signal(self._store, settings)))
+            self._postings = open_postings(settings)
+            if self._postings is not None:
+                opened.enter_context(closing(self._postings))
+            ensure_schema(self._store)
+            opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
+        self._pauses = Pauses(self._store)
         self._views = Views(self._store)
 
     def __enter__(self) -> Poster:
@@ -86,17 +100,15 @@ class Poster:
         self.close()
 
     def close(self) -> None:
-        """Send what is still to be signalled, and close the connections. May be called twice."""
+        """Send what is still to be signalled and posted, and close the connections. May be called twice."""
         self._signal.close()
+        if self._postings is not None:
+            self._postings.close()
         self._store.close()
 
     def signal(self) -> Signal:
         """A signal that rings when the store may have changed; the caller closes it."""
         return own_signal(self._store)
-
-    def marks(self, job_ids: Iterable[str]) -> dict[str, object]:
-        """By full id, for each job that there is, something that is another after each change of it."""
-        return self._views.marks(job_ids)
 
     @property
     def registry(self) -> Registry:
@@ -114,11 +126,17 @@ class Poster:
         labels: Mapping[str, str] | None = None,
         priority: int = 0,
         delay_seconds: float = 0.0,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
     ) -> Job:
         """Put a job on the board. Once this returns it is stored.
 
         The parameters are checked against the flow's schema, and the flow is built once to see
         that every task of it can be cancelled.
+
+        Args:
+            retry, limits, on_failure: as for `ebbtide.flow`; None: as the flow says, else the options.
 
         Raises:
             FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
@@ -142,10 +160,11 @@ class Poster:
             labels=wanted,
             priority=priority,
             delay_seconds=delay_seconds,
+            policies=definition.policies(self._settings, retry=retry, limits=limits, on_failure=on_failure),
         )
         job_id = self._ledger.post(new, who=whoami())
         self._signal.ring(job_id)
-        return self._stored(job_id)
+        return self._posted(self._stored(job_id))
 
     def cancel(self, job_id: str, reason: str = "", who: str | None = None) -> CancelAnswer:
         """Ask for a job to be stopped and undone. The request is stored before this returns.
@@ -164,45 +183,31 @@ class Poster:
         self._signal.ring(full)
         return CancelAnswer(self._stored(full), cast(Any, answer))
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, from_failure: bool = False) -> Job:
         """Run a failed or cancelled job once more: same id, next attempt.
 
-        Raises:
-            EdgeRefused: it is neither.
-        """
-        full = self._views.resolve(job_id)
-        self._ledger.retry(full, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
-
-    def unpark(self, job_id: str) -> Job:
-        """Let a parked job go on, once what parked it is mended.
-
-        What could not be undone is tried again, with its true result; then what was held is undone. A
-        job that nothing had failed to undo in goes on where it was.
+        With `from_failure` a job that holds goes on instead at the task that failed, in the same attempt:
+        what it had done before is still there.
 
         Raises:
-            EdgeRefused: it is not parked.
+            EdgeRefused: it is neither; or it does not hold.
         """
         full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=whoami())
+        if from_failure:
+            self._ledger.retry_from_failure(full, who=whoami())
+        else:
+            self._ledger.retry(full, who=whoami())
         self._signal.ring(full)
-        return self._stored(full)
+        return self._posted(self._stored(full))
 
-    def accept(self, job_id: str, reason: str) -> Job:
-        """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
-
-        Raises:
-            UsageError: no reason is given.
-            EdgeRefused: it is not parked.
+    def _posted(self, job: Job) -> Job:
+        """The job, once it is on its way to the board, if it is due: nobody waits for that, and what does not
+        come there is posted by the conductors.
         """
-        reason = checked_text(reason, "the reason", MAX_REASON)
-        if not reason:
-            raise UsageError("a reason is wanted: say why the job may stay as it is")
-        full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
+        if self._postings is not None and job.phase == JobState.PENDING.value:
+            key = f"{job.flow}@{job.version}"
+            self._postings.put(job.id, Notice(job.id, key, job.priority, job.due_at))
+        return job
 
     def _stored(self, job_id: str) -> Job:
         """The job after a change that is stored: a store that fails now must not deny that."""
@@ -224,6 +229,33 @@ class Poster:
             EdgeRefused: it is at work; cancel it first.
         """
         self._ledger.delete(self._views.resolve(job_id))
+
+    def prune(self, days: Mapping[str, float] | None = None, *, dry_run: bool = False) -> dict[str, int]:
+        """Remove jobs that have ended longer ago than `days` says, by state; returns how many, by state.
+
+        Conductors do so by themselves, as the options `keep_completed_days` and its like say.
+
+        Args:
+            days: such as ``{"completed": 30}``; a state that is not named is kept. None: as the options say.
+            dry_run: remove nothing, and say how many it would be.
+
+        Raises:
+            UsageError: of a state that is not final, or no number of days.
+        """
+        retention = Retention(self._store, kept_days(self._settings) if days is None else days)
+        return retention.count() if dry_run else retention.prune()
+
+    def statistics(self, window_seconds: float | None = None, *, flow: str | None = None) -> Statistics:
+        """How many jobs were posted, ended and parked, and how long they took; now, or in a window up to now.
+
+        Args:
+            window_seconds: how far back; None: all that the store holds.
+            flow: only its jobs.
+
+        Raises:
+            UsageError: the window is no number of seconds above 0.
+        """
+        return statistics(self._store, window_seconds=window_seconds, flow=flow)
 
     def show(self, job_id: str) -> Job:
         """The job as it stands."""
@@ -257,15 +289,13 @@ class Poster:
         """What its tasks logged and printed, beyond line `after`."""
         return self._views.logs(self._views.resolve(job_id), after, _checked_limit(limit))
 
-    def chunks(self, job_id: str, after: int = 0) -> builtins.list[Chunk]:
-        """What its tasks have streamed beyond chunk `after`, as far as it is kept; not all at once, perhaps:
-        there is no more when nothing comes.
-        """
-        return self._views.chunks(self._views.resolve(job_id), after)
-
     def result(self, job_id: str) -> Any:
         """The result of a completed job. Raises EdgeRefused for any other."""
         return self._views.result(self._views.resolve(job_id))
+
+    def conductors(self) -> builtins.list[ConductorRecord]:
+        """The conductors of the store, the newest first, with what runs there; of late, ended ones too."""
+        return read_conductors(self._store)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Wait until the job is final, or parked; returns it.
@@ -298,24 +328,6 @@ class Poster:
                 return
         raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
 
-    def stream(self, job_id: str, after: int = 0, timeout: float | None = None) -> Iterator[Chunk]:
-        """What its tasks stream, from the chunk after `after` on, as it comes; ends when the job is final or
-        parked. After a cancel that is the partial result.
-
-        Raises:
-            TimeoutError: as `wait`.
-        """
-        full = self._views.resolve(job_id)
-        for _ in self._changes(timeout, _STREAM_SECONDS):
-            # In this order for the same reason as in `follow`.
-            job = self._views.job(full)
-            while chunks := self._views.chunks(full, after):
-                after = chunks[-1].number
-                yield from chunks
-            if rests(job):
-                return
-        raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
-
     def _changes(self, timeout: float | None, sweep_seconds: float = math.inf) -> Iterator[None]:
         """Yields at once, then whenever the store may have changed, until `timeout` seconds have passed."""
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -334,11 +346,6 @@ class Poster:
                     return
         finally:
             signal.close()
-
-
-def rests(job: Job) -> bool:
-    """Whether nothing happens to it by itself any more."""
-    return JobState(job.state) in FINAL_STATES or job.state == JobState.PARKED
 
 
 def _encoded(value: Any, what: str, max_bytes: int) -> str:

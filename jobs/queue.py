@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.jobs import tables
+from ebbtide.jobs import clock, tables
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.states import JobState
 
-__all__ = ["is_live", "live_conductors", "next_due", "next_orphan", "waits_for"]
+__all__ = [
+    "anything_due",
+    "due_one",
+    "first_due",
+    "is_gone",
+    "is_live",
+    "live_conductors",
+    "long_gone",
+    "next_due",
+    "next_orphan",
+    "paused_flows",
+    "waits_for",
+]
 
 _jobs = tables.jobs
 _conductors = tables.conductors
+_paused = tables.paused_flows
 
-# Each is one look into an index: a conductor with nothing to do asks all the time, and jobs may wait here
-# by the hundred thousand that it may not claim, or not yet.
+# One look into an index: a conductor with nothing to do asks all the time, and jobs may wait here by the
+# hundred thousand that it may not claim, or not yet.
 _any_due = (
     sa.select(sa.literal(1))
     .where(_jobs.c.state == JobState.PENDING.value, _jobs.c.due_at <= WallNow())
     .limit(1)
 )
-_best_of_flow = (
-    sa.select(_jobs.c.id, _jobs.c.priority, _jobs.c.due_at, _jobs.c.created_at)
-    .where(
-        _jobs.c.state == JobState.PENDING.value,
-        _jobs.c.flow == sa.bindparam("flow"),
-        _jobs.c.version == sa.bindparam("version"),
-        # As a sum, so that no index on due_at is chosen, which would have to sort all that is due.
-        _jobs.c.due_at + 0.0 <= WallNow(),
-    )
-    .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
-    .limit(1)
-)
-# What another conductor is about to claim is passed over, not waited for. SQLite has one writer at a time.
-_best_of_flow_locked = _best_of_flow.with_for_update(skip_locked=True)
+# As many flows in one statement: SQLite takes 500 parts of a UNION.
+_MOST_KEYS = 200
+_ORDER = ("priority", "due_at", "created_at")
 
 
 def is_live() -> sa.ColumnElement[bool]:
@@ -47,6 +51,22 @@ def is_live() -> sa.ColumnElement[bool]:
         _conductors.c.boot_id == Era(),
         _conductors.c.lease_until > LeaseNow(),
     )
+
+
+def is_gone(connection: sa.Connection, owner: str | None) -> bool:
+    """Whether a holder that was seen without a lease has none: a renewal may have been on its way.
+
+    Its row is locked: a renewal that has begun is waited for, and none begins before this transaction ends.
+    """
+    of = _conductors.c.id == owner
+    connection.execute(sa.select(_conductors.c.id).where(of).with_for_update()).first()
+    return connection.execute(sa.select(_conductors.c.id).where(of, is_live())).first() is None
+
+
+def long_gone() -> sa.ColumnElement[bool]:
+    """Conductors of yesterday and before that have no lease and, by the ledger, no job."""
+    theirs = sa.exists().where(_jobs.c.owner == _conductors.c.id)
+    return sa.and_(~is_live(), _conductors.c.started_at < clock.wall() - 86400, ~theirs)
 
 
 # Built once, like those above.
@@ -66,21 +86,100 @@ def next_due(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -> s
     """The id of the pending job that comes first, of the flows `keys` (name@version), of those due.
 
     Args:
-        lock: hold it against others who ask, until the transaction ends.
+        lock: hold it against others who ask, until the transaction ends. What another conductor is about
+            to claim is passed over then, not waited for. SQLite has one writer at a time.
     """
-    if connection.execute(_any_due).first() is None:
+    best = first_due(connection, keys, 1, lock=lock)
+    return str(best[0].id) if best else None
+
+
+def anything_due(connection: sa.Connection) -> bool:
+    """Whether any job waits that is due, whoever may claim it."""
+    return connection.execute(_any_due).first() is not None
+
+
+def first_due(
+    connection: sa.Connection, keys: Iterable[str], limit: int, *, lock: bool = False
+) -> list[sa.Row[Any]]:
+    """The first `limit` of the pending jobs of the flows `keys` that are due: id, flow, version, priority,
+    due_at and created_at of each. However many flows there are, that is two statements, or one when
+    nothing is due.
+
+    Args:
+        lock: as for `next_due`; of each flow so many are held.
+    """
+    if not anything_due(connection):
+        return []
+    found: list[sa.Row[Any]] = []
+    for some in _batches(sorted(set(keys))):
+        query = _first_of(some, limit, lock)
+        found += () if query is None else connection.execute(query)
+    return sorted(found, key=lambda row: (-row.priority, row.due_at, row.created_at))[:limit]
+
+
+@lru_cache(maxsize=16)
+def _first_of(keys: tuple[str, ...], limit: int, lock: bool) -> sa.Select[Any] | None:
+    """One look into the index for each flow, in one statement; None: there is no flow among the keys.
+
+    Built once for the flows of a conductor, so that SQLAlchemy compiles it once.
+    """
+    known = [(flow, version) for flow, _, version in (key.rpartition("@") for key in keys)]
+    looks = [
+        sa.select(_first_of_flow(flow, int(version), limit, lock))
+        for flow, version in known
+        if version.isdecimal()
+    ]
+    if not looks:
         return None
-    query = _best_of_flow_locked if lock else _best_of_flow
-    found = []
-    for key in keys:
-        flow, _, version = key.rpartition("@")
-        if not version.isdecimal():
-            continue  # no key of ours
-        row = connection.execute(query, {"flow": flow, "version": int(version)}).first()
-        if row is not None:
-            found.append(row)
-    best = min(found, key=lambda row: (-row.priority, row.due_at, row.created_at), default=None)
-    return None if best is None else str(best.id)
+    every = sa.union_all(*looks).subquery()
+    order = (every.c.priority.desc(), every.c.due_at, every.c.created_at)
+    return sa.select(every).order_by(*order).limit(limit)
+
+
+def _first_of_flow(flow: str, version: int, limit: int, lock: bool) -> sa.Subquery:
+    query = (
+        sa.select(_jobs.c.id, _jobs.c.flow, _jobs.c.version, *(_jobs.c[name] for name in _ORDER))
+        .where(
+            _jobs.c.state == JobState.PENDING.value,
+            _jobs.c.flow == flow,
+            _jobs.c.version == version,
+            # As a sum, so that no index on due_at is chosen, which would have to sort all that is due.
+            _jobs.c.due_at + 0.0 <= WallNow(),
+            _wanted(flow, version),
+        )
+        .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
+        .limit(limit)
+    )
+    return (query.with_for_update(skip_locked=True) if lock else query).subquery()
+
+
+def _wanted(flow: Any, version: Any) -> sa.ColumnElement[bool]:
+    """Whether a job may be claimed although its flow may be paused. Whatever is to be cancelled may."""
+    stopped = sa.exists().where(_paused.c.flow == flow, _paused.c.version.in_((0, version)))
+    return sa.or_(_jobs.c.cancel_requested_at.is_not(None), ~stopped)
+
+
+def _batches(keys: list[str]) -> Iterator[tuple[str, ...]]:
+    rest = iter(keys)
+    while some := tuple(islice(rest, _MOST_KEYS)):
+        yield some
+
+
+def due_one(connection: sa.Connection, job_id: str) -> sa.Row[Any] | None:
+    """The job of that id if it is pending and due, held until the transaction ends; None: it is not, or
+    another conductor is about to claim it.
+    """
+    query: sa.Select[Any] = (
+        sa.select(_jobs.c.id, _jobs.c.flow, _jobs.c.version)
+        .where(
+            _jobs.c.id == job_id,
+            _jobs.c.state == JobState.PENDING.value,
+            _jobs.c.due_at <= WallNow(),
+            _wanted(_jobs.c.flow, _jobs.c.version),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    return connection.execute(query).first()
 
 
 def next_orphan(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -> sa.Row[Any] | None:
@@ -98,12 +197,26 @@ def live_conductors(connection: sa.Connection) -> dict[str, frozenset[str]]:
     return {row.id: frozenset(json.loads(row.flows)) for row in connection.execute(query)}
 
 
-def waits_for(job: sa.Row[Any], *, due: bool, live: Mapping[str, frozenset[str]]) -> str | None:
+def paused_flows(connection: sa.Connection) -> frozenset[tuple[str, int]]:
+    """The flows of which nobody claims a job, with their versions; 0 stands for every version."""
+    return frozenset((row.flow, row.version) for row in connection.execute(sa.select(_paused)))
+
+
+def waits_for(
+    job: sa.Row[Any],
+    *,
+    due: bool,
+    live: Mapping[str, frozenset[str]],
+    paused: Collection[tuple[str, int]] = (),
+) -> str | None:
     """Who would have to come for a job that nobody here can take up; None when somebody can, or need not."""
     pending = job.state == JobState.PENDING.value and due
     orphaned = job.state == JobState.RUNNING.value and job.owner not in live
     if not pending and not orphaned:
         return None
+    stopped = {(job.flow, 0), (job.flow, job.version)} & set(paused)
+    if pending and stopped and job.cancel_requested_at is None:
+        return f"somebody to resume flow {job.flow}, which is paused"
     if not live:
         return "a conductor: none is running"
     key = f"{job.flow}@{job.version}"

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-__all__ = ["CancelAnswer", "CancelRequest", "Chunk", "Entry", "Job", "LogLine", "TaskRecord", "iso"]
+__all__ = [
+    "CancelAnswer",
+    "CancelRequest",
+    "Chunk",
+    "Entry",
+    "Job",
+    "JobAnswer",
+    "LogLine",
+    "Record",
+    "TaskRecord",
+    "iso",
+]
 
 
 def iso(at: float | None) -> str | None:
@@ -17,7 +28,7 @@ def iso(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class _Record:
+class Record:
     """`as_dict()` for the dataclasses below: times (``at``, ``*_at``) become ISO 8601 texts."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -37,7 +48,7 @@ def _with_iso_times(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class CancelRequest(_Record):
+class CancelRequest(Record):
     """The recorded wish to stop a job, and how far it got: four facts, four times (unix seconds)."""
 
     reason: str
@@ -50,14 +61,16 @@ class CancelRequest(_Record):
 
 
 @dataclass(frozen=True)
-class Job(_Record):
+class Job(Record):
     """A job as it stands. Times are unix seconds.
 
     `progress` is the share of the work that stands, 0 to 1: it grows as tasks are done and falls
     as they are undone. `tasks_done` counts what returned in this attempt, `tasks_undone` what was
     undone again. `current` names the tasks that run, or are being undone, now. `not_undone` names,
     of a parked job and of one that was accepted as it is, those whose work is still in place.
-    `waits_for` tells, of a job that no conductor can take up now, which one it would take.
+    `waits_for` tells, of a job that no conductor can take up now, which one it would take. `held` is a parked
+    job that may go on from its failure; `retries` counts what it was tried again by itself, and
+    `deadline_at` is when its attempt will be out of time, while it is claimed.
     """
 
     id: str
@@ -86,18 +99,27 @@ class Job(_Record):
     cancel: CancelRequest | None = None
     not_undone: list[str] = field(default_factory=list)
     waits_for: str | None = None
+    held: bool = False
+    retries: int = 0
+    deadline_at: float | None = None
+    policies: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class CancelAnswer:
-    """What a cancel was answered: the first request is accepted, later ones learn of it."""
+class JobAnswer:
+    """What a wish was answered: the first is accepted, later ones learn of it."""
 
     job: Job
     answer: Literal["accepted", "already requested"]
 
 
 @dataclass(frozen=True)
-class TaskRecord(_Record):
+class CancelAnswer(JobAnswer):
+    """What a cancel was answered."""
+
+
+@dataclass(frozen=True)
+class TaskRecord(Record):
     """What is recorded of one task in one round of one attempt. It exists only once the task has begun."""
 
     task: str
@@ -116,7 +138,7 @@ class TaskRecord(_Record):
 
 
 @dataclass(frozen=True)
-class Entry(_Record):
+class Entry(Record):
     """One line of a job's history; `number` is gapless from 1."""
 
     number: int
@@ -131,7 +153,7 @@ class Entry(_Record):
 
 
 @dataclass(frozen=True)
-class LogLine(_Record):
+class LogLine(Record):
     """One line that a task logged or printed."""
 
     number: int
@@ -143,7 +165,7 @@ class LogLine(_Record):
 
 
 @dataclass(frozen=True)
-class Chunk(_Record):
+class Chunk(Record):
     """One chunk that a task has streamed; `number` is gapless in a job, but for dropped old ones.
 
     Another `epoch` of the same task says that its runner has died, and that it may have begun anew.

@@ -73,14 +73,20 @@ EDGES: tuple[Edge, ...] = (
         "holder",
         "suspended between tasks by a drain; uses up no attempt",
     ),
-    _edge("completed", (_S.RUNNING,), _S.COMPLETED, "holder", "no cancel request"),
-    _edge("failed", (_S.RUNNING,), _S.FAILED, "holder", "no cancel request; every begun task undone"),
+    _edge("completed", (_S.RUNNING,), _S.COMPLETED, "holder", "no cancel request, nothing to rewind"),
+    _edge(
+        "failed",
+        (_S.RUNNING,),
+        _S.FAILED,
+        "holder",
+        "no cancel request, or a limit was passed; every begun task undone",
+    ),
     _edge(
         "retry_scheduled",
         (_S.RUNNING,),
         _S.PENDING,
         "holder",
-        "no cancel request; all undone; retries left; attempt + 1",
+        "no cancel request, or a limit was passed; all undone; retries left; attempt + 1, due later",
     ),
     _edge("cancelled", (_S.RUNNING,), _S.CANCELLED, "holder", "a cancel request; every begun task undone"),
     _edge(
@@ -103,10 +109,23 @@ EDGES: tuple[Edge, ...] = (
         (_S.RUNNING,),
         _S.PARKED,
         "holder, conductor",
-        "an undo failed for good, three interruptions without progress, or the stored run cannot be read",
+        "an undo failed for good, three interruptions without progress, the stored run cannot be read, or "
+        "a task failed and the job is to hold",
     ),
-    _edge("unparked", (_S.PARKED,), _S.PENDING, "operator", "after repair"),
-    _edge("accepted_as_failed", (_S.PARKED,), _S.FAILED, "operator", "a reason; no cancel request"),
+    _edge(
+        "unparked",
+        (_S.PARKED,),
+        _S.PENDING,
+        "operator, client",
+        "after repair; of a job that holds: from its failure, or a cancel request",
+    ),
+    _edge(
+        "accepted_as_failed",
+        (_S.PARKED,),
+        _S.FAILED,
+        "operator",
+        "a reason; no cancel request, or a limit was passed",
+    ),
     _edge("accepted_as_cancelled", (_S.PARKED,), _S.CANCELLED, "operator", "a reason; a cancel request"),
     _edge("retried", (_S.FAILED, _S.CANCELLED), _S.PENDING, "client", "attempt + 1"),
 )
@@ -144,25 +163,34 @@ class Ending(enum.StrEnum):
     FINISHED = "finished"  # every task is done
     UNDONE = "undone"  # every begun task is undone
     STUCK = "stuck"  # an undo failed: some begun task is neither
+    HELD = "held"  # a task failed, and nothing is undone: the job was posted to hold
 
 
-def settle(ending: Ending, *, cancel_requested: bool) -> str | None:
+def settle(ending: Ending, *, cancel_requested: bool, limit_passed: bool = False) -> str | None:
     """The edge a run ends by, or None: it has to turn round and undo first.
 
-    | ending   | cancel request | edge                                     |
-    | -------- | -------------- | ---------------------------------------- |
-    | finished | no             | completed                                |
-    | finished | yes            | None: finished work is undone, then      |
-    |          |                | asked again                              |
-    | undone   | no             | failed                                   |
-    | undone   | yes            | cancelled (a failure is kept beside it)  |
-    | stuck    | either         | parked                                   |
+    | ending   | request    | edge                                     |
+    | -------- | ---------- | ---------------------------------------- |
+    | finished | no         | completed                                |
+    | finished | yes, limit | None: finished work is undone, then      |
+    |          |            | asked again                              |
+    | undone   | no         | failed                                   |
+    | undone   | yes        | cancelled (a failure is kept beside it)  |
+    | undone   | limit      | failed                                   |
+    | stuck    | any        | parked                                   |
+    | held     | no         | parked                                   |
+    | held     | yes, limit | None: it is undone, then asked again     |
 
     Pure: the race against a request that is being stored at this moment is decided by the
     statement that applies the edge, which repeats the condition.
+
+    Args:
+        limit_passed: the request is no person's: a limit of the job was passed.
     """
     if ending is Ending.STUCK:
         return "parked"
+    if ending is Ending.HELD:
+        return None if cancel_requested else "parked"
     if ending is Ending.FINISHED:
         return None if cancel_requested else "completed"
-    return "cancelled" if cancel_requested else "failed"
+    return "cancelled" if cancel_requested and not limit_passed else "failed"

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0002"
+REVISION = "0006"
 
 metadata = MetaData()
 
@@ -89,6 +89,12 @@ jobs = Table(
     _count("tasks_undone"),
     _count("undoing"),  # the run goes backwards: shown as "reverting"
     _long_count("logs"),
+    Column("rewind_to", Text),  # the savepoint to go back to before anything else
+    _count("retries"),  # made by itself since it was posted, or retried by hand
+    Column("limit_seconds", Float),  # of each attempt, in which it is claimed; none: no limit
+    Column("used_seconds", Float),  # of that, by the claims of this attempt that are over
+    Column("deadline_at", Float),  # by the store's clock, while it is claimed
+    Column("stall_seconds", Float),  # without anything stored of it
 )
 Index(
     "ix_jobs_queue",
@@ -103,8 +109,12 @@ Index("ix_jobs_due", jobs.c.state, jobs.c.due_at)
 Index("ix_jobs_owner", jobs.c.owner, jobs.c.state)
 Index("ix_jobs_newest", jobs.c.created_at.desc(), jobs.c.id)
 Index("ix_jobs_flow", jobs.c.flow, jobs.c.created_at)
+Index("ix_jobs_ended", jobs.c.state, jobs.c.ended_at)
 
 job_parameters = Table("job_parameters", metadata, _key("job"), _word("parameters"), _word("labels"))
+
+# Of a job that was posted with any: `ebbtide.flows.policies.Policies`, as JSON.
+job_policies = Table("job_policies", metadata, _key("job"), _word("policies"))
 
 job_labels = Table(
     "job_labels",
@@ -141,8 +151,10 @@ job_parks = Table(
     Column("error", Text),  # what had failed before its undo began, as the outcome would have told it
     Column("error_task", Text),
     _time("parked_at"),
+    _count("held"),  # a task failed, and nothing was undone: it may go on from there
     sqlite_with_rowid=False,
 )
+Index("ix_job_parks_when", job_parks.c.parked_at)
 
 # Requested, forwarded, delivered and reverted are four facts with four times; a request is never withdrawn.
 job_cancels = Table(
@@ -181,6 +193,12 @@ job_tasks = Table(
     _count("undo_tries"),
     Column("error", Text),
     Column("undo_error", Text),
+    _count("undo_failures"),  # tries that failed since the job was last unparked
+    Column("undo_skipped", Text),  # why a person said that its undo is left out
+    Column("no_undo", Text),  # why it is not undone: its class has no undo, or says that none is possible
+    # When its body has to have stopped by its own limit and its grace. In seconds since boot of the machine
+    # of its runner and its conductor: compared only while the job has the same epoch.
+    Column("stop_by", Float),
 )
 
 job_entries = Table(
@@ -240,7 +258,26 @@ conductors = Table(
     _word("flows"),
     Column("runners", Integer, nullable=False),
     _word("isolation"),
+    Column("version", Text),
+    Column("clock_ahead_seconds", Float),  # of its host, before the store's, when it came
 )
+
+# Of these nobody claims a job, unless it is to be cancelled. Version 0 stands for every version.
+paused_flows = Table(
+    "paused_flows", metadata, _key("flow"), _key("version", Integer), _word("who"), _time("paused_at")
+)
+
+# What one conductor does for all, now and then: whoever moves the row's time has the turn until then.
+chores = Table(
+    "chores",
+    metadata,
+    _key("name", Text),
+    _time("free_at"),
+    Column("owner", Text),
+)
+
+# One row for each thing that one conductor at a time does for all; it leads for as long as its lease runs.
+leaders = Table("leaders", metadata, _key("name"), _word("owner"))
 
 # TaskFlow's own tables as TaskFlow defines them: what its own tools read and what creates them.
 taskflow_metadata = MetaData()

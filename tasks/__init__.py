@@ -5,6 +5,7 @@ from ebbtide.tasks.base import CancelableTask
 from ebbtide.tasks.command import CommandFailed, CommandTask, OutputExists
 from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.functions import FunctionTask, task
+from ebbtide.tasks.limit import OutOfTime
 from ebbtide.tasks.payload import PayloadError
 from ebbtide.tasks.run import INTERRUPTED, JobInfo
 from ebbtide.tasks.streamtask import StreamTask
@@ -19,6 +20,7 @@ __all__ = [
     "CommandTask",
     "FunctionTask",
     "JobInfo",
+    "OutOfTime",
     "OutputExists",
     "PayloadError",
     "StreamTask",

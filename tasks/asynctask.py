@@ -13,6 +13,7 @@ from ebbtide.tasks import payload
 from ebbtide.tasks.base import CancelableTask
 from ebbtide.tasks.delivery import BodyLoop, current_delivery
 from ebbtide.tasks.event import Cancelled
+from ebbtide.tasks.limit import body_event
 from ebbtide.tasks.wrapping import (
     check_parameters,
     end_execute,
@@ -63,17 +64,22 @@ async def _execute(
     run = task.run
     begun = await loop.call(run.begin, task.name)
     task.interrupted, task.saved = begun.interrupted, begun.saved
-    with executing(task):
+    with body_event(task, loop.call_later) as event, executing(task, event):
         try:
-            with witnessed("execute", task, kwargs) as tell:
-                result = await loop.run(body(**kwargs), lambda: run.delivered(task.name))
+            with witnessed("execute", task, kwargs) as tell, task.heeding(event):
+                result = await loop.run(body(**kwargs), event, lambda: _delivered(task))
                 tell(result)
         except asyncio.CancelledError:
-            if run.event.requested:
-                raise Cancelled(run.event.reason, run.event.source) from None
+            if event.requested:
+                raise Cancelled(event.reason, event.source) from None
             raise
         text = run.encode(result, f"the result of {task.name}")
     return end_execute(task, text)
+
+
+def _delivered(task: AsyncTask) -> None:
+    if task.run.event.source:  # set; its own limit is told by nobody but its failure
+        task.run.delivered(task.name)
 
 
 async def _revert(
@@ -87,7 +93,7 @@ async def _revert(
         return
     prepare_undo(task, undo, kwargs)
     with undoing(task, body, kwargs), witnessed("revert", task, kwargs) as tell:
-        tell(await loop.run(body(task, **kwargs)))
+        tell(await loop.run(body(task, **kwargs), task.run.event))
 
 
 def _revert_alone(task: AsyncTask, body: Callable[..., Any], kwargs: dict[str, Any]) -> None:
@@ -196,7 +202,7 @@ class AsyncTask(CancelableTask, kind=True):
     def shield(self) -> Iterator[None]:
         """A stretch in which nothing is delivered, for a step that must not be cut; a plain ``with``."""
         delivery = current_delivery.get()
-        with self.run.event.shield(), delivery.shielding() if delivery else contextlib.nullcontext():
+        with self.cancel.shield(), delivery.shielding() if delivery else contextlib.nullcontext():
             yield
 
     async def _ebbtide_in(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from taskflow import task as taskflow_task
@@ -13,7 +13,7 @@ from taskflow import task as taskflow_task
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.run import DetachedRun, JobInfo, Run
-from ebbtide.tasks.wrapping import is_wrapped, undoes_nothing, wrap, wrap_class
+from ebbtide.tasks.wrapping import is_wrapped, undoes_nothing, undoes_nothing_at_all, wrap, wrap_class
 
 __all__ = ["CancelableTask", "is_grace"]
 
@@ -40,17 +40,30 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             None: as the option of that name says. Of tasks that run side by side the largest counts.
             Set it in the class or, in the constructor, on a task.
             After that its runner is ended with all that it has started, and the task undone.
+        limit_seconds: how long the body may take; past that it fails with `OutOfTime`, at its next
+            checkpoint, and is undone; a retry controller may try again. None: as long as it likes. A body
+            that comes to no checkpoint within its grace then costs the job its runner: the job is undone,
+            and fails. Set it in the class or, in the constructor, on a task.
+        irreversible: says that what the task does cannot be undone. Its `revert`, if any, is run all the
+            same; a preview warns of it, and the receipt of a cancel names it.
+        revert_retries: how often its undo is tried again after a failure; None: as the option says.
+        revert_timeout_seconds: how long a try of its undo may take; None: as the option says.
         interrupted: in execute, whether it began before and never returned (the runner died);
             in revert, whether execute did not return.
         saved: the last data given to `checkpoint`, as decoded from JSON, or None.
     """
 
     grace_seconds: float | None = None
+    limit_seconds: float | None = None
+    irreversible: bool = False
+    revert_retries: int | None = None
+    revert_timeout_seconds: float | None = None
 
     interrupted: bool = False
     saved: Any = None
     # Named apart from whatever a subclass may call its own.
     __run: Run | None = None
+    __event: CancelEvent | None = None  # of the body, while it runs
     # How the bodies of this kind of task are wrapped.
     _ebbtide_wrap: ClassVar[Any] = staticmethod(wrap)
     _ebbtide_kind: ClassVar[type[CancelableTask]]
@@ -66,10 +79,26 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
                     f"{cls.__module__}.{cls.__qualname__}.{name} hides {cls._ebbtide_kind.__name__}.{name}, "
                     "which running and undoing rely on: give it another name"
                 )
-        if not is_grace(cls.grace_seconds):
+        for name in ("grace_seconds", "revert_timeout_seconds"):
+            if not is_grace(getattr(cls, name)):
+                raise TypeError(
+                    f"{cls.__module__}.{cls.__qualname__}.{name} is {getattr(cls, name)!r:.40}: "
+                    "give a number of seconds, 0 or more, or None"
+                )
+        if not _is_count(cls.revert_retries):
             raise TypeError(
-                f"{cls.__module__}.{cls.__qualname__}.grace_seconds is {cls.grace_seconds!r:.40}: "
-                "give a number of seconds, 0 or more, or None"
+                f"{cls.__module__}.{cls.__qualname__}.revert_retries is {cls.revert_retries!r:.40}: "
+                "give a whole number, 0 or more, or None"
+            )
+        if not isinstance(cls.irreversible, bool):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__}.irreversible is {cls.irreversible!r:.40}: "
+                "give True or False"
+            )
+        if cls.limit_seconds is not None and not (is_grace(cls.limit_seconds) and cls.limit_seconds > 0):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__}.limit_seconds is {cls.limit_seconds!r:.40}: "
+                "give a number of seconds above 0, or None"
             )
         wrap_class(cls)
 
@@ -104,6 +133,13 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
     @undoes_nothing
     def revert(self, *args: Any, **kwargs: Any) -> Any:
         """Nothing to undo, unless a subclass says what."""
+
+    @property
+    def no_undo(self) -> str | None:
+        """Why what it does is not undone: "irreversible", or "none" for want of a revert; None: it is."""
+        if self.irreversible:
+            return "irreversible"
+        return "none" if undoes_nothing_at_all(type(self)) else None
 
     def bind(self, run: Run) -> None:
         """Tie this task to the run of one job; the conductor does so before it starts an engine.
@@ -142,8 +178,17 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
 
     @property
     def cancel(self) -> CancelEvent:
-        """The job's cancel event."""
-        return self.run.event
+        """The cancel event: the job's, or while a body with a limit runs, one that is set by that as well."""
+        return self.__event or self.run.event
+
+    @contextlib.contextmanager
+    def heeding(self, event: CancelEvent) -> Iterator[None]:
+        """While this lasts `event` is what the body looks at; whoever runs the body says so."""
+        self.__event = event
+        try:
+            yield
+        finally:
+            self.__event = None
 
     @property
     def job(self) -> JobInfo:
@@ -165,13 +210,13 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
             text = self.run.encode(data, f"the checkpoint data of {self.name}")
             self.run.save(self.name, text)
             self.saved = payload.decode(text)
-        event = self.run.event
+        event = self.__event or self.run.event
         if event.requested:
             self.__deliver(event)
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`, or until a cancel is requested; raises `Cancelled` then."""
-        event = self.run.event
+        event = self.cancel
         if event.wait(seconds):
             self.__deliver(event)
 
@@ -187,16 +232,29 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
         try:
             event.check()
         except Cancelled:
-            self.run.delivered(self.name)
+            if self.run.event.requested:
+                self.run.delivered(self.name)
             raise
 
     def __getstate__(self) -> dict[str, Any]:
         # A run holds locks and a database: it never travels with a task.
-        return {name: value for name, value in self.__dict__.items() if name != _RUN}
+        return {name: value for name, value in self.__dict__.items() if name not in (_RUN, _EVENT)}
 
 
-_RUN = "_CancelableTask__run"
-_RELIED_ON = ("bind", "bound", "cancel", "checkpoint", "job", "report", "run", "shield", "sleep")
+_RUN, _EVENT = "_CancelableTask__run", "_CancelableTask__event"
+_RELIED_ON = (
+    "bind",
+    "bound",
+    "cancel",
+    "checkpoint",
+    "heeding",
+    "job",
+    "no_undo",
+    "report",
+    "run",
+    "shield",
+    "sleep",
+)
 
 
 def is_grace(value: object) -> bool:
@@ -204,6 +262,10 @@ def is_grace(value: object) -> bool:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return 0 <= value < math.inf
     return value is None
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
 
 
 def _by_name(execute: Any, rebind: Sequence[str]) -> dict[str, str]:

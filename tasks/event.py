@@ -17,6 +17,8 @@ LOG = logging.getLogger(__name__)
 # coroutines share one thread.
 _shields: ContextVar[int] = ContextVar("shields", default=0)
 
+CallLater = Callable[[float, Callable[[], object]], Callable[[], object]]
+
 
 class Cancelled(Exception):
     """Raised inside a task when its job is being cancelled.
@@ -27,7 +29,8 @@ class Cancelled(Exception):
 
     Args:
         reason: the words of whoever asked.
-        source: who asked in kind: ``user``, ``deadline`` or ``parent``.
+        source: who asked in kind: ``user``, ``parent``, or a limit that was passed: ``deadline``,
+            ``no_progress``, ``task_limit``.
         kept: at most one value, the result of an ``execute()`` that had returned before the
             request was seen. It travels in ``args``, which TaskFlow persists with a failure, so
             a stock engine's undo can still be given it.
@@ -60,10 +63,18 @@ class CancelEvent:
 
     Args:
         make_flag: makes what is waited on. A test gives flags whose time it controls.
+        call_later: calls a function, from whichever thread, once so many seconds have passed, and returns
+            what takes that back; calling that twice, or too late, does nothing.
     """
 
-    def __init__(self, make_flag: Callable[[], threading.Event] = threading.Event) -> None:
+    def __init__(
+        self,
+        make_flag: Callable[[], threading.Event] = threading.Event,
+        *,
+        call_later: CallLater | None = None,
+    ) -> None:
         self._make_flag = make_flag
+        self._call_later = call_later or _by_timer
         self._flag = make_flag()
         self._lock = threading.Lock()  # guards the three fields below until the flag is set
         self._reason = ""
@@ -142,10 +153,33 @@ class CancelEvent:
 
     def child(self) -> CancelEvent:
         """An event that is set with this one and may be set alone."""
-        event = CancelEvent(self._make_flag)
+        event = self._another()
 
         def pass_on(parent: CancelEvent) -> None:
             event.set(parent.reason, parent.source)
 
         self.add_callback(pass_on)
         return event
+
+    def _another(self) -> CancelEvent:
+        """One like it, not set."""
+        return CancelEvent(self._make_flag, call_later=self._call_later)
+
+    @contextlib.contextmanager
+    def limited(
+        self, seconds: float, reason: str, source: str, *, call_later: CallLater | None = None
+    ) -> Iterator[CancelEvent]:
+        """A child that is set by itself, with that reason and source, unless the block ends in `seconds`."""
+        child = self.child()
+        take_back = (call_later or self._call_later)(seconds, lambda: child.set(reason, source))
+        try:
+            yield child
+        finally:
+            take_back()
+
+
+def _by_timer(seconds: float, call: Callable[[], object]) -> Callable[[], object]:
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), call)
+    timer.name, timer.daemon = "ebbtide-limit", True
+    timer.start()
+    return timer.cancel

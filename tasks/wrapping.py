@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebbtide.tasks import payload
-from ebbtide.tasks.event import Cancelled
+from ebbtide.tasks.event import CancelEvent, Cancelled
+from ebbtide.tasks.limit import body_event, passed
 from ebbtide.tasks.run import How, Missing, Undo
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "prepare_undo",
     "set_witness",
     "undoes_nothing",
+    "undoes_nothing_at_all",
     "undoing",
     "witnessed",
     "wrap",
@@ -75,6 +77,11 @@ def undoes_nothing(revert: _Function) -> _Function:
     """Decorator for a revert that does nothing, whatever it is given."""
     setattr(revert, _UNDOES_NOTHING, True)
     return revert
+
+
+def undoes_nothing_at_all(cls: type[CancelableTask]) -> bool:
+    """Whether the revert that a class has is one that does nothing."""
+    return hasattr(inspect.unwrap(cls.revert), _UNDOES_NOTHING)
 
 
 def refuse_missing(arguments: Mapping[str, Any]) -> None:
@@ -193,22 +200,30 @@ def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: 
     run = task.run
     begun = run.begin(task.name)
     task.interrupted, task.saved = begun.interrupted, begun.saved
-    with executing(task):
+    with body_event(task) as event, executing(task, event), task.heeding(event):
         text = run.encode(_run_body("execute", task, body, args, kwargs), f"the result of {task.name}")
     return end_execute(task, text)
 
 
 @contextlib.contextmanager
-def executing(task: CancelableTask) -> Iterator[None]:
+def executing(task: CancelableTask, event: CancelEvent) -> Iterator[None]:
     """Surrounds the body of an execute that has begun: the run is told how it was left, if not by returning.
 
+    Args:
+        event: the one that the body looks at.
+
     Raises:
+        OutOfTime: its own limit is what it met.
         TaskExited: in place of what is no Exception.
     """
     run = task.run
     try:
         yield
     except Cancelled as error:
+        late = passed(task, event)
+        if late is not None:
+            run.stopped(task.name, How.RAISED, describe(late, run.hide))
+            raise late from None
         if error.returned:
             # Of some other body: only this one's own result may go with its end.
             error.args = error.args[:2]

@@ -90,14 +90,26 @@ class FakeClock:
         with self._changed:
             self._pass_until(self._elapsed + seconds)
 
-    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
-        """Do `call` once so many seconds have passed, in the thread that lets them pass. It may not wait."""
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Callable[[], None]:
+        """Do `call` once so many seconds have passed, in the thread that lets them pass. It may not wait.
+
+        Returns what takes that back, if it has not happened yet.
+        """
         with self._changed:
-            heapq.heappush(self._calls, (self._elapsed + seconds, next(self._numbers), call))
+            planned = (self._elapsed + seconds, next(self._numbers), call)
+            heapq.heappush(self._calls, planned)
+
+        def take_back() -> None:
+            with self._changed:
+                if planned in self._calls:
+                    self._calls.remove(planned)
+                    heapq.heapify(self._calls)
+
+        return take_back
 
     def event(self) -> CancelEvent:
         """A cancel event whose waits are by this clock."""
-        return CancelEvent(self.flag)
+        return CancelEvent(self.flag, call_later=self.call_later)
 
     def flag(self) -> threading.Event:
         """A `threading.Event` whose waits are by this clock."""

@@ -167,8 +167,12 @@ class _WatchedEvent(CancelEvent):
     """Tells whenever somebody looks whether a cancel is requested."""
 
     def __init__(self, clock: FakeClock, looked: Callable[[], None]) -> None:
-        super().__init__(clock.flag)
+        super().__init__(clock.flag, call_later=clock.call_later)
+        self._clock = clock
         self._looked = looked
+
+    def _another(self) -> CancelEvent:
+        return _WatchedEvent(self._clock, self._looked)
 
     @property
     def requested(self) -> bool:

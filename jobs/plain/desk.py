@@ -15,7 +15,7 @@ from ebbtide.jobs.requestfiles import PENDING, FiledRequest
 from ebbtide.jobs.signals import Signal
 from ebbtide.wording import one_line
 
-__all__ = ["Accept", "Desk", "desk_of"]
+__all__ = ["Accept", "Desk", "close_desks", "desk_of"]
 
 LOG = logging.getLogger(__name__)
 
@@ -23,12 +23,14 @@ LOG = logging.getLogger(__name__)
 Accept = Callable[[FiledRequest], str | None]
 
 _SWEEP_SECONDS = 1.0
+# A server that does not answer must not keep whoever closes from going on.
+_CLOSE_SECONDS = 5.0
 _guard = threading.Lock()
 _desks: dict[tuple[int, str], Desk] = {}  # by process: a fork has none of its parent's threads
 
 
 def desk_of(url: str) -> Desk:
-    """The desk for the requests at this URL; it stays for as long as the process lives.
+    """The desk for the requests at this URL; it stays until `close_desks`, or the end of the process.
 
     Raises:
         ConfigError: as `open_requests`.
@@ -40,8 +42,23 @@ def desk_of(url: str) -> Desk:
         return _desks[key]
 
 
+def close_desks() -> None:
+    """Let go of all desks of this process, for a program that goes on after its last flow has ended.
+
+    Flows that still run hear of no request any more; the next engine opens a desk anew.
+    """
+    with _guard:
+        mine = [key for key in _desks if key[0] == os.getpid()]
+        closing = [_desks.pop(key) for key in mine]
+    for desk in closing:
+        desk.close()
+
+
 class Desk:
-    """Looks for the requests of whoever listens: when the signal rings, and once a second."""
+    """Looks for the requests of whoever listens: when the signal rings, and once a second.
+
+    It owns the requests: `close` closes them too.
+    """
 
     def __init__(self, requests: CancelRequests) -> None:
         self._requests = requests
@@ -49,6 +66,8 @@ class Desk:
         # Guarded by `_changed`:
         self._listening: dict[object, tuple[Sequence[str], Accept]] = {}
         self._thread: threading.Thread | None = None
+        self._signal: Signal | None = None
+        self._closed = False
         self._noted: set[str] = set()  # what was wrong at the last look, and is logged
 
     @contextlib.contextmanager
@@ -63,7 +82,7 @@ class Desk:
         with self._changed:
             self._listening[mark] = (uuids, accept)
             self._changed.notify()
-            if self._thread is None:
+            if self._thread is None and not self._closed:
                 # A daemon: a server that does not answer must not keep a program from ending.
                 self._thread = threading.Thread(target=self._run, name="ebbtide-desk", daemon=True)
                 self._thread.start()
@@ -73,25 +92,49 @@ class Desk:
             with self._changed:
                 del self._listening[mark]
 
+    def close(self) -> None:
+        """Hear no more, and let go of every connection. Safe to call twice."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            thread, signal = self._thread, self._signal
+        if signal is not None:
+            signal.close()  # ends a pause
+        if thread is not None:
+            thread.join(_CLOSE_SECONDS)
+        self._requests.close()
+
     def _run(self) -> None:
-        signal: Signal | None = None
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._listening)
+                self._changed.wait_for(lambda: self._listening or self._closed)
+                if self._closed:
+                    return
                 present = list(self._listening.values())
             wrong: set[str] = set()
             try:
-                signal = signal or self._requests.open_signal()
-                signal.changed()
+                self._hear()
             except (EbbtideError, OSError) as error:
                 wrong.add(one_line(str(error)))
             for uuids, accept in present:
                 wrong |= self._look(uuids, accept)
             self._note(wrong)
-            if signal is None:
-                threading.Event().wait(_SWEEP_SECONDS)
+            if self._signal is None:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed, _SWEEP_SECONDS)
             else:
-                signal.pause(_SWEEP_SECONDS)
+                self._signal.pause(_SWEEP_SECONDS)
+
+    def _hear(self) -> None:
+        """Take the ring away before the look, so that the next one is not missed."""
+        if self._signal is None:
+            signal = self._requests.open_signal()
+            with self._changed:
+                if self._closed:  # while it was opened: nobody else will close it
+                    signal.close()
+                    return
+                self._signal = signal
+        self._signal.changed()
 
     def _look(self, uuids: Sequence[str], accept: Accept) -> set[str]:
         """Look once; returns what was wrong."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
-from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from ebbtide.errors import StoreUnavailable
+from ebbtide.jobs.ensemble import KAZOO_ERRORS, Ensemble
 from ebbtide.jobs.plain.requests import CancelRequests, decode, new_request, processed
 from ebbtide.jobs.requestfiles import PENDING, FiledRequest, checked_job_id, encode
 from ebbtide.jobs.signals import Signal
@@ -21,22 +19,18 @@ from ebbtide.jobs.signals.zookeeper import ZookeeperSignal
 __all__ = ["ZookeeperRequests"]
 
 _ANSWER_SECONDS = 4.0
-
-# Kazoo logs each try of each connection; what cannot be reached is told to the caller.
-_kazoo_log = logging.getLogger(f"{__name__}.kazoo")
-_kazoo_log.setLevel(logging.CRITICAL)
+_SESSION_SECONDS = 10.0
 
 
 class ZookeeperRequests(CancelRequests):
     """For programs on many machines. Connects with its first use.
 
     Requests stay there until somebody removes the nodes below ``PATH/requests``. Whoever may write there
-    may cancel; nothing here sets an ACL.
+    may cancel: everybody, unless the ensemble has a credential.
     """
 
-    def __init__(self, hosts: str, path: str) -> None:
-        self._hosts = hosts
-        self._path = path
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
         self._guard = threading.Lock()  # over the client and the ringing signal
         self._client: Any = None
         self._ringing: Signal | None = None
@@ -68,7 +62,7 @@ class ZookeeperRequests(CancelRequests):
             self._answer(self._connected().set_async(self._node(request.job_id), data))
 
     def open_signal(self) -> Signal:
-        return ZookeeperSignal(self._hosts, self._path)
+        return ZookeeperSignal(self._ensemble)
 
     def close(self) -> None:
         with self._guard:
@@ -77,12 +71,12 @@ class ZookeeperRequests(CancelRequests):
         if ringing is not None:
             ringing.close()
         if client is not None:
-            with contextlib.suppress(KazooException, KazooTimeoutError, OSError):
+            with contextlib.suppress(*KAZOO_ERRORS):
                 client.stop()
             client.close()
 
     def _node(self, uuid: str) -> str:
-        return f"{self._path.rstrip('/')}/requests/{uuid}"
+        return self._ensemble.node("requests", uuid)
 
     def _read(self, uuid: str) -> FiledRequest | None:
         try:
@@ -100,7 +94,7 @@ class ZookeeperRequests(CancelRequests):
     def _connected(self) -> Any:
         with self._guard:
             if self._client is None:
-                client = KazooClient(hosts=self._hosts, timeout=10.0, logger=_kazoo_log)
+                client = self._ensemble.make_client(timeout=_SESSION_SECONDS)
                 try:
                     client.start(timeout=_ANSWER_SECONDS)
                 except BaseException:
@@ -118,5 +112,5 @@ class ZookeeperRequests(CancelRequests):
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (KazooException, KazooTimeoutError, OSError) as error:
+    except KAZOO_ERRORS as error:
         raise StoreUnavailable(f"ZooKeeper: {error or type(error).__name__}") from error

@@ -63,9 +63,10 @@ def _redis(store: Store, settings: Settings) -> Signal:
 
 
 def _zookeeper(store: Store, settings: Settings) -> Signal:
-    from ebbtide.jobs.signals.zookeeper import ZookeeperSignal  # slow to import
+    from ebbtide.jobs.ensemble import Ensemble  # slow to import
+    from ebbtide.jobs.signals.zookeeper import ZookeeperSignal
 
-    return ZookeeperSignal(settings.zookeeper_hosts, settings.zookeeper_path)
+    return ZookeeperSignal(Ensemble.of(settings))
 
 
 def _file(store: Store, settings: Settings) -> Signal:

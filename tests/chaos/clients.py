@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ebbtide.config import Settings
 from ebbtide.flows import Registry
 from ebbtide.jobs import Job, Poster
 from tests.chaos.history import Recorder
@@ -23,13 +24,15 @@ class Client:
 
     Args:
         folder: of the jobs.
-        url: the store, as this client reaches it.
+        settings: how this client reaches the store.
     """
 
-    def __init__(self, name: str, folder: Path, url: str, registry: Registry, recorder: Recorder) -> None:
+    def __init__(
+        self, name: str, folder: Path, settings: Settings, registry: Registry, recorder: Recorder
+    ) -> None:
         self._name = name
         self._folder = folder
-        self._poster = Poster(url, registry=registry)
+        self._poster = Poster(settings=settings, registry=registry)
         self._recorder = recorder
         self._ids: dict[str, str] = {}  # of posts, by word
         self._numbers = 0

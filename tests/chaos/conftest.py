@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ebbtide.config import Settings
 from tests.chaos.checker import FINAL, Violation, check
 from tests.chaos.clients import Client
 from tests.chaos.evidence import Effect, Evidence, keep, read_entries, read_jobs
@@ -85,6 +86,7 @@ class ChaosStage(Stage):
     def __init__(self, folder: Path, database: str, poster: Any, flows: ModuleType) -> None:
         super().__init__(folder, database, poster, flows)
         self.recorder = Recorder(folder / "history")
+        self.options: dict[str, Any] = {}  # of clients, beside the store
         self._clients: list[Client] = []
 
     def environment(self, **options: Any) -> dict[str, str]:
@@ -93,7 +95,8 @@ class ChaosStage(Stage):
 
     def client(self, name: str, url: str | None = None) -> Client:
         """A client that reaches the store under `url`, or as everybody does."""
-        client = Client(name, self.folder, url or self.database, self._flows.registry, self.recorder)
+        settings = Settings(url or self.database, **self.options)
+        client = Client(name, self.folder, settings, self._flows.registry, self.recorder)
         self._clients.append(client)
         return client
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from tests.chaos.history import Recorder
 from tests.chaos.schedule import Event
+from tests.services.network import Network
 from tests.services.postgresql import PostgresqlServer
 from tests.services.proxy import Pass, Proxy, Stall
 from tests.services.tmpfs import SmallDisk
+from tests.services.zookeeper import ZookeeperServer
 
 CONDUCTORS = 2
 RUNNERS = 2
@@ -31,6 +33,8 @@ class Nemesis:
         disk: which is filled.
         server: the server of the store; None: the store is a file.
         wires: the proxies before it: one for each conductor, the last one for the clients.
+        network: where each conductor is on a host of its own.
+        zookeeper: the server of signals and board, on that network.
         number: how many conductors there are.
         lease: their renew, self-fence and lease seconds.
         options: further ones of the conductors.
@@ -44,6 +48,8 @@ class Nemesis:
         server: PostgresqlServer | None = None,
         wires: Sequence[Proxy] = (),
         *,
+        network: Network | None = None,
+        zookeeper: ZookeeperServer | None = None,
         number: int = CONDUCTORS,
         lease: tuple[float, float, float] = LEASE,
         **options: Any,
@@ -53,6 +59,8 @@ class Nemesis:
         self._disk = disk
         self._server = server
         self._wires = wires
+        self._network = network
+        self._zookeeper = zookeeper
         self._options: dict[str, Any] = {"runners": RUNNERS, "lease": lease} | options
         self._clock = threading.Event()  # never set
         self.dealt: Counter[str] = Counter()
@@ -91,6 +99,9 @@ class Nemesis:
         options = self._options | {"test_deaf": ":".join(map(str, switches))}
         if self._wires:
             options["database"] = self._wires[number].url(self._stage.database)
+        if self._network is not None and self._server is not None:
+            options["database"] = self._server.url(self._stage.database, self._network.store.address)
+            options["inside"] = self._network.inside(self._network.hosts[number])
         return self._stage.conductor(wait=False, **options)
 
     def _await_whole(self, number: int) -> dict[str, Any]:
@@ -196,6 +207,35 @@ class Nemesis:
     def _restart(self, event: Event) -> None:
         assert self._server is not None
         self._server.restart("fast" if event.what == "fast" else "immediate")
+
+    def _zookeeper_down(self, event: Event) -> None:
+        zookeeper = self._zookeeper
+        assert zookeeper is not None
+        if event.what == "stands still":
+            zookeeper.stand_still()
+            self._clock.wait(event.seconds)
+            zookeeper.go_on()
+        elif event.what == "forgets":
+            zookeeper.lose_data()
+        else:
+            zookeeper.kill()
+            self._clock.wait(event.seconds)
+            zookeeper.start()
+
+    # Networks.
+
+    def _sever(self, event: Event) -> None:
+        """Pull wires of one host or of all: to the store, to ZooKeeper, or both."""
+        network = self._network
+        assert network is not None
+        which, of_whom = event.what.split(" of ")
+        hosts = network.hosts if of_whom == "all" else [network.hosts[event.number % len(network.hosts)]]
+        segments = {"store": [network.store], "zookeeper": [network.coordinators], "both": network.segments}
+        for host in hosts:
+            for segment in segments[which]:
+                segment.pull(host)
+        self._clock.wait(event.seconds)
+        network.heal()
 
     # Wires.
 

@@ -1,16 +1,66 @@
-"""The report of a run in which cancels met kills: a page of figures, for people."""
+"""Reports of runs: a page of figures for people, a part for each kind of run."""
 
 import os
 import platform
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 from tests.chaos.checker import FINAL
+from tests.chaos.endurance import Endured
 from tests.chaos.evidence import Entry, Evidence
 
+_END = "<!-- end of part -->"
 _PACKAGES = ("ebbtide", "taskflow", "SQLAlchemy")
+
+
+def write_part(page: Path, name: str, text: str) -> None:
+    """Put the part of that name into the page, in place of an older one; the other parts stay."""
+    begin = f"<!-- part: {name} -->"
+    part = f"{begin}\n{text}{_END}\n"
+    old = page.read_text() if page.exists() else ""
+    found = re.search(f"{re.escape(begin)}.*?{re.escape(_END)}\n", old, re.DOTALL)
+    new = old[: found.start()] + part + old[found.end() :] if found else f"{old}\n{part}".lstrip()
+    page.write_text(new)
+
+
+def network_report(endured: Endured, *, seed: int) -> str:
+    """The part about a run in which wires were pulled."""
+    evidence, dealt = endured.evidence, endured.dealt
+    severed = sum(count for what, count in dealt.items() if what.startswith("sever "))
+    accepted = [call for call in evidence.calls("cancel") if call.answer.get("answer") == "accepted"]
+    ended = Counter(_ended_as(_fate(evidence, call.args["job"], call.args["reason"])) for call in accepted)
+    entries = Counter(entry.name for entry in evidence.entries)
+    states = Counter(job.state for job in evidence.jobs)
+    again = f"EBBTIDE_TEST_CHAOS_SECONDS={endured.seconds:.0f} EBBTIDE_TEST_SEED={seed}"
+    parts = [
+        f"# {severed} partitions, with ZooKeeper and PostgreSQL",
+        "Two conductors in network namespaces of their own, with PostgreSQL on one bridge and ZooKeeper on\n"
+        "another; wires are pulled out and put back while clients post, cancel, retry and unpark. This part\n"
+        "was written by the run itself (`tests/chaos/test_chaos.py`). The checker found no promise broken.",
+        f"{endured.seconds:.0f} seconds, {len(evidence.history.calls):,} calls.",
+        _table(("what was done", "times"), dealt.most_common()),
+        _table(
+            ("of the accepted cancels", ""),
+            [
+                ("accepted", len(accepted)),
+                ("lost: not stored, or stored and without an outcome", ended["lost"]),
+                ("ended completed or failed all the same", ended["not cancelled"]),
+                ("ended cancelled", ended["cancelled"]),
+            ],
+        ),
+        _table(("jobs ended", "times"), states.most_common()),
+        _table(
+            ("what happened meanwhile", "times"),
+            [(name, entries[name]) for name in ("claimed", "reclaimed", "released", "retried", "unparked")],
+        ),
+        _machine("postgresql"),
+        f"Again, in `tests/`:\n\n    {again} pytest chaos/test_chaos.py -k wire -s",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def report(
@@ -61,8 +111,7 @@ def report(
         ),
         "What began and what was undone is told by the tasks, in a log outside the store. That a cancelled\n"
         "job has left nothing is checked there, and by the files that its tasks had made.",
-        f"{os.cpu_count()} cores, {platform.machine()}, Linux "
-        f"{platform.release().partition('-')[0]}.\n{_versions(store_kind)}.",
+        _machine(store_kind),
         f"Again, in `tests/`:\n\n    {again} pytest chaos/test_cancels.py -k {store_kind} -s\n\n"
         "The same calls and blows come in the same orders; when each comes, and what it meets, differs.",
     ]
@@ -107,6 +156,11 @@ def _answer(told: str, answer: Mapping[str, str]) -> str:
     if "too_late" in answer:
         return f"too late: {answer['too_late']}"
     return "nothing was stored" if told == "fail" else "unknown"
+
+
+def _machine(store_kind: str) -> str:
+    here = f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release().partition('-')[0]}"
+    return f"{here}.\n{_versions(store_kind)}."
 
 
 def _versions(store_kind: str) -> str:

@@ -119,6 +119,36 @@ def events(seed: int, faults: Sequence[Event]) -> Iterator[Event]:
             yield Event(fault.kind, fault.what, dice.randrange(1000), seconds, dice.uniform(0.1, 1.0))
 
 
+_RESTARTS = (Event("restart", "fast"), Event("restart", "immediate"))
+
+
+def faults_of_network(beyond_lease: float) -> list[Event]:
+    """What can be done to conductors on hosts of their own, PostgreSQL and ZooKeeper elsewhere; each once.
+
+    Partitions are what this is about: they are more than half of it.
+    """
+    partitions = [
+        Event("sever", f"{which} of {whom}", seconds=seconds)
+        for which in ("store", "zookeeper", "both")
+        for whom in ("one", "all")
+        for seconds in (0.7, 2.0, beyond_lease)
+    ]
+    return [
+        *partitions,
+        Event("kill", "runner"),
+        Event("kill", "keeper"),
+        Event("kill", "conductor"),
+        Event("kill", "keeper+conductor"),
+        Event("drain"),
+        Event("pause", "conductor+keeper+runner", seconds=beyond_lease),
+        Event("silence", "all", seconds=2.0),
+        *_RESTARTS,
+        Event("zookeeper-down", "killed", seconds=2.0),
+        Event("zookeeper-down", "stands still", seconds=4.0),
+        Event("zookeeper-down", "forgets"),
+    ]
+
+
 def faults(store_kind: str, beyond_lease: float) -> list[Event]:
     """All that can be done to a system on such a store, each once.
 
@@ -139,8 +169,7 @@ def faults(store_kind: str, beyond_lease: float) -> list[Event]:
     wires = ["conductor", "client", "all"]
     return [
         *everywhere,
-        Event("restart", "fast"),
-        Event("restart", "immediate"),
+        *_RESTARTS,
         *(Event("cut", wire) for wire in wires),
         *(Event("refuse", wire, seconds=1.0) for wire in wires),
         Event("half-open to_client", "all", seconds=1.0),

@@ -18,7 +18,7 @@ from tests.chaos import schedule
 from tests.chaos.clients import Clients
 from tests.chaos.conftest import REST_SECONDS
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.report import report
+from tests.chaos.report import report, write_part
 from tests.services.tmpfs import SmallDisk
 
 CANCELS = int(os.environ.get("EBBTIDE_TEST_CHAOS_CANCELS", "100"))
@@ -68,7 +68,7 @@ def test_cancels_at_random_moments_under_kill_9_every_second(chaos, disk, seed, 
     told = report(evidence, seed=seed, store_kind=store_kind, seconds=lasted, dealt=nemesis.dealt)
     print(told)
     if REPORT is not None:
-        Path(REPORT).write_text(told)
+        write_part(Path(REPORT), "cancels", told)
 
 
 def share_of(seed, client):

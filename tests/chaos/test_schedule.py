@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 
 from tests.chaos import schedule
+from tests.chaos.report import write_part
 from tests.planted import planted
 
 SEED = 7
@@ -18,9 +19,12 @@ def test_one_seed_is_one_schedule(drawn):
     assert list(islice(drawn(SEED + 1), 300)) != first
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_every_fault_comes_before_any_comes_again(kind):
-    faults = schedule.faults(kind, 7.0)
+@pytest.mark.parametrize(
+    "faults",
+    [schedule.faults("sqlite", 7.0), schedule.faults("postgresql", 7.0), schedule.faults_of_network(7.0)],
+    ids=["sqlite", "postgresql", "network"],
+)
+def test_every_fault_comes_before_any_comes_again(faults):
     coming = schedule.events(SEED, faults)
 
     bags = [[(event.kind, event.what) for event in islice(coming, len(faults))] for _ in range(2)]
@@ -59,3 +63,14 @@ def test_a_failure_tells_the_promise_the_job_the_files_and_the_command(chaos, di
     assert "post 1" in (chaos.folder / "jobs.txt").read_text()
     assert "posted" in (chaos.folder / "job_entries.txt").read_text()
     assert "invoke" in (chaos.folder / "history").read_text()
+
+
+def test_a_part_of_the_report_takes_the_place_of_its_older_self_and_of_no_other(tmp_path):
+    page = tmp_path / "report.md"
+    for name, text in (("one", "first\n"), ("two", "other\n"), ("one", "second \\1\n")):
+        write_part(page, name, text)
+
+    end = "<!-- end of part -->"
+    assert page.read_text() == (
+        f"<!-- part: one -->\nsecond \\1\n{end}\n\n<!-- part: two -->\nother\n{end}\n"
+    )

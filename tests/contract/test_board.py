@@ -264,7 +264,9 @@ def test_details_and_priority_are_there_for_another_board(open_board):
     assert job.last_modified == job.created_on
 
 
-@pytest.mark.parametrize("value", [{1, 2}, b"bytes", float("nan"), object()], ids=str)
+@pytest.mark.parametrize(
+    "value", [{1, 2}, b"bytes", float("nan"), object()], ids=["set", "bytes", "nan", "object"]
+)
 def test_details_that_are_not_json_are_refused_when_they_are_posted(board, value):
     with pytest.raises(PayloadError, match="the details of job odd"):
         board.post("odd", details={"store": {"value": value}})

@@ -1,8 +1,10 @@
 """What a conductor claims: only with a running lease, only flows it knows, the best job first."""
 
+import contextlib
 import json
 
 import pytest
+import sqlalchemy as sa
 
 from ebbtide.jobs import tables
 from ebbtide.jobs.claims import Claim, Request, new_owner_id
@@ -18,6 +20,20 @@ def edge(board, name: str, job: str, **values) -> None:
 
 
 # -- leases
+
+
+@contextlib.contextmanager
+def statements(store):
+    """Everything that is sent to the database meanwhile."""
+    sent = []
+
+    def note(connection, cursor, statement, *_):
+        if statement.startswith(("SELECT", "UPDATE", "INSERT", "DELETE")):
+            sent.append(statement)
+
+    sa.event.listen(store.engine, "before_cursor_execute", note)
+    yield sent
+    sa.event.remove(store.engine, "before_cursor_execute", note)
 
 
 def test_a_conductor_registers_with_its_first_lease(board, conductor, store_kind):
@@ -195,12 +211,12 @@ def test_a_job_that_was_handed_back_keeps_the_time_it_started(board, conductor):
 def test_a_claim_brings_the_cancel_request_along(board, conductor):
     """Against a crash: the next claim starts with the event set."""
     job = board.put(JobState.PENDING, begun=1)
-    board.ledger.cancel(job, reason="wrong folder", who="bob", source="deadline")
+    board.ledger.cancel(job, reason="wrong folder", who="bob", source="parent")
 
     claim = conductor().claim(KEYS)
 
     assert claim is not None
-    assert claim.cancel == Request(job, "wrong folder", "deadline", 1)
+    assert claim.cancel == Request(job, "wrong folder", "parent", 1)
 
 
 def test_a_request_of_an_earlier_attempt_is_not_brought_along(board, conductor):
@@ -212,6 +228,55 @@ def test_a_request_of_an_earlier_attempt_is_not_brought_along(board, conductor):
 
     assert claim is not None
     assert (claim.attempt, claim.cancel) == (2, None)
+
+
+@pytest.mark.parametrize("waits", ["nothing", "a job of an unknown flow", "a job for later"])
+def test_to_find_nothing_takes_as_many_statements_however_many_flows_are_known(
+    board, conductor, store, waits
+):
+    claims = conductor()
+    if waits != "nothing":
+        board.post("unknown" if "unknown" in waits else "copy", delay_seconds=60.0 * ("later" in waits))
+    looks = []
+
+    for flows in (1, 300):
+        with statements(store) as sent:
+            assert claims.claim([f"flow-{number}@1" for number in range(flows)]) is None
+        looks.append(len(sent))
+
+    few = 3 if "unknown" in waits else 2
+    assert looks == [few, few + ("unknown" in waits)]  # 300 flows are asked for in two parts
+
+
+def test_the_best_is_found_among_many_flows(board, conductor):
+    claims = conductor()
+    board.post("flow-7")
+    best = board.post("flow-250", priority=3)
+    board.post("flow-299", priority=2)
+
+    claim = claims.claim([f"flow-{number}@1" for number in range(300)])
+
+    assert claim.job_id == best
+
+
+def test_a_job_can_be_claimed_by_its_id_where_its_flow_is_known(board, conductor):
+    board.post(priority=5)
+    job, later, other = board.post(), board.post(delay_seconds=60.0), board.post("other")
+    one, two = conductor("one"), conductor("two")
+
+    claim = one.claim_one(job, ["copy@1"])
+    refused = [two.claim_one(each, ["copy@1"]) for each in (job, later, other, "no-such-job")]
+
+    assert (claim.job_id, claim.epoch) == (job, 1)
+    assert refused == [None] * 4
+    assert board.history(job) == ["posted", "claimed"]
+
+
+def test_without_a_lease_no_job_is_claimed_by_its_id(board, conductor, clock):
+    job, claims = board.post(), conductor(lease_seconds=1.0)
+    clock.advance(2.0)
+
+    assert claims.claim_one(job, ["copy@1"]) is None
 
 
 @pytest.mark.parametrize("cancel", [None, Request("7f3a", "wrong\nfolder", "user", 1)])

@@ -91,13 +91,13 @@ def test_the_request_to_a_running_or_parked_job_is_recorded_and_its_state_stays(
     """P3: it ends cancelled once its conductor has undone it, or once it is unparked."""
     job = board.put(state, begun=begun, owner="one", epoch=3)
 
-    assert board.ledger.cancel(job, reason="x", who="bob", source="deadline") == ACCEPTED
+    assert board.ledger.cancel(job, reason="x", who="bob", source="parent") == ACCEPTED
 
     row = board.row(job)
     assert (row.state, row.owner, row.epoch, row.cancel_requested_at) == (state, "one", 3, board.clock.now)
-    assert (request(board, job)["source"], request(board, job)["reverted_at"]) == ("deadline", None)
+    assert (request(board, job)["source"], request(board, job)["reverted_at"]) == ("parent", None)
     assert board.history(job) == ["posted", "cancel_requested"]
-    assert json.loads(board.last(job)["detail"]) == {"reason": "x", "source": "deadline"}
+    assert json.loads(board.last(job)["detail"]) == {"reason": "x", "source": "parent"}
 
 
 @pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.FAILED])

@@ -4,6 +4,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -106,7 +107,7 @@ def test_a_reason_that_cannot_be_shown_is_refused_and_nothing_is_requested(reque
     assert requests.check(uuid) is None
 
 
-def test_a_desk_hands_over_what_is_pending_and_what_comes(requests, uuid):
+def test_a_desk_hands_over_what_is_pending_and_what_comes(url, requests, uuid):
     later = str(uuid4())
     taken: list[str] = []
 
@@ -115,7 +116,7 @@ def test_a_desk_hands_over_what_is_pending_and_what_comes(requests, uuid):
         return "accepted"
 
     requests.request(uuid)
-    with Desk(requests).listening([uuid, later], accept):
+    with closing(Desk(open_requests(url))) as desk, desk.listening([uuid, later], accept):
         assert taken == [uuid]
         requests.request(later)
         wait_until(lambda: requests.check(later).status == PROCESSED, "the answer")
@@ -123,10 +124,10 @@ def test_a_desk_hands_over_what_is_pending_and_what_comes(requests, uuid):
     assert taken == [uuid, later]
 
 
-def test_what_is_not_accepted_stays_pending_for_the_next(requests, uuid):
+def test_what_is_not_accepted_stays_pending_for_the_next(url, requests, uuid):
     requests.request(uuid)
 
-    with Desk(requests).listening([uuid], lambda request: None):
+    with closing(Desk(open_requests(url))) as desk, desk.listening([uuid], lambda request: None):
         pass
 
     assert requests.check(uuid).status == PENDING

@@ -146,7 +146,7 @@ def test_a_job_of_mine_whose_runner_died_is_taken_up_again(board, two):
         {"epoch": 2},
         {"owner": "one"},
         {"owner": None},
-        *({"state": state.value} for state in set(JobState) - {"running"}),
+        *({"state": state.value} for state in JobState if state is not JobState.RUNNING),
     ],
     ids=str,
 )

@@ -23,9 +23,12 @@ from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 import ebbtide.jobs.schema
 from ebbtide.errors import SchemaMismatch, StoreUnavailable
-from ebbtide.jobs import tables
+from ebbtide.jobs import Poster, tables
 from ebbtide.jobs.schema import VERSION_TABLE, SchemaState, check_schema, ensure_schema, upgrade_schema
 from ebbtide.jobs.store import Store
+
+# A revision that this program does not know yet.
+NEXT = f"{int(tables.REVISION) + 1:04d}"
 
 # Opens the store, stores one row, says so. Begins when it is told to.
 _OPENER = """
@@ -222,12 +225,24 @@ def test_upgrading_a_current_database_changes_nothing(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_database_from_before_the_boards_is_given_its_leaders(path: Path) -> None:
+    _make(path)
+    _sql(path, "DROP TABLE leaders")
+    _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '0004'")
+
+    report = upgrade_schema(str(path))
+
+    assert report.state is SchemaState.CURRENT
+    with Store(str(path)) as store, store.read() as connection:
+        assert [tuple(row) for row in connection.execute(sa.select(tables.leaders))] == [("outbox", "")]
+
+
 # --- a schema that does not fit
 
 
 @pytest.mark.parametrize(
     "found, state",
-    [("0000", SchemaState.FOREIGN), ("9999", SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
+    [("0000", SchemaState.FOREIGN), (NEXT, SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
 )
 def test_another_revision_is_refused_and_left_alone(path: Path, found: str, state: SchemaState) -> None:
     _make(path)
@@ -245,13 +260,13 @@ def test_another_revision_is_refused_and_left_alone(path: Path, found: str, stat
 
 def test_an_older_revision_is_told_to_be_upgraded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _make(path)
-    monkeypatch.setattr(ebbtide.jobs.schema, "REVISION", "9999")
+    monkeypatch.setattr(ebbtide.jobs.schema, "REVISION", NEXT)
 
     with Store(str(path)) as store, pytest.raises(SchemaMismatch, match="run `ebbtide db upgrade`"):
         ensure_schema(store)
 
 
-@pytest.mark.parametrize("found", ["0000", "9999", "9d1f"])
+@pytest.mark.parametrize("found", ["0000", NEXT, "9d1f"])
 def test_an_upgrade_refuses_what_it_does_not_know(path: Path, found: str) -> None:
     _make(path)
     _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{found}'")
@@ -490,3 +505,14 @@ def test_the_frequent_questions_are_answered_by_an_index_without_sorting(
 
     assert index in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_a_poster_of_a_store_that_does_not_fit_leaves_nothing_open(path: Path) -> None:
+    _make(path)
+    _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{NEXT}'")
+
+    with pytest.raises(SchemaMismatch, match="newer ebbtide"):
+        Poster(str(path))
+
+    opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
+    assert not [file for file in opened if file.startswith(str(path))]

@@ -8,11 +8,13 @@ from tests.model.state import (
     CANCELLED,
     COMPLETED,
     FAILED,
+    INTERRUPTED,
     NEVER,
     NONE,
     PARKED,
     PAUSED,
     PENDING,
+    RAISED,
     RUNNING,
     Action,
     Shape,
@@ -114,6 +116,8 @@ def _requested(state: State) -> tuple[State, tuple[str, ...]]:
             return state._replace(state=CANCELLED, interruptions=0), ("cancelled_unclaimed",)
         if state.state == PAUSED:
             return state._replace(state=PENDING), ("resumed",)
+    if state.held:
+        return state._replace(state=PENDING, interruptions=0, held=False), ("unparked",)
     return state, ()
 
 
@@ -131,14 +135,20 @@ def _pause(state: State) -> _Moves:
 
 
 def _repair(state: State) -> _Moves:
-    gone_on = state._replace(state=PENDING, interruptions=0)
-    if state.requested and not _begun(state):
+    gone_on = state._replace(state=PENDING, interruptions=0, held=False)
+    asked = state.requested and not state.expired
+    if state.held:
+        # What has failed begins again as if its runner had died in it.
+        again = gone_on._replace(record=state.record.replace(RAISED, INTERRUPTED))
+        yield _client("has the job go on from its failure", "unparked"), again
+    elif asked and not _begun(state):
         ended = gone_on._replace(state=CANCELLED)
         yield _client("unparks the job", "unparked", "cancelled_unclaimed"), ended
     else:
         yield _client("unparks the job", "unparked"), gone_on
-    edge, target = ("accepted_as_cancelled", CANCELLED) if state.requested else ("accepted_as_failed", FAILED)
-    yield _client("accepts the job as it is", edge), state._replace(state=target, interruptions=0)
+    edge, target = ("accepted_as_cancelled", CANCELLED) if asked else ("accepted_as_failed", FAILED)
+    accepted = state._replace(state=target, interruptions=0, held=False)
+    yield _client("accepts the job as it is", edge), accepted
 
 
 def _next_attempt(state: State) -> State:
@@ -146,6 +156,7 @@ def _next_attempt(state: State) -> State:
         state=PENDING,
         attempt=state.attempt + 1,
         requested=False,
+        expired=False,
         pausing=False,
         interruptions=0,
         record=NEVER * len(state.record),

@@ -30,7 +30,9 @@ from tests.model.state import (
 )
 from tests.model.variants import Variant
 
-__all__ = ["backwards", "conductor_moves"]
+__all__ = ["LIMIT_PASSED", "backwards", "conductor_moves"]
+
+LIMIT_PASSED = "records that its job has passed a limit"
 
 _Moves = Iterator[tuple[Action, State]]
 
@@ -76,6 +78,9 @@ def _serve(state: State, holder: Holder, shape: Shape, variant: Variant) -> _Mov
             yield from _claim(state, holder, shape, variant)
     elif holder.runner.current and not holder.runner.unknown:
         yield from _command(state, holder, holder.runner, variant)
+        if shape.limits and state.state == RUNNING and holder.holds and not state.requested:
+            expired = state._replace(requested=True, expired=True)
+            yield _by(holder, LIMIT_PASSED, own=False), expired
 
 
 def _claim(state: State, holder: Holder, shape: Shape, variant: Variant) -> _Moves:

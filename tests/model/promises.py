@@ -7,6 +7,7 @@ from ebbtide.jobs.states import edge
 from tests.model.clients import ANSWERED_ACCEPTED
 from tests.model.runs import BEGINS, UNDOES
 from tests.model.state import (
+    CANCELLED,
     COMPLETED,
     FAILED,
     FINAL,
@@ -74,9 +75,11 @@ def _by_edges(before: State, action: Action, after: State, shape: Shape) -> set[
         here = way.target.value
     if here != after.state:
         broken.add("P13")
-    asked = before.requested or before.accepted
+    asked = (before.requested and not before.expired) or before.accepted
     if asked and (after.state in (COMPLETED, FAILED) or "retry_scheduled" in action.edges):
         broken.add("P3")
+    if before.expired and after.state in (COMPLETED, CANCELLED):
+        broken.add("P3")  # a limit that was passed ends the attempt as failed
     if _UNDONE_EDGES & set(action.edges) and before.effects:
         broken.add("P7")
     if "completed" in action.edges and before.effects != (1 << len(shape.needs)) - 1:

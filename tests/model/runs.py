@@ -42,7 +42,9 @@ UNDOES = "'s runner undoes TASK"
 _LOST = "; the answer to the commit is lost"
 
 # Each is refused by the very statement that would apply it, once a cancel is requested.
-_UNLESS_REQUESTED = ("completed", "failed", "retry_scheduled", "paused")
+_UNLESS_REQUESTED = ("completed", "failed", "retry_scheduled", "paused", "held")
+# And these are not, where the request is a limit's, once the run knows.
+_THOUGH_EXPIRED = ("failed", "retry_scheduled")
 
 
 def run_moves(state: State, shape: Shape, variant: Variant) -> _Moves:
@@ -190,6 +192,8 @@ class _Run:
         ending = self._ending()
         if runner.stop == DRAIN and not ending and not runner.event and RAISED not in runner.tasks:
             yield from self._end("released")
+        elif self._is_to_hold():
+            yield from self._end("held")
         elif not runner.back and (runner.event or RAISED in runner.tasks):
             turned = runner._replace(back=True, tasks=backwards(runner.tasks))
             if runner.stop == PAUSE:
@@ -201,6 +205,11 @@ class _Run:
             yield from self._end("paused")
         elif ending:
             yield from self._settle(ending)
+
+    def _is_to_hold(self) -> bool:
+        last = self.state.attempt >= self.shape.attempts
+        failed = not self.runner.back and RAISED in self.runner.tasks
+        return self.shape.holds and last and failed and not self.runner.event
 
     def _ending(self) -> Ending | None:
         tasks = self.runner.tasks
@@ -215,7 +224,8 @@ class _Run:
         return None if undoable or STUCK not in tasks else Ending.STUCK
 
     def _settle(self, ending: Ending) -> _Moves:
-        name = settle(ending, cancel_requested=self.runner.event)
+        expired = self.runner.event and self.state.expired
+        name = settle(ending, cancel_requested=self.runner.event, limit_passed=expired)
         if name is None:
             return  # it turns round
         yield from self._end(name)
@@ -223,16 +233,17 @@ class _Run:
             yield from self._end("retry_scheduled")
 
     def _end(self, name: str) -> _Moves:
-        """Leave by an edge, in one commit with all that is not stored yet."""
+        """Leave by an edge, in one commit with all that is not stored yet. "held" is `parked`, to hold."""
         stored = self._stored(self.runner.tasks)
         ignored = self.variant is Variant.OUTCOME_IGNORES_REQUEST and name == "completed"
+        ignored |= self.state.expired and self.runner.event and name in _THOUGH_EXPIRED
         if self.state.requested and name in _UNLESS_REQUESTED and not ignored:
             if self.variant is not Variant.NEVER_LOOKED_UP:
                 told = self._with(stored, self.runner._replace(event=True, stop=self.runner.stop % PAUSE))
                 yield self._act(f"'s outcome is refused, {name}: a cancel was requested"), told
             return
         left = self._left(stored, name)
-        edges = () if self.variant is Variant.EDGE_WITHOUT_ENTRY else (name,)
+        edges = () if self.variant is Variant.EDGE_WITHOUT_ENTRY else ("parked" if name == "held" else name,)
         yield self._act(f"'s run ends: {name}", *edges), self._without_runner(left)
         if self.shape.unknown_commits:
             waiting = self.runner._replace(unknown=("end", -1, True))
@@ -240,15 +251,21 @@ class _Run:
             yield action, self._with(left, waiting)
 
     def _left(self, stored: State, name: str) -> State:
-        target = edge(name).target.value
+        held = name == "held"
+        target = PARKED if held else edge(name).target.value
         released = [each._replace(holds=False, given=False) for each in stored.holders]
         # A dead conductor is still needed here for its runner, which holds its name.
-        after = stored._replace(state=target, holders=tuple(released), pausing=False)
+        after = stored._replace(state=target, holders=tuple(released), pausing=False, held=held)
         if target in FINAL or target == PARKED:
             after = after._replace(interruptions=0)
         if name == "retry_scheduled":
             after = after._replace(
-                attempt=stored.attempt + 1, record=NEVER * len(stored.record), effects=0, interruptions=0
+                attempt=stored.attempt + 1,
+                record=NEVER * len(stored.record),
+                effects=0,
+                interruptions=0,
+                requested=False,
+                expired=False,
             )
         if target == PENDING and stored.pausing and name == "released":
             after = after._replace(pausing=True)

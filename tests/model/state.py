@@ -119,6 +119,8 @@ class State(NamedTuple):
     accepted: bool  # a client was told that the cancel of this attempt is accepted
     posted: bool  # the client was told that the job is stored
     reply: str  # what is on its way to a client, or into the store behind an answer
+    expired: bool = False  # the request is no client's: a limit of the job was passed
+    held: bool = False  # it is parked since it holds: a task has failed, and nothing was undone
 
     def holder(self, name: int) -> Holder:
         return next(holder for holder in self.holders if holder.name == name)
@@ -155,6 +157,8 @@ class Shape(NamedTuple):
     conductors: int = 2
     lives: int = 2  # owner ids of those that serve or have died, at the same time
     pauses: bool = False
+    limits: bool = False  # its time may be over at any moment
+    holds: bool = False  # a failure that is its last holds it
     freezes: bool = False
     unknown_commits: bool = False
     late_answers: bool = False  # an answer takes its time; otherwise it follows its commit at once

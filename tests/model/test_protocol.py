@@ -23,6 +23,8 @@ SHAPES = {
     "pauses": (Shape("a", ALONE, pauses=True, unknown_commits=True), 10_000),
     "serial": (Shape("a -> b", SERIAL, unknown_commits=True), 10_000),
     "zombies": (Shape("a -> b", SERIAL, freezes=True), 20_000),
+    "limits": (Shape("a", ALONE, attempts=2, limits=True), 5_000),
+    "holds": (Shape("a -> b", SERIAL, holds=True, unknown_commits=True), 5_000),
     "parallel": (Shape("a || b, then c", PARALLEL, alike=((0, 1),)), 10_000),
 }
 # Where a variant breaks a promise that the protocol keeps, in a flow as small as will do.

@@ -9,13 +9,14 @@ import pytest
 from ebbtide.jobs import Poster
 from ebbtide.jobs.states import edge
 from tests.model.clients import ANSWERED_ACCEPTED
+from tests.model.conductors import LIMIT_PASSED
 from tests.model.recorded import ByHand, complaint
 from tests.model.replay import FIRST, Entry, IllegalHistory, Seen, next_seen, replay, state_after, told
 from tests.model.rules import moves
 from tests.model.state import NONE, Shape, State, first_state
 
 # What a history may hold beside edges; the model knows the first two.
-NOTES = ("cancel_requested", "cancel_forwarded", "cancel_delivered", "overdue")
+NOTES = ("cancel_requested", "limit_passed", "cancel_forwarded", "cancel_delivered", "overdue")
 
 
 def history(*names: str) -> list[Entry]:
@@ -42,6 +43,10 @@ RIGHT = [
     ("posted", "claimed", "cancel_requested", "overdue", "reclaimed", "cancelled", "retried", "claimed"),
     ("posted", "claimed", "reclaimed", "parked", "unparked", "claimed", "completed"),
     ("posted", "claimed", "parked", "cancel_requested", "accepted_as_cancelled"),
+    ("posted", "claimed", "parked", "cancel_requested", "unparked", "claimed", "cancelled"),
+    ("posted", "claimed", "limit_passed", "cancel_forwarded", "parked", "accepted_as_failed"),
+    ("posted", "claimed", "limit_passed", "released", "claimed", "failed"),
+    ("posted", "claimed", "limit_passed", "retry_scheduled", "cancel_requested", "cancelled_unclaimed"),
     ("posted", "claimed", "retry_scheduled", "claimed", "released", "paused", "resumed", "claimed"),
 ]
 WRONG = {
@@ -64,6 +69,22 @@ WRONG = {
     "completed and retried": (
         ("posted", "claimed", "completed", "retried"),
         "entry 4, retried, does not begin at completed",
+    ),
+    "cancelled by a limit": (
+        ("posted", "claimed", "limit_passed", "cancelled"),
+        "entry 4, cancelled, although nobody has asked for a cancel",
+    ),
+    "completed after a limit": (
+        ("posted", "claimed", "limit_passed", "completed"),
+        "entry 4, completed, although a cancel was accepted",
+    ),
+    "a limit after a cancel": (
+        ("posted", "claimed", "cancel_requested", "limit_passed"),
+        "entry 4, limit_passed, although it was being stopped in this attempt",
+    ),
+    "a limit while nothing runs": (
+        ("posted", "limit_passed"),
+        "entry 2, limit_passed, of a job that is pending, not running",
     ),
     "cancelled and nobody asked": (
         ("posted", "claimed", "cancelled"),
@@ -149,6 +170,8 @@ def test_a_history_is_told_entry_by_entry():
 def written(before: State, verb: str, edges: tuple[str, ...], after: State) -> list[str]:
     """The entries that a step of the model writes."""
     asked = after.requested and not before.requested
+    if verb == LIMIT_PASSED:
+        return ["limit_passed"]
     forwarded = verb == "forwards the request to its runner"
     return ["cancel_requested"] * asked + ["cancel_forwarded"] * forwarded + list(edges)
 
@@ -168,7 +191,7 @@ def after_each(seen: Seen, names: list[str]) -> Seen:
 
 def glimpse(seen: Seen) -> Seen:
     """Without the numbers that only grow, and with what the model does not know left out."""
-    return Seen(state=seen.state, attempt=seen.attempt, requested=seen.requested)
+    return Seen(state=seen.state, attempt=seen.attempt, requested=seen.requested, expired=seen.expired)
 
 
 def walk(shape: Shape) -> set[tuple[Seen, str]]:
@@ -182,7 +205,12 @@ def walk(shape: Shape) -> set[tuple[Seen, str]]:
     taken: set[tuple[Seen, str]] = set()
     while waiting:
         before = waiting.pop()
-        seen = Seen(state=before.state, attempt=before.attempt, requested=before.requested)
+        seen = Seen(
+            state=before.state,
+            attempt=before.attempt,
+            requested=before.requested,
+            expired=before.expired,
+        )
         for action, after in moves(before, shape):
             here = seen
             for name in written(before, action.verb, action.edges, after):
@@ -190,6 +218,7 @@ def walk(shape: Shape) -> set[tuple[Seen, str]]:
                 here = glimpse(after_each(here, [name]))
             expected = ("" if after.state == NONE else after.state, after.attempt, after.requested)
             assert (here.state, here.attempt, here.requested) == expected, action
+            assert here.expired == after.expired, action
             if after not in known:
                 known.add(after)
                 waiting.append(after)
@@ -198,7 +227,8 @@ def walk(shape: Shape) -> set[tuple[Seen, str]]:
 
 def test_every_step_of_the_model_replays_and_what_replays_the_model_takes():
     """At the level that a history shows, replay and model allow the same."""
-    taken = walk(Shape("a", ((),), attempts=2)) | walk(Shape("a", ((),), pauses=True))
+    taken = walk(Shape("a", ((),), attempts=2, limits=True)) | walk(Shape("a", ((),), pauses=True))
+    taken |= walk(Shape("a", ((),), holds=True)) | walk(Shape("a", ((),), pauses=True, limits=True))
 
     names = {name for _, name in taken}
     places = {seen for seen, _ in taken if seen.attempt == 1}

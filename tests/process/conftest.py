@@ -182,20 +182,24 @@ class Stage:
         terminal: int | None = None,
         lease: tuple[float, float, float] = LONG_LEASE,
         faults: Sequence[str] = (),
+        inside: Sequence[str] = (),
         **options: Any,
     ) -> ConductorProcess:
         """Start a conductor; returns once it claims jobs.
 
         Args:
+            inside: what its command begins with, to run it on another host.
             terminal: descriptor of the terminal that it is to have as its own.
             lease: renew, self-fence and lease seconds.
             faults: what may be armed in it, its keeper and its runners; see `arm`.
         """
+        # What fails to undo is parked at once, unless a test wants it tried again.
+        options = {"revert_retries": 0} | options
         if faults:
             options |= {"test_faults": ",".join(faults), "test_faults_folder": self._faults}
             self._faults.mkdir(exist_ok=True)
         log = self.folder / f"conductor-{next(self._numbers)}.log"
-        command = [sys.executable, "-m", "ebbtide", "conductor"]
+        command = [*inside, sys.executable, "-m", "ebbtide", "conductor"]
         if terminal is not None:
             command = [sys.executable, "-c", _ON_A_TERMINAL, str(log), *command]
         with open(log, "wb") as out:

@@ -8,7 +8,7 @@ HOST = "127.0.0.1"
 
 
 @contextlib.contextmanager
-def reserved_port() -> Iterator[int]:
+def reserved_port(host: str = HOST) -> Iterator[int]:
     """A free port on which a service may listen, stop and listen again while this lasts.
 
     A socket that is bound and does not listen holds it. Whoever binds with SO_REUSEADDR, as servers do, may
@@ -17,5 +17,5 @@ def reserved_port() -> Iterator[int]:
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind((HOST, 0))
+        holder.bind((host, 0))
         yield holder.getsockname()[1]

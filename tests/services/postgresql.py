@@ -8,21 +8,16 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from tests.services import servants
 from tests.services.absence import missing
 from tests.services.ports import HOST, reserved_port
+from tests.services.server import PATIENCE_SECONDS, Server, folder_for
 
-# Longer than anything here takes on a busy machine; reached only when something is broken.
-PATIENCE_SECONDS = 40.0
 # Owns the databases of tests. No superuser: those have connections left when all others are in use.
 ROLE = "ebbtide"
 _ADMIN = "postgres"
@@ -40,7 +35,7 @@ _OPTIONS: dict[str, Any] = {
 Mode = Literal["fast", "immediate"]
 
 
-class PostgresqlServer:
+class PostgresqlServer(Server):
     """One server in a folder of its own. It stands still until `start`; may be restarted as often as wanted.
 
     Every URL stays good across restarts. Whatever takes a database takes its name or its URL.
@@ -53,12 +48,12 @@ class PostgresqlServer:
     """
 
     def __init__(self, programs: Path, folder: Path, port: int, user: str | None = None) -> None:
+        super().__init__(folder)
         self.port = port
         self._programs = programs
-        self.folder = folder
         self._data = folder / "data"
         self._user = user
-        self._process: subprocess.Popen[bytes] | None = None
+        self._reach: dict[str, Any] = {}  # the options by which others than this machine reach it
         self._changed: dict[str, Any] = {}  # the options that it was started with, beyond the usual ones
         self._numbers = itertools.count(1)
         self._templates: dict[Callable[[str], None], str] = {}
@@ -69,7 +64,8 @@ class PostgresqlServer:
         """Make an empty cluster, which trusts everybody who can reach it, and the role of the tests."""
         options = ["--auth=trust", f"--username={_ADMIN}", "--encoding=UTF8", "--locale=C", "--no-sync"]
         command = [str(self._programs / "initdb"), *options, f"--pgdata={self._data}"]
-        made = subprocess.run(command, capture_output=True, text=True, check=False, **self._as_user())
+        own: dict[str, Any] = {"cwd": self.folder, "env": {"PATH": os.defpath, "LC_ALL": "C"}}
+        made = subprocess.run(command, capture_output=True, text=True, check=False, **own, **self._as_user())
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stderr}")
         self.start()
@@ -77,19 +73,13 @@ class PostgresqlServer:
 
     def start(self, **options: Any) -> None:
         """Returns once it accepts connections. Options of the server, such as ``max_connections=8``."""
-        if self.running:
-            raise RuntimeError("the server runs already")
         self._changed = options
-        given = _OPTIONS | {"port": self.port, "unix_socket_directories": self.folder} | options
+        given = _OPTIONS | {"port": self.port, "unix_socket_directories": self.folder} | self._reach | options
         command = [str(self._programs / "postgres"), "-D", str(self._data)]
         for name, value in given.items():
             command += ["-c", f"{name}={value}"]
-        with open(self.folder / "log", "ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._as_user()
-            )
-        servants.add(self._process.pid)
-        self._await_ready(self._process)
+        self._launch(command, **self._as_user())
+        self._await_ready(self._trouble)
 
     def stop(self, mode: Mode = "fast") -> None:
         """Returns once it has ended; nothing happens when it has already.
@@ -97,12 +87,7 @@ class PostgresqlServer:
         Args:
             mode: fast rolls back what is open and says goodbye; immediate leaves everything as a crash does.
         """
-        if self._process is None:
-            return
-        self._process.send_signal(_SIGNALS[mode])  # nothing happens when it has ended
-        self._process.wait(PATIENCE_SECONDS)
-        servants.remove(self._process.pid)
-        self._process = None
+        self._end(_SIGNALS[mode])
 
     def restart(self, mode: Mode = "fast", **options: Any) -> None:
         """Stop and start; the options of the start before are gone."""
@@ -114,25 +99,28 @@ class PostgresqlServer:
         if self._changed or not self.running:
             self.restart()
 
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+    @contextlib.contextmanager
+    def reached_at(self, address: str, network: str) -> Iterator[None]:
+        """In the block it also listens at that address of this machine, and trusts whoever is in the network.
 
-    @property
-    def pid(self) -> int:
-        """The process of the server; those of the connections are its children."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
+        It is restarted for that, and once more at the end of the block.
+        """
+        rules = self.folder / "hba.conf"
+        rules.write_text(f"local all all trust\nhost all all {HOST}/32 trust\nhost all all {network} trust\n")
+        rules.chmod(0o644)
+        self._reach = {"listen_addresses": f"{HOST},{address}", "hba_file": rules}
+        self.restart()
+        try:
+            yield
+        finally:
+            self._reach = {}
+            self.restart()
 
     # Databases.
 
-    def url(self, database: str) -> str:
-        """The URL of a database, as Ebbtide and libpq both take it."""
-        return f"postgresql://{ROLE}@{HOST}:{self.port}/{database}"
+    def url(self, database: str, host: str = HOST) -> str:
+        """The URL of a database, as Ebbtide and libpq both take it; by whichever address it is reached."""
+        return f"postgresql://{ROLE}@{host}:{self.port}/{_name(database)}"
 
     def create_database(self, prepare: Callable[[str], None] | None = None) -> str:
         """A new database; returns its URL.
@@ -215,26 +203,20 @@ class PostgresqlServer:
 
         return psycopg2.connect(host=HOST, port=self.port, user=user, dbname=database)
 
-    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        import psycopg2
+    def _trouble(self) -> object:
+        import psycopg2  # as above
 
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        pause = threading.Event()
-        while True:
-            try:
-                self._connect(_ADMIN, _ADMIN).close()
-                return
-            except psycopg2.OperationalError as error:
-                if process.poll() is not None or time.monotonic() > give_up:
-                    raise RuntimeError(f"PostgreSQL does not start: {error}\n{self.log[-4000:]}") from error
-            pause.wait(0.01)
+        try:
+            self._connect(_ADMIN, _ADMIN).close()
+        except psycopg2.OperationalError as error:
+            return error
+        return None
 
     def _as_user(self) -> dict[str, Any]:
-        """How its programs are run: they refuse to run as root, and nothing of the outside shows through."""
-        own = {"cwd": self.folder, "env": {"PATH": os.defpath, "LC_ALL": "C"}}
+        """How its programs are run: they refuse to run as root."""
         if self._user is None:
-            return own
-        return own | {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
+            return {}
+        return {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
 
 
 def find_programs() -> Path | None:
@@ -276,20 +258,13 @@ def _postgresql_of_session() -> Iterator[PostgresqlServer]:
     if programs is None:
         missing("no PostgreSQL here: neither in /usr/lib/postgresql nor on the PATH")
     user = _user_for_server()
-    # Not below pytest's own folder, which other users may not enter.
-    folder = Path(tempfile.mkdtemp(prefix="ebbtide-postgresql-"))
-    try:
-        if user is not None:
-            shutil.chown(folder, user)
-        with reserved_port() as port:
-            server = PostgresqlServer(programs, folder, port, user)
-            try:
-                server.initialise()
-                yield server
-            finally:
-                server.stop("immediate")
-    finally:
-        shutil.rmtree(folder)
+    with folder_for("postgresql", user) as folder, reserved_port() as port:
+        server = PostgresqlServer(programs, folder, port, user)
+        try:
+            server.initialise()
+            yield server
+        finally:
+            server.stop("immediate")
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from tests.services import servants
 from tests.services.absence import missing
 from tests.services.ports import HOST, reserved_port
+from tests.services.server import PATIENCE_SECONDS, Server, folder_for
 
-# Longer than anything here takes on a busy machine; reached only when something is broken.
-PATIENCE_SECONDS = 60.0
 TICK_SECONDS = 0.2
 # What a client may ask for; the server would allow 2 to 20 ticks.
 SESSION_SECONDS = (0.4, 60.0)
 _JAR = Path("/usr/share/java/zookeeper.jar")
+# For TLS alone; Debian's package does not name it among the jars that it needs.
+_CODEC = Path("/usr/share/java/netty-codec.jar")
 _MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 _LOG4J = """
 log4j.rootLogger=INFO, out
@@ -35,7 +33,7 @@ log4j.appender.out.layout.ConversionPattern=%d %p %c{1} %m%n
 """
 
 
-class ZookeeperServer:
+class ZookeeperServer(Server):
     """One server in a folder of its own. It stands still until `start`; may be restarted as often as wanted.
 
     Args:
@@ -43,17 +41,27 @@ class ZookeeperServer:
         folder: where everything is kept.
         port: of clients; free, and nobody else's meanwhile.
         number: of the server in its cluster.
-        cluster: the lines that name all its servers; empty: it stands alone.
+        further: lines of its configuration, such as those that name all servers of a cluster.
+        address: where clients reach it.
     """
 
-    def __init__(self, java: str, folder: Path, port: int, number: int = 1, cluster: str = "") -> None:
+    def __init__(
+        self,
+        java: str,
+        folder: Path,
+        port: int,
+        number: int = 1,
+        further: str = "",
+        *,
+        address: str = HOST,
+    ) -> None:
+        super().__init__(folder)
         self.port = port
-        self.folder = folder
+        self.tls_port = 0  # where it has one
         self._java = java
         self._number = number
-        self._cluster = cluster
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False  # by SIGSTOP
+        self._further = further
+        self._address = address
 
     def initialise(self) -> None:
         """Write what it reads when it starts; its data is empty."""
@@ -65,10 +73,10 @@ class ZookeeperServer:
             f"tickTime={int(1000 * TICK_SECONDS)}\n"
             f"minSessionTimeout={least}\nmaxSessionTimeout={most}\n"
             "initLimit=50\nsyncLimit=25\nmaxClientCnxns=0\n"
-            f"dataDir={self.folder}/data\nclientPort={self.port}\nclientPortAddress={HOST}\n"
+            f"dataDir={self.folder}/data\nclientPort={self.port}\nclientPortAddress={self._address}\n"
             "admin.enableServer=false\n4lw.commands.whitelist=srvr,ruok\n"
             # Quick instead of safe from power cuts: what a test kills is the server, not the machine.
-            f"forceSync=no\n{self._cluster}"
+            f"forceSync=no\n{self._further}"
         )
 
     def start(self, *, wait: bool = True) -> None:
@@ -77,22 +85,11 @@ class ZookeeperServer:
         Args:
             wait: False: returns at once; a cluster serves nobody before most of it runs.
         """
-        if self.running:
-            raise RuntimeError("the server runs already")
         command = [self._java, "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         command += ["-Djava.net.preferIPv4Stack=true", "-Dzookeeper.jmx.log4j.disable=true"]
         command += ["-Dzookeeper.forceSync=no"]
-        command += ["-cp", f"{self.folder}:{_JAR}", _MAIN, str(self.folder / "zoo.cfg")]
-        with open(self.folder / "log", "ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env={"PATH": os.defpath, "LC_ALL": "C"},
-            )
-        servants.add(self._process.pid)
+        command += ["-cp", f"{self.folder}:{_JAR}:{_CODEC}", _MAIN, str(self.folder / "zoo.cfg")]
+        self._launch(command)
         if wait:
             self.await_ready()
 
@@ -115,18 +112,6 @@ class ZookeeperServer:
         shutil.rmtree(self.folder / "data" / "version-2")
         self.start()
 
-    def stand_still(self) -> None:
-        """SIGSTOP: its connections stay and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        self._stopped = True
-
-    def go_on(self) -> None:
-        """The end of `stand_still`."""
-        if self._process is not None and self._stopped:
-            self._process.send_signal(signal.SIGCONT)
-        self._stopped = False
-
     def settle(self) -> None:
         """Run as usual, whatever a test has done."""
         self.go_on()
@@ -135,13 +120,10 @@ class ZookeeperServer:
             self.start()
 
     @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
     def mode(self) -> str:
         """`standalone`, `leader` or `follower`; empty while it serves nobody."""
-        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 5.0) as asking:
+        here = (self._address, self.port)
+        with contextlib.suppress(OSError), socket.create_connection(here, 5.0) as asking:
             asking.sendall(b"srvr")
             told = b"".join(iter(lambda: asking.recv(4096), b"")).decode()
             for line in told.splitlines():
@@ -151,31 +133,11 @@ class ZookeeperServer:
 
     @property
     def hosts(self) -> str:
-        return f"{HOST}:{self.port}"
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
+        return f"{self._address}:{self.port}"
 
     def await_ready(self) -> None:
         """Wait until it serves clients."""
-        process = self._process
-        assert process is not None
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        pause = threading.Event()
-        while not self.mode:
-            if process.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError(f"ZooKeeper does not start:\n{self.log[-4000:]}")
-            pause.wait(0.02)
-
-    def _end(self, number: int) -> None:
-        if self._process is None:
-            return
-        self.go_on()
-        self._process.send_signal(number)
-        self._process.wait(PATIENCE_SECONDS)
-        servants.remove(self._process.pid)
-        self._process = None
+        self._await_ready(lambda: None if self.mode else "it serves nobody")
 
 
 class ZookeeperCluster:
@@ -225,7 +187,8 @@ class ZookeeperCluster:
         self.start()
 
 
-def _needs() -> str:
+def needed_java() -> str:
+    """The program that ZooKeeper runs in, where all it wants is here."""
     java = shutil.which("java", path=os.defpath)
     if java is None or not _JAR.exists():
         missing(f"no ZooKeeper here: it wants java on the PATH and {_JAR}")
@@ -233,32 +196,45 @@ def _needs() -> str:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="ebbtide-zookeeper-"))
+def served_by(server: ZookeeperServer) -> Iterator[ZookeeperServer]:
+    """A new server, which serves for the block."""
     try:
-        yield folder
+        server.initialise()
+        server.start()
+        yield server
     finally:
-        shutil.rmtree(folder)
+        server.kill()
+
+
+@contextlib.contextmanager
+def tls_server(further: str) -> Iterator[ZookeeperServer]:
+    """One more server, with a TLS port: ``PORT`` in the lines of configuration stands for that port. It is
+    the server's attribute `tls_port` as well.
+    """
+    java = needed_java()
+    with folder_for("zookeeper") as folder, reserved_port() as port, reserved_port() as tls_port:
+        server = ZookeeperServer(java, folder, port, further=further.replace("PORT", str(tls_port)))
+        server.tls_port = tls_port
+        with served_by(server):
+            yield server
 
 
 @pytest.fixture(scope="session")
 def _zookeeper_of_session() -> Iterator[ZookeeperServer]:
-    java = _needs()
-    with _folder() as folder, reserved_port() as port:
-        server = ZookeeperServer(java, folder, port)
-        try:
-            server.initialise()
-            server.start()
-            yield server
-        finally:
-            server.kill()
+    java = needed_java()
+    with (
+        folder_for("zookeeper") as folder,
+        reserved_port() as port,
+        served_by(ZookeeperServer(java, folder, port)) as server,
+    ):
+        yield server
 
 
 @pytest.fixture(scope="session")
 def _zookeepers_of_session() -> Iterator[ZookeeperCluster]:
-    java = _needs()
+    java = needed_java()
     with contextlib.ExitStack() as held:
-        folder = held.enter_context(_folder())
+        folder = held.enter_context(folder_for("zookeeper"))
         ports = [[held.enter_context(reserved_port()) for _ in range(3)] for _ in range(3)]
         lines = "".join(
             f"server.{number}={HOST}:{quorum}:{election}\n"

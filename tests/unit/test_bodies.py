@@ -87,7 +87,7 @@ def test_rest_is_told_once_whoever_comes_and_turns_back_later(bodies, event, tol
 
     with bodies.executing("a", 60.0):
         pass
-    with bodies.undoing():
+    with bodies.undoing("b", 600.0):
         pass
 
     assert told == [None]
@@ -109,7 +109,7 @@ def test_a_run_that_begins_cancelled_is_at_rest_from_the_start(event, told):
 
 
 def test_of_undos_alone_nothing_is_told_and_a_cancel_that_finds_only_them_is_at_rest(bodies, event, told):
-    with bodies.undoing(), bodies.undoing():
+    with bodies.undoing("a", 600.0), bodies.undoing("b", 600.0):
         assert told == []
         event.set("enough")
         assert told == [None]
@@ -118,9 +118,9 @@ def test_of_undos_alone_nothing_is_told_and_a_cancel_that_finds_only_them_is_at_
 def test_beside_an_undo_no_body_is_out_of_time(bodies, told):
     """Whatever ends the body would end the undo with it."""
     with bodies.executing("a"):
-        with bodies.undoing():
+        with bodies.undoing("b", 600.0):
             assert told == [math.inf]
-            with bodies.undoing():
+            with bodies.undoing("b", 600.0):
                 pass
             assert told == [math.inf]
         assert told == [math.inf, DEFAULT]

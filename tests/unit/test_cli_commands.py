@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from ebbtide.cli import command
 from ebbtide.cli.exits import Exit
 from ebbtide.jobs import Poster
+from ebbtide.jobs.claims import Claims
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.tables import jobs
 
@@ -562,3 +563,66 @@ def test_job_ids_are_completed_in_the_shell(run, posted, database):
     result = CliRunner().invoke(command, [], env=environment, prog_name="ebbtide")
 
     assert posted in result.stdout
+
+
+# -- conductors
+
+
+def test_conductors_of_a_store_without_any(run):
+    listed = run("conductors")
+
+    assert (listed.exit_code, listed.stdout) == (0, "")
+    assert listed.stderr == "ebbtide: no conductor is here; `ebbtide conductor` starts one\n"
+    assert json.loads(run("conductors", "--json").stdout) == []
+
+
+def test_conductors_are_listed_with_what_runs_there_and_ended_ones_on_request(run, posted, database):
+    with Store(database) as store:
+        for name in ("here:1", "gone:2"):
+            claims = Claims(store, name, name=name, lease_seconds=30.0)
+            claims.register(flows=["cli-add@1"], runners=2, isolation="thread")
+            claims.claim(["cli-add@1"])
+        claims.release()
+
+    text, shown, all_of_them = run("conductors"), run("conductors", "--json"), run("conductors", "--all")
+
+    (line,) = [line for line in text.stdout.splitlines() if "here:1" in line]
+    assert line.split()[:2] == ["here:1", "alive"]
+    assert "1 of 2" in line and f"{posted} cli-add running" in line
+    (told,) = json.loads(shown.stdout)
+    assert (told["name"], told["state"], [job["id"] for job in told["jobs"]]) == ("here:1", "alive", [posted])
+    assert "gone:2" in all_of_them.stdout and "gone:2" not in text.stdout
+
+
+# -- doctor
+
+
+def test_the_doctor_finds_nothing_on_a_bare_set_up_and_makes_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    examined = run("doctor", own_store=True)
+
+    assert (examined.exit_code, examined.stderr) == (0, "")
+    assert {line.split()[0] for line in examined.stdout.splitlines()} == {"fine"}
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_doctor_says_what_is_wrong_and_what_to_do_and_ends_with_1(run, posted, database):
+    path = database.removeprefix("sqlite:///")
+    os.chmod(path, 0o602)
+
+    text, told = run("doctor"), run("doctor", "--json")
+
+    assert (text.exit_code, told.exit_code) == (1, 1)
+    assert f"wrong  permissions   everybody may write to {path}\n{'':21}chmod o-w {path}\n" in text.stdout
+    assert "note   conductors    none runs, and 1 job waits\n" in text.stdout
+    findings = {(each["subject"], each["level"]): each for each in json.loads(told.stdout)}
+    assert findings["permissions", "wrong"]["advice"] == f"chmod o-w {path}"
+
+
+def test_the_doctor_goes_on_where_a_store_cannot_be_used(run, tmp_path):
+    examined = run("doctor", "--database", f"{tmp_path}/no/such.db", own_store=True)
+
+    assert examined.exit_code == 1
+    (told,) = [line for line in examined.stdout.splitlines() if line.startswith("wrong")]
+    assert told.split()[1] == "store" and told.endswith("does not exist: create it first")

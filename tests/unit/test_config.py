@@ -85,12 +85,22 @@ def test_every_option_can_be_given_in_the_environment(option):
     given |= {"log_level": "debug", "lease_seconds": "31", "renew_seconds": "9", "self_fence_seconds": "21"}
     given |= {"max_parameter_bytes": "2048", "max_result_bytes": "4096"}
     given |= {"signal": "file", "zookeeper_path": "/a/b", "zookeeper_hosts": "a:1,[::1]:2"}
+    given |= {"zookeeper_auth": "env:ZOOKEEPER", "board": "redis"}
     text = given.get(option.name, "2")
 
     settings = load_settings(environ={**HOME, variable(option.name): text})
 
     expected = {"flow_modules": ("one", "two.three")}.get(option.name, option.type(text))
     assert getattr(settings, option.name) == expected
+
+
+def test_a_secret_that_is_given_in_place_of_its_reference_is_refused_and_not_shown():
+    told = refusal(zookeeper_auth="digest:ann:sesame")
+
+    assert told == (
+        "zookeeper_auth in the call: what is given is not env:NAME (no EBBTIDE_ name) or file:/PATH, "
+        "where the secret is kept"
+    )
 
 
 def test_an_environment_variable_without_text_counts_as_not_given():
@@ -269,6 +279,22 @@ def test_the_folder_of_cancel_requests_is_the_one_that_other_programs_know(write
     assert load_settings(environ=HOME | given).signal_folder == expected
     told = any(given.values())
     assert load_settings(file, HOME | given).signal_folder == (expected if told else "/ours/too")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "option", "value"),
+    [
+        ("SCHEDULER_TASK_TIMEOUT", "300", "job_timeout", 300.0),
+        ("SCHEDULER_MAX_RETRIES", "3", "max_retries", 3),
+        ("SCHEDULER_RETRY_INTERVAL", "60", "retry_interval", 60.0),
+    ],
+)
+def test_what_a_scheduler_sets_is_honoured_and_our_own_variable_wins(name, text, option, value):
+    theirs = {**HOME, name: text}
+
+    assert getattr(load_settings(environ=theirs), option) == value
+    assert getattr(load_settings(environ={**theirs, variable(option): "7"}), option) == 7
+    assert f"{option} in the environment ({name}): 'soon' is not" in refusal(environ={**HOME, name: "soon"})
 
 
 def test_the_folder_of_requests_may_be_below_the_home_directory(write):

@@ -18,6 +18,8 @@ PUBLIC = [
     "INTERRUPTED",
     "task",
     "flow",
+    "RetryPolicy",
+    "Limits",
     "Poster",
     "Job",
     "JobState",

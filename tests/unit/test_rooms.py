@@ -11,7 +11,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FRONT = ROOT / "ebbtide"
 # The order of imports. The bottom is `ebbtide` itself, whose modules stand in an order of their own.
-BOTTOM = ("interrupts", "trees", "wording", "errors", "faults", "places", "optionkinds", "config")
+BOTTOM = (
+    "interrupts",
+    "trees",
+    "wording",
+    "errors",
+    "faults",
+    "places",
+    "optionkinds",
+    "configfile",
+    "limitoptions",
+    "policyoptions",
+    "serveroptions",
+    "config",
+)
 ROOMS = ("tasks", "flows", "jobs", "conductor", "cli")
 # A package of the front door's, which is a folder there and no link.
 INSIDE = ("testing",)

@@ -217,3 +217,51 @@ def test_a_runner_that_has_had_its_term_is_replaced_before_another_job(ends):
     assert list(ends.seat.hear()) == [Ended(CLAIM, "cancelled")]
 
     assert (ends.seat.idle, ends.to_keeper()) == (False, [TERM, END])
+
+
+def undo(task, within):
+    return {"undo": task, "within": within, "epoch": 5}
+
+
+@pytest.mark.parametrize("ends", [(3600.0, 0.0)], indirect=True)
+def test_an_undo_that_hangs_has_its_runner_ended_and_is_told_with_its_death(ends):
+    seat = ends.seat
+    seat.run(CLAIM)
+    ends.runner.send(undo("copy", 0.0))
+    assert (list(seat.hear()), seat.undoing, seat.climbing) == ([], True, False)
+
+    assert (seat.climb(ASKED), ends.to_keeper()) == (None, [TERM])
+    assert (seat.climb(ASKED), ends.to_keeper()) == (None, [END])
+    assert (seat.undoing, seat.broken) == (False, True)
+
+    told = "it did not end within 0 s, and its runner was ended"
+    assert list(seat.died("its runner was ended by SIGKILL", 0.25)) == [
+        Ended(CLAIM, None, f"the undo of copy: {told}", 0.25, {"copy": told})
+    ]
+
+
+@pytest.mark.parametrize("ends", [(3600.0, 0.0)], indirect=True)
+def test_an_undo_that_ends_once_what_it_waits_for_is_ended_costs_no_runner(ends):
+    seat = ends.seat
+    seat.run(CLAIM)
+    ends.runner.send(undo("copy", 0.0))
+    assert list(seat.hear()) == []
+    assert (seat.climb(ASKED), ends.to_keeper()) == (None, [TERM])
+
+    ends.runner.send(undo("copy", None))
+    assert list(seat.hear()) == []
+
+    assert (seat.climb(ASKED), ends.to_keeper(), seat.broken) == (None, [], False)
+
+
+@pytest.mark.parametrize("ends", [(3600.0, 0.0)], indirect=True)
+def test_an_undo_of_the_job_before_says_nothing_of_the_next(ends):
+    seat = ends.seat
+    seat.run(CLAIM)
+    ends.runner.send(undo("copy", 0.0))
+    ends.runner.send({"ended": JOB, "epoch": 5, "edge": "released", "leaving": False})
+    assert list(seat.hear()) == [Ended(CLAIM, "released")]
+
+    assert seat.run(CLAIM)
+
+    assert (seat.undoing, seat.climb(ASKED), ends.to_keeper()) == (False, None, [])

@@ -195,15 +195,16 @@ def test_what_settling_answers_is_an_edge_that_leaves_running() -> None:
 
 
 def test_the_truth_table_in_the_docstring_is_that_of_the_code() -> None:
-    rows = re.findall(
-        r"^\s*\| (finished|undone|stuck) +\| (no|yes|either) +\| (\w+)", settle.__doc__ or "", re.M
+    lines = re.findall(
+        r"^\s*\| (finished|undone|stuck|held) +\| ([a-z, ]+?) +\| (\w+)", settle.__doc__ or "", re.M
     )
+    requests = {"no": (False, False), "yes": (True, False), "limit": (True, True)}
     told = {}
-    for ending, requested, name in rows:
-        for each in {"no": [False], "yes": [True], "either": [False, True]}[requested]:
-            told[ending, each] = None if name == "None" else name
+    for ending, words, name in lines:
+        for word in requests if words == "any" else words.split(", "):
+            told[ending, word] = None if name == "None" else name
 
     assert told == {
-        (ending.value, requested): settle(ending, cancel_requested=requested)
-        for ending, requested in itertools.product(Ending, [False, True])
+        (ending.value, word): settle(ending, cancel_requested=requested, limit_passed=limit)
+        for ending, (word, (requested, limit)) in itertools.product(Ending, requests.items())
     }

@@ -1,0 +1,35 @@
+"""Removal: all that is stored of a job goes, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from ebbtide.jobs import tables
+
+__all__ = ["remove"]
+
+_jobs = tables.jobs
+
+
+def remove(connection: sa.Connection, job_ids: Sequence[str]) -> None:
+    """Remove every row of these jobs, TaskFlow's too."""
+    if not job_ids:
+        return
+    for table in _tables_by_job():
+        connection.execute(sa.delete(table).where(table.c.job.in_(job_ids)))
+    _delete_logbooks(connection, job_ids)
+    connection.execute(sa.delete(_jobs).where(_jobs.c.id.in_(job_ids)))
+
+
+def _tables_by_job() -> list[sa.Table]:
+    return [table for table in tables.metadata.sorted_tables if "job" in table.c]
+
+
+def _delete_logbooks(connection: sa.Connection, books: Sequence[str]) -> None:
+    # A logbook has its job's id. SQLite does not cascade TaskFlow's foreign keys: the children go first.
+    flows = sa.select(tables.flowdetails.c.uuid).where(tables.flowdetails.c.parent_uuid.in_(books))
+    connection.execute(sa.delete(tables.atomdetails).where(tables.atomdetails.c.parent_uuid.in_(flows)))
+    connection.execute(sa.delete(tables.flowdetails).where(tables.flowdetails.c.parent_uuid.in_(books)))
+    connection.execute(sa.delete(tables.logbooks).where(tables.logbooks.c.uuid.in_(books)))

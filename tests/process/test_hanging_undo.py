@@ -1,0 +1,61 @@
+"""An undo that never ends: its runner is ended, it counts as a try, and the next runner goes on.
+
+Promises: P3, P7, P10.
+"""
+
+LIMITS = {"revert_timeout_seconds": 0.3, "kill_after_seconds": 0.1, "revert_retry_seconds": 0.01}
+
+
+def _cancelled(stage, action):
+    """A job of three tasks that is cancelled in its last one."""
+    job = stage.post("a", f"b:{action}", "c:wait")
+    stage.await_effect(job, "waiting", "c")
+    stage.poster.cancel(job.id)
+    return job
+
+
+def _record(stage, job, task):
+    return next(record for record in stage.poster.tasks(job.id) if record.task == task)
+
+
+def test_an_undo_that_hangs_each_time_parks_its_job_and_is_done_once_that_is_mended(stage):
+    stage.conductor(runners=1, revert_retries=1, **LIMITS)
+    job = _cancelled(stage, "hanging-undo")
+
+    parked = stage.ended(job)
+
+    with stage.explained(job):
+        told = "it did not end within 0.3 s, and its runner was ended"
+        assert (parked.state, parked.not_undone) == ("parked", ["a", "b"])
+        assert parked.park_reason == f"the undo of b failed (2 tries): {told}"
+        assert stage.told(job, "undo") == ["undo c", "undo b", "undo b"]
+        (first, second) = (e for e in stage.poster.entries(job.id) if e.name == "reclaimed")
+        assert first.detail["cause"] == second.detail["cause"] == f"the undo of b: {told}"
+        # It was ended on purpose: that interrupts nothing, however often.
+        assert stage.poster.entries(job.id)[-1].name == "parked"
+
+    stage.open("b", verb="repaired")
+    stage.poster.unpark(job.id)
+    ended = stage.ended(job)
+
+    with stage.explained(job):
+        assert (ended.state, ended.undo) == ("cancelled", "complete")
+        assert stage.told(job, "undone") == ["undone c", "undone b", "undone a"]
+        assert _record(stage, job, "b").undo_tries == 3
+        results = [line["result"] for line in stage.effects(job, "undo", task="b")]
+        assert results == [{"made": "b at epoch 1"}] * 3
+        stage.assert_history_replays(ended)
+
+
+def test_an_undo_that_hangs_once_is_done_by_the_next_runner(stage):
+    stage.conductor(runners=1, revert_retries=3, **LIMITS)
+    job = _cancelled(stage, "hanging-undo")
+    stage.await_effect(job, "undo", "b", 2)
+    stage.open("b", verb="repaired")
+
+    ended = stage.ended(job)
+
+    with stage.explained(job):
+        assert (ended.state, ended.undo) == ("cancelled", "complete")
+        assert stage.told(job, "undone") == ["undone c", "undone b", "undone a"]
+        assert "parked" not in stage.names(job)
