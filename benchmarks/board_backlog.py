@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import multiprocessing
 import threading
 import time
@@ -28,6 +29,7 @@ from ebbtide.jobs.store import Store
 
 _LOOK_SECONDS = 0.02
 _LONGEST_SECONDS = 300.0
+_LATER_SECONDS = 86400.0
 
 
 def main() -> None:
@@ -69,25 +71,27 @@ def backlog(options: argparse.Namespace, board: str, named: dict[str, str], jobs
         settings = Settings(database=url, **given)
         with Poster(registry=load_flows([FLOWS]), settings=settings) as poster:
             for _ in range(jobs):
-                poster.post("measured.linear")
+                poster.post("measured.linear", delay_seconds=_LATER_SECONDS)
         with contextlib.ExitStack() as conductors, Store(url) as store:
             for _ in range(options.conductors):
                 conductors.enter_context(conductor(url, 1, **given))
-            # The first ones are run while conductors still start, and are not timed.
-            measured = min(options.measured, jobs // 2)
-            return _rate(store, measured)
+            # All conductors are there, and idle, when all jobs become due.
+            with store.write() as connection:
+                connection.execute(sa.update(tables.jobs).values(due_at=time.time()))
+            return _rate(store, jobs, min(options.measured, jobs // 2))
 
 
-def _rate(store: Store, measured: int) -> float:
+def _rate(store: Store, jobs: int, measured: int) -> float:
+    """Of so many jobs after the first ones, since those are waited for; of all, if that is over before."""
     pause = threading.Event()
     give_up = time.monotonic() + _LONGEST_SECONDS
-    first = began = None
+    first, began = 0, time.perf_counter()
     while time.monotonic() < give_up:
         done, now = _completed(store), time.perf_counter()
-        if first is None and done:
-            first, began = done, now
-        if first is not None and began is not None and done - first >= measured:
+        if done - first >= measured or done == jobs:
             return (done - first) / (now - began)
+        if first == 0:
+            first, began = done, now
         pause.wait(_LOOK_SECONDS)
     raise SystemExit(f"fewer than {measured} jobs were run in {_LONGEST_SECONDS:g} s")
 
@@ -148,6 +152,7 @@ def _consume(
         warnings.simplefilter("ignore", DeprecationWarning)
         from taskflow import exceptions
         from taskflow.jobs.backends.impl_zookeeper import ZookeeperJobBoard
+    logging.getLogger("taskflow").setLevel(logging.ERROR)  # it warns of each link that is closed
     who = uuid.uuid4().hex
     client = KazooClient(hosts=hosts)
     board = ZookeeperJobBoard(who, {"path": f"{path}/stock", "check_compatible": False}, client=client)

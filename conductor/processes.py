@@ -128,6 +128,12 @@ class ProcessRunners(Runners):
                 if seat.claim is not None:
                     seat.suspend()
 
+    def pause(self, job_id: str, epoch: int) -> None:
+        with self._lock:
+            for seat in self._seats.values():
+                if seat.claim is not None and (seat.claim.job_id, seat.claim.epoch) == (job_id, epoch):
+                    seat.pause()
+
     def hold_until(self, boot_seconds: float) -> None:
         with contextlib.suppress(ChannelClosed):  # `poll` tells of it
             self._control.send({"hold_until": boot_seconds})

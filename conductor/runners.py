@@ -78,6 +78,10 @@ class Runners(abc.ABC):
         """Let every run stop between tasks and release its job."""
 
     @abc.abstractmethod
+    def pause(self, job_id: str, epoch: int) -> None:
+        """Let the run of that claim stop between tasks, to be paused. Repeating changes nothing."""
+
+    @abc.abstractmethod
     def hold_until(self, boot_seconds: float) -> None:
         """The runs may go on until then. Unless told again in time, runner processes are ended at that
         moment, even while the calling process is stopped or hangs. May be called from any thread.

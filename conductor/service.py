@@ -323,6 +323,9 @@ class Conductor:
                 desk.claims.forwarded(request, at)
                 LOG.info("job.cancel_forwarded %s", request.job_id)
 
+        for job_id, epoch in desk.claims.to_pause():
+            desk.runners.pause(job_id, epoch)
+
     def _tell(self, desk: _Desk) -> None:
         """Store which runs are overdue; what a store that is away does not take is kept for later."""
         while self._untold:

@@ -77,6 +77,11 @@ class ThreadRunners(Runners):
         for execution in self._running.values():
             execution.suspend()
 
+    def pause(self, job_id: str, epoch: int) -> None:
+        for claim, execution in self._running.items():
+            if (claim.job_id, claim.epoch) == (job_id, epoch):
+                execution.pause()
+
     def poll(self, seconds: float, *bells: int) -> Sequence[News]:
         with listening(self._waiting, bells):
             self._waiting.poll(seconds * 1000)

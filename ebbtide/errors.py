@@ -180,6 +180,21 @@ class FlowNotFound(NotFound):
         return f"flow {one_line(self.flow, 110)} is not known{hint} (known: {listed})"
 
 
+class SavepointNotReached(NotFound):
+    """A job cannot go back to a savepoint that it has not come to, or not any more."""
+
+    def __init__(self, job_id: str, savepoint: str, reached: Iterable[str]) -> None:
+        self.job_id = job_id
+        self.savepoint = savepoint
+        self.reached = list(reached)
+        super().__init__(job_id, savepoint, self.reached)
+
+    def __str__(self) -> str:
+        told = f"reached: {_names(self.reached)}" if self.reached else "it has reached none"
+        shown = one_line(self.savepoint, 110)
+        return f"job {one_line(self.job_id, 60)} has not reached a savepoint '{shown}' ({told})"
+
+
 class TooLate(Conflict):
     """A cancel came after the job's outcome was stored. `state` is that outcome."""
 
@@ -201,7 +216,9 @@ _REFUSED_WORDS = {
     "accepted": "cannot be accepted as it is: it is {state}, and only a parked job can",
     "accepted_as_failed": "cannot be accepted as it is: it is {state}, and only a parked job can",
     "accepted_as_cancelled": "cannot be accepted as it is: it is {state}, and only a parked job can",
-    "delete": "cannot be deleted while it is {state}: only a job that has ended or never began can",
+    "paused": "cannot be paused: it is {state}, and only a pending or running job can",
+    "resumed": "cannot be resumed: it is {state}, and only a paused job can",
+    "rewound": "cannot be rewound: it is {state}, and only a pending, running or paused job can",
     "result": "has no result: it is {state}, and only a completed job has one",
 }
 
@@ -218,6 +235,47 @@ class EdgeRefused(Conflict):
     def __str__(self) -> str:
         words = _REFUSED_WORDS.get(self.edge, f"is {{state}}: {self.edge} is not possible")
         return f"job {one_line(self.job_id, 60)} {words.format(state=self.state)}"
+
+
+class KeyBusy(Conflict):
+    """An exclusive key is taken, and the post was to be refused then. `jobs` hold it, or wait for it."""
+
+    def __init__(self, key: str, jobs: Iterable[str]) -> None:
+        self.key = key
+        self.jobs = list(jobs)
+        super().__init__(self.key, self.jobs)
+
+    def __str__(self) -> str:
+        by = f" by job {_names(self.jobs)}" if self.jobs else ""
+        return f'exclusive key {one_line(self.key, 110)} is taken{by}: try later, or post with on_busy "wait"'
+
+
+class ParentEnding(Conflict):
+    """A job that has ended, or is being undone, gets no child any more."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        self.job_id = job_id
+        self.state = str(state)
+        super().__init__(self.job_id, self.state)
+
+    def __str__(self) -> str:
+        word = f"is {self.state}" if self.state in ("completed", "failed", "cancelled") else "is being undone"
+        return f"job {one_line(self.job_id, 60)} {word}: no child can be posted to it; post without a parent"
+
+
+class KeyReused(UsageError):
+    """A post with this idempotency key is stored already, and was of something else."""
+
+    def __init__(self, key: str, job_id: str) -> None:
+        self.key = key
+        self.job_id = job_id
+        super().__init__(key, job_id)
+
+    def __str__(self) -> str:
+        return (
+            f"idempotency key {one_line(self.key, 110)} is that of job {one_line(self.job_id, 60)}, which is "
+            "another post: take another key, or repeat the same post"
+        )
 
 
 class AnswerLost(StoreUnavailable):

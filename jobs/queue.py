@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.jobs import clock, tables
+from ebbtide.jobs.children import children_ended
+from ebbtide.jobs.keys import has_room
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.states import JobState
 
@@ -24,11 +26,12 @@ __all__ = [
     "long_gone",
     "next_due",
     "next_orphan",
-    "waits_for",
+    "paused_flows",
 ]
 
 _jobs = tables.jobs
 _conductors = tables.conductors
+_paused = tables.paused_flows
 
 # One look into an index: a conductor with nothing to do asks all the time, and jobs may wait here by the
 # hundred thousand that it may not claim, or not yet.
@@ -143,11 +146,24 @@ def _first_of_flow(flow: str, version: int, limit: int, lock: bool) -> sa.Subque
             _jobs.c.version == version,
             # As a sum, so that no index on due_at is chosen, which would have to sort all that is due.
             _jobs.c.due_at + 0.0 <= WallNow(),
+            _wanted(flow, version),
+            *_claimable(),
         )
         .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
         .limit(limit)
     )
-    return (query.with_for_update(skip_locked=True) if lock else query).subquery()
+    return (query.with_for_update(skip_locked=True, of=_jobs) if lock else query).subquery()
+
+
+def _claimable() -> tuple[sa.ColumnElement[bool], ...]:
+    """What keeps a job that is due from being claimed: its exclusive key, and children that it waits for."""
+    return has_room(), children_ended()
+
+
+def _wanted(flow: Any, version: Any) -> sa.ColumnElement[bool]:
+    """Whether a job may be claimed although its flow may be paused. Whatever is to be cancelled may."""
+    stopped = sa.exists().where(_paused.c.flow == flow, _paused.c.version.in_((0, version)))
+    return sa.or_(_jobs.c.cancel_requested_at.is_not(None), ~stopped)
 
 
 def _batches(keys: list[str]) -> Iterator[tuple[str, ...]]:
@@ -157,13 +173,19 @@ def _batches(keys: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def due_one(connection: sa.Connection, job_id: str) -> sa.Row[Any] | None:
-    """The job of that id if it is pending and due, held until the transaction ends; None: it is not, or
-    another conductor is about to claim it.
+    """The job of that id if it is pending and due, and waits for no other, held until the transaction ends;
+    None: it is not, or another conductor is about to claim it.
     """
     query: sa.Select[Any] = (
         sa.select(_jobs.c.id, _jobs.c.flow, _jobs.c.version)
-        .where(_jobs.c.id == job_id, _jobs.c.state == JobState.PENDING.value, _jobs.c.due_at <= WallNow())
-        .with_for_update(skip_locked=True)
+        .where(
+            _jobs.c.id == job_id,
+            _jobs.c.state == JobState.PENDING.value,
+            _jobs.c.due_at <= WallNow(),
+            _wanted(_jobs.c.flow, _jobs.c.version),
+            *_claimable(),
+        )
+        .with_for_update(skip_locked=True, of=_jobs)
     )
     return connection.execute(query).first()
 
@@ -183,15 +205,6 @@ def live_conductors(connection: sa.Connection) -> dict[str, frozenset[str]]:
     return {row.id: frozenset(json.loads(row.flows)) for row in connection.execute(query)}
 
 
-def waits_for(job: sa.Row[Any], *, due: bool, live: Mapping[str, frozenset[str]]) -> str | None:
-    """Who would have to come for a job that nobody here can take up; None when somebody can, or need not."""
-    pending = job.state == JobState.PENDING.value and due
-    orphaned = job.state == JobState.RUNNING.value and job.owner not in live
-    if not pending and not orphaned:
-        return None
-    if not live:
-        return "a conductor: none is running"
-    key = f"{job.flow}@{job.version}"
-    if any(key in flows for flows in live.values()):
-        return None
-    return f"a conductor that knows {key}: none of those running does"
+def paused_flows(connection: sa.Connection) -> frozenset[tuple[str, int]]:
+    """The flows of which nobody claims a job, with their versions; 0 stands for every version."""
+    return frozenset((row.flow, row.version) for row in connection.execute(sa.select(_paused)))

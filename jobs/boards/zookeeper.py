@@ -40,6 +40,7 @@ class ZookeeperBoard(Board):
 
     def __init__(self, ensemble: Ensemble) -> None:
         self._path = ensemble.node(_NODE)
+        self._on_change: Callable[[], None] | None = None
         self._session = Session(ensemble)
         try:
             with translated():
@@ -69,7 +70,8 @@ class ZookeeperBoard(Board):
 
     def pinned(self, on_change: Callable[[], None] | None = None) -> list[Pinned]:
         self._session.require_whole()
-        watch = None if on_change is None else lambda event: on_change()
+        self._on_change = on_change
+        watch = None if on_change is None else self._note_change
         with translated():
             children = self._session.answer(self._session.client.get_children_async(self._path, watch=watch))
             names = {child for child in children if child.startswith(_Driver.JOB_PREFIX)}
@@ -142,6 +144,11 @@ class ZookeeperBoard(Board):
     def close(self) -> None:
         self._session.close()
 
+    def _note_change(self, event: Any) -> None:
+        # Called by a thread of kazoo. The same for every look: kazoo keeps each watch until it fires.
+        if self._on_change is not None:
+            self._on_change()
+
 
 class _Driver(ZookeeperJobBoard):  # type: ignore[misc]  # taskflow is untyped
     """TaskFlow's, told what is there instead of finding out: it claims only what it knows."""
@@ -168,6 +175,10 @@ class _Driver(ZookeeperJobBoard):  # type: ignore[misc]  # taskflow is untyped
             return False
         self._known_jobs[path] = job
         return True
+
+    def _state_change_listener(self, state: str) -> None:
+        # It would log a warning for each link that is closed; what became of one is its session's to say.
+        pass
 
     def forget(self, path: str) -> None:
         self._known_jobs.pop(path, None)

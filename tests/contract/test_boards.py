@@ -236,6 +236,14 @@ def test_after_a_loss_of_all_data_a_new_link_finds_an_empty_board(boards, kind, 
     assert names(boards(kind).pinned()) == ["b"]
 
 
+def test_a_link_that_is_closed_says_nothing(boards, kind, board, caplog):
+    board.post(notice("a"))
+
+    board.close()
+
+    assert caplog.text == ""
+
+
 def test_a_server_that_says_nothing_is_given_up(boards, kind, server, proxy_to):
     proxy = proxy_to(server.port)
     through = (

@@ -1,6 +1,7 @@
 """Limits of running jobs: who finds that one was passed, what is recorded, and how such a job ends."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from ebbtide.jobs.states import JobState
 KEYS = ["copy@1"]
 
 
-def limited(board, **limits) -> str:
+def limited(board, **limits) -> Any:
     return board.post(policies=Policies(limits=Limits(**limits)))
 
 
@@ -137,7 +138,7 @@ def test_what_is_left_alone(board, conductor, watch, other):
 # -- how it ends
 
 
-def out_of_time(board, state: JobState, **columns) -> str:
+def out_of_time(board, state: JobState, **columns) -> Any:
     job = board.put(state, cancel_requested_at=board.clock.now, **columns)
     asked = {"reason": "the job took longer than 60 s", "source": DEADLINE, "who": "one"}
     board.add(tables.job_cancels, job=job, attempt=1, requested_at=board.clock.now, **asked)

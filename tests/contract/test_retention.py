@@ -1,6 +1,7 @@
 """What has ended is removed after its time, a hundred to a transaction; of conductors one does so."""
 
 import warnings
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -21,7 +22,7 @@ DAY = 86400.0
 def ended(board):
     """Put a job there that ended so many days ago."""
 
-    def put(state: JobState, days: float) -> str:
+    def put(state: JobState, days: float) -> Any:
         return board.put(state, ended_at=board.clock.now - days * DAY, created_at=board.clock.now - 9 * DAY)
 
     return put

@@ -1,5 +1,8 @@
 """Statistics: counted by flow and in all, over a window and as things stand."""
 
+
+from typing import Any
+
 import pytest
 
 from ebbtide.errors import UsageError
@@ -20,7 +23,7 @@ def poster(made):
 def put(board):
     """Put a job there that was posted, and has ended, so many hours ago."""
 
-    def put(flow: str, state: JobState, posted: float, ended: float | None = None, took: float = 1.0) -> str:
+    def put(flow: str, state: JobState, posted: float, ended: float | None = None, took: float = 1.0) -> Any:
         columns = {"flow": flow, "created_at": board.clock.now - posted * HOUR}
         if ended is not None:
             at = board.clock.now - ended * HOUR

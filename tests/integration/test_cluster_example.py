@@ -1,23 +1,21 @@
 """`examples/cluster` as its page says: typed by command, on servers of its own; and its compose file."""
 
 import contextlib
-import importlib.util
 import os
 import re
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
 from ebbtide.config import load_settings
+from tests.programs import loaded
 from tests.services.absence import missing
 from tests.services.postgresql import find_programs
 from tests.services.zookeeper import needed_java
@@ -26,16 +24,6 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "cluster"
 PAGE = EXAMPLE / "README.md"
 SHOWN_PORT, PORTS = 5700, 10
-
-
-def loaded(name: str) -> ModuleType:
-    """A program of the docs folder, which is no package, as a module."""
-    spec = importlib.util.spec_from_file_location(f"docs_of_cluster_{name}", ROOT / "docs" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 sessions = loaded("sessions")

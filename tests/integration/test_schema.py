@@ -27,8 +27,8 @@ from ebbtide.jobs import Poster, tables
 from ebbtide.jobs.schema import VERSION_TABLE, SchemaState, check_schema, ensure_schema, upgrade_schema
 from ebbtide.jobs.store import Store
 
-# What nobody has made yet.
-NEWER = f"{int(tables.REVISION) + 1:04}"
+# A revision that this program does not know yet.
+NEXT = f"{int(tables.REVISION) + 1:04d}"
 
 # Opens the store, stores one row, says so. Begins when it is told to.
 _OPENER = """
@@ -242,7 +242,7 @@ def test_a_database_from_before_the_boards_is_given_its_leaders(path: Path) -> N
 
 @pytest.mark.parametrize(
     "found, state",
-    [("0000", SchemaState.FOREIGN), (NEWER, SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
+    [("0000", SchemaState.FOREIGN), (NEXT, SchemaState.NEWER), ("9d1f", SchemaState.FOREIGN)],
 )
 def test_another_revision_is_refused_and_left_alone(path: Path, found: str, state: SchemaState) -> None:
     _make(path)
@@ -260,13 +260,13 @@ def test_another_revision_is_refused_and_left_alone(path: Path, found: str, stat
 
 def test_an_older_revision_is_told_to_be_upgraded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _make(path)
-    monkeypatch.setattr(ebbtide.jobs.schema, "REVISION", NEWER)
+    monkeypatch.setattr(ebbtide.jobs.schema, "REVISION", NEXT)
 
     with Store(str(path)) as store, pytest.raises(SchemaMismatch, match="run `ebbtide db upgrade`"):
         ensure_schema(store)
 
 
-@pytest.mark.parametrize("found", ["0000", NEWER, "9d1f"])
+@pytest.mark.parametrize("found", ["0000", NEXT, "9d1f"])
 def test_an_upgrade_refuses_what_it_does_not_know(path: Path, found: str) -> None:
     _make(path)
     _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{found}'")
@@ -509,7 +509,7 @@ def test_the_frequent_questions_are_answered_by_an_index_without_sorting(
 
 def test_a_poster_of_a_store_that_does_not_fit_leaves_nothing_open(path: Path) -> None:
     _make(path)
-    _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{NEWER}'")
+    _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '{NEXT}'")
 
     with pytest.raises(SchemaMismatch, match="newer ebbtide"):
         Poster(str(path))

@@ -196,6 +196,17 @@ def needed_java() -> str:
 
 
 @contextlib.contextmanager
+def served_by(server: ZookeeperServer) -> Iterator[ZookeeperServer]:
+    """A new server, which serves for the block."""
+    try:
+        server.initialise()
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
 def tls_server(further: str) -> Iterator[ZookeeperServer]:
     """One more server, with a TLS port: ``PORT`` in the lines of configuration stands for that port. It is
     the server's attribute `tls_port` as well.
@@ -204,25 +215,19 @@ def tls_server(further: str) -> Iterator[ZookeeperServer]:
     with folder_for("zookeeper") as folder, reserved_port() as port, reserved_port() as tls_port:
         server = ZookeeperServer(java, folder, port, further=further.replace("PORT", str(tls_port)))
         server.tls_port = tls_port
-        try:
-            server.initialise()
-            server.start()
+        with served_by(server):
             yield server
-        finally:
-            server.kill()
 
 
 @pytest.fixture(scope="session")
 def _zookeeper_of_session() -> Iterator[ZookeeperServer]:
     java = needed_java()
-    with folder_for("zookeeper") as folder, reserved_port() as port:
-        server = ZookeeperServer(java, folder, port)
-        try:
-            server.initialise()
-            server.start()
-            yield server
-        finally:
-            server.kill()
+    with (
+        folder_for("zookeeper") as folder,
+        reserved_port() as port,
+        served_by(ZookeeperServer(java, folder, port)) as server,
+    ):
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ class Slow(CancelableTask):
         super().__init__()
         self.seconds = seconds
         self.caught = caught
-        self.given = []
+        self.given: list[Any] = []
 
     def execute(self):
         try:
