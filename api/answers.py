@@ -16,13 +16,14 @@ from ebbtide.jobs.conductors import ConductorRecord
 from ebbtide.jobs.credentials import Credential
 from ebbtide.jobs.preview import Preview
 from ebbtide.jobs.receipt import Receipt
-from ebbtide.jobs.records import Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.records import Chunk, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.statistics import Statistics
 
 __all__ = [
     "AnswerModel",
     "CallerAnswer",
     "CancelModel",
+    "ChunksAnswer",
     "ConductorsAnswer",
     "CountsAnswer",
     "CredentialModel",
@@ -125,6 +126,12 @@ class LogsAnswer(_Answer):
     """What tasks logged and printed."""
 
     lines: list[model_of(LogLine)]  # type: ignore[valid-type]  # made at run time
+
+
+class ChunksAnswer(_Answer):
+    """What tasks have streamed."""
+
+    chunks: list[model_of(Chunk)]  # type: ignore[valid-type]  # made at run time
 
 
 class ResultAnswer(_Answer):

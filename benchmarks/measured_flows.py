@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
 import threading
 import time
+from collections import Counter
+from typing import ClassVar
 
 from taskflow.flow import Flow
 from taskflow.patterns import linear_flow, unordered_flow
 
 from ebbtide.flows import flow
-from ebbtide.tasks import CancelableTask
+from ebbtide.tasks import AsyncTask, CancelableTask
 
 __all__ = ["Nothing"]
 
@@ -54,6 +57,25 @@ class Deaf(CancelableTask):
         threading.Event().wait()
 
 
+class Waits(AsyncTask):
+    """One of many that wait. The last that waits tells, and the last that has cleaned up; nothing to undo."""
+
+    count: ClassVar[Counter[str]] = Counter()  # of this process: moments that tasks of this job came to
+
+    async def execute(self, listener: str, tasks: int) -> None:
+        self._arrive("waiting", listener, tasks)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            self._arrive("cleaned", listener, tasks)
+
+    def _arrive(self, moment: str, listener: str, tasks: int) -> None:
+        self.count[moment] += 1
+        if self.count[moment] == tasks:
+            _tell(listener, moment)
+
+
 @flow("measured.linear")
 def linear(tasks: int = 1) -> Flow:
     """Tasks that do nothing, one after the other."""
@@ -76,6 +98,12 @@ def start(listener: str) -> Flow:
 def wait(listener: str) -> Flow:
     """One task that waits for its cancel event."""
     return linear_flow.Flow("wait").add(WaitsForCancel())
+
+
+@flow("measured.many-waiting")
+def many_waiting(listener: str, tasks: int = 1) -> Flow:
+    """Coroutines that wait, all at once."""
+    return unordered_flow.Flow("many-waiting").add(*(Waits(f"task-{number}") for number in range(tasks)))
 
 
 @flow("measured.deaf")

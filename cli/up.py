@@ -81,7 +81,7 @@ def _started(words: list[str], descriptor: int, environment: Mapping[str, str]) 
 
     In a session of its own: Ctrl-C comes once, from here.
     """
-    from ebbtide.conductor.trees import die_with_parent
+    from ebbtide.trees import die_with_parent
 
     parent = os.getpid()
 

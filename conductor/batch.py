@@ -134,6 +134,14 @@ _delete_old_logs = _Statement(
     )
 )
 
+_insert_chunks = _insert(tables.job_chunks)
+_delete_old_chunks = _Statement(
+    sa.delete(tables.job_chunks).where(
+        tables.job_chunks.c.job == sa.bindparam("key_job"),
+        tables.job_chunks.c.number <= sa.bindparam("key_number"),
+    )
+)
+
 # The fence: the last statement of every commit, so that its lock on the row is short. No row:
 # another holder has raised the epoch, and this run may store nothing any more.
 _FENCED = ("write", "begun", "tasks_total", "tasks_done", "tasks_undone", "undoing", "logs", "interruptions")
@@ -157,6 +165,8 @@ class Batch:
     tasks: list[dict[str, Any]] = field(default_factory=list)
     logs: list[dict[str, Any]] = field(default_factory=list)
     keep_logs_after: int = 0  # older lines make room
+    chunks: list[dict[str, Any]] = field(default_factory=list)
+    keep_chunks_after: int = 0  # as above
     delivered: tuple[str, float] | None = None
     beginning: set[str] = field(default_factory=set)
 
@@ -170,6 +180,7 @@ class Batch:
             or self.new_tasks
             or self.tasks
             or self.logs
+            or self.chunks
             or self.delivered
         )
 
@@ -209,6 +220,7 @@ def _script_of(batch: Batch) -> _Script:
     made, changed = {"created_at": now, "updated_at": None}, {"updated_at": now}
     owner = {"job": batch.job_id, "attempt": batch.attempt}
     old_logs = {"job": batch.job_id, "number": batch.keep_logs_after}
+    old_chunks = {"job": batch.job_id, "number": batch.keep_chunks_after}
     script: _Script = [
         (_insert_logbook, [batch.logbook | made] if batch.logbook is not None else []),
         (_insert_flow, [batch.new_flow | made] if batch.new_flow is not None else []),
@@ -219,6 +231,8 @@ def _script_of(batch: Batch) -> _Script:
         (_update_task, [row | owner for row in batch.tasks]),
         (_insert_log, batch.logs),
         (_delete_old_logs, [old_logs] if batch.logs and batch.keep_logs_after > 0 else []),
+        (_insert_chunks, batch.chunks),
+        (_delete_old_chunks, [old_chunks] if batch.keep_chunks_after > 0 else []),
     ]
     return [(statement, rows) for statement, rows in script if rows]
 

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 from ebbtide.conductor.redaction import Redactor, any_active, redact_active
@@ -19,8 +20,6 @@ from ebbtide.tasks.payload import storable
 __all__ = ["LogBuffer", "capturing", "install"]
 
 MAX_LINE = 4000
-
-_here = threading.local()
 
 
 class LogBuffer:
@@ -71,18 +70,50 @@ class LogBuffer:
             return lines, self.number
 
 
+class _Target:
+    """Where the output of one task goes. Its coroutines, and threads that they wait for, may share it."""
+
+    def __init__(self, buffer: LogBuffer, task: str) -> None:
+        self.partial: dict[str, str] = {}
+        self._lock = threading.Lock()  # guards `partial`
+        self._buffer = buffer
+        self._task = task
+
+    def write(self, level: str, text: str) -> None:
+        """Text as it is printed, of which a line may come in parts."""
+        with self._lock:
+            lines = (self.partial.pop(level, "") + text).split("\n")
+            self.partial[level] = lines[-1][: self._buffer.longest_part]
+        for line in lines[:-1]:
+            self._buffer.add(self._task, level, line)
+
+    def log(self, level: str, text: str) -> None:
+        for line in text.splitlines():
+            self._buffer.add(self._task, level, line)
+
+    def end(self) -> None:
+        for level, text in self.partial.items():
+            if text:
+                self._buffer.add(self._task, level, text)
+
+
+# Of a context: bodies that are coroutines share one thread. A thread begins in an empty one.
+_here: ContextVar[_Target | None] = ContextVar("here", default=None)
+
+
 @contextlib.contextmanager
 def capturing(buffer: LogBuffer, task: str) -> Iterator[None]:
-    """What this thread logs, and prints if `install` was told so, goes to `buffer` meanwhile."""
-    _here.target = (buffer, task)
-    _here.partial = {}
+    """What this thread, or coroutine, logs goes to `buffer` meanwhile; what it prints as well, if `install`
+    was told so.
+    """
+    target = _Target(buffer, task)
+    before = _here.get()
+    _here.set(target)
     try:
         yield
     finally:
-        for level, text in _here.partial.items():
-            if text:
-                buffer.add(task, level, text)
-        _here.target = None
+        target.end()
+        _here.set(before)
 
 
 _installing = threading.Lock()  # two conductors of one program may start at once
@@ -92,7 +123,8 @@ def install(*, outputs: bool) -> None:
     """Start capturing in this process: log records; and with `outputs` stdout and stderr of tasks, too.
 
     Outside `capturing` all goes where it went before. What threads of a task's own log and print
-    counts as outside. Log records have lost their secrets before any handler sees them.
+    counts as outside, unless they were started in its context, as ``asyncio.to_thread`` does. Log records
+    have lost their secrets before any handler sees them.
     """
     with _installing:
         make = logging.getLogRecordFactory()
@@ -137,19 +169,17 @@ def _redact(record: logging.LogRecord) -> None:
 
 class _CaptureHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        target = getattr(_here, "target", None)
+        target = _here.get()
         if target is None:
             self._pass_on(record)
             return
-        buffer, task = target
         try:
             text = self.format(record)
         except Exception:  # noqa: BLE001
             # A record whose arguments do not fit its message must not fail the task that logged it.
             self.handleError(record)
             return
-        for line in text.splitlines():
-            buffer.add(task, record.levelname.lower(), line)
+        target.log(record.levelname.lower(), text)
 
     def _pass_on(self, record: logging.LogRecord) -> None:
         # With a handler at its root, logging no longer falls back to stderr by itself.
@@ -164,15 +194,11 @@ class _CaptureStream(io.TextIOBase):
         self._level = level
 
     def write(self, text: str) -> int:
-        target = getattr(_here, "target", None)
+        target = _here.get()
         if target is None:
             self._stream.write(redact_active(text))
-            return len(text)
-        buffer, task = target
-        lines = (_here.partial.pop(self._level, "") + text).split("\n")
-        for line in lines[:-1]:
-            buffer.add(task, self._level, line)
-        _here.partial[self._level] = lines[-1][: buffer.longest_part]
+        else:
+            target.write(self._level, text)
         return len(text)
 
     @property
@@ -203,7 +229,7 @@ class _CaptureBytes(io.RawIOBase):
         self._stream = stream
 
     def write(self, data: Any) -> int:
-        if getattr(_here, "target", None) is None:
+        if _here.get() is None:
             text = bytes(data).decode("utf-8", "surrogateescape")
             self._stream.buffer.write(redact_active(text).encode("utf-8", "surrogateescape"))
             return len(data)

@@ -20,6 +20,7 @@ from taskflow.utils import misc
 from ebbtide.conductor.backend import Backend, Storage
 from ebbtide.conductor.executor import TaskExecutor
 from ebbtide.conductor.jobrun import JobRun
+from ebbtide.conductor.loop import RunLoop
 from ebbtide.conductor.shape import SHAPE, shape_of
 from ebbtide.conductor.turning import Rest, TurningEngine
 from ebbtide.conductor.undoing import UndoPolicy
@@ -45,9 +46,9 @@ class Engine(TurningEngine):
     ) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ebbtide-task")
         self._journal = run.journal
-        super().__init__(
-            flow, detail, Backend(run.journal), {"pool": self._pool, "undo_policy": undo_policy}, run
-        )
+        self._loop = RunLoop(run.event)
+        options = {"pool": self._pool, "loop": self._loop, "undo_policy": undo_policy}
+        super().__init__(flow, detail, Backend(run.journal), options, run)
 
     @classmethod
     def _fetch_task_executor(cls, options: dict[str, Any]) -> TaskExecutor:
@@ -58,6 +59,7 @@ class Engine(TurningEngine):
             options["end_leftovers"],
             options["undo_policy"],
             options["before_undo"],
+            options["loop"],
         )
 
     @misc.cachedproperty  # type: ignore[untyped-decorator]
@@ -114,9 +116,14 @@ class Engine(TurningEngine):
         rests = {states.REVERTED: Rest.UNDONE, states.SUSPENDED: Rest.SUSPENDED}
         return rests.get(self.storage.get_flow_state(), Rest.STUCK)
 
+    def cut_off(self) -> None:
+        """Leave coroutines at their awaits, if any is at work, and store nothing more; from any thread."""
+        self._loop.cut_off(self._journal.give_up)
+
     def close(self) -> None:
-        """Let the worker threads go. Does not wait for a task that is deaf to its event."""
+        """Let the worker threads and the loop go. Does not wait for a task that is deaf to its event."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._loop.close()
 
     def _follow(self, course: Generator[str, None, _T]) -> _T:
         while True:

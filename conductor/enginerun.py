@@ -37,33 +37,38 @@ class EngineRun(Run):
         self._lock = threading.Lock()
         self._approaching: set[str] = set()  # submitted, barrier not passed
         self._in_pool: set[str] = set()  # a worker has taken it and not finished
+        self._in_loop: set[str] = set()  # in the event loop, or on its way there: it waits for no worker
 
     def hide(self, text: str) -> str:
         return self.redactor.redact(text)
 
     # Barriers on their way.
 
-    def submitted(self, task: str) -> None:
-        """The engine has handed the task to the pool."""
+    def submitted(self, task: str, *, in_loop: bool = False) -> None:
+        """The engine has handed the task to the pool, or to the event loop."""
         with self._lock:
             self._approaching.add(task)
+            if in_loop:
+                self._in_loop.add(task)
 
     def taken(self, task: str) -> None:
-        """A worker has begun on it."""
+        """A worker, or the loop, has begun on it."""
         with self._lock:
-            self._in_pool.add(task)
+            if task not in self._in_loop:
+                self._in_pool.add(task)
 
     def left(self, task: str) -> None:
-        """The worker is done with it, however that ended."""
+        """The worker, or the loop, is done with it, however that ended."""
         with self._lock:
+            self._in_loop.discard(task)
             self._in_pool.discard(task)
             self._approaching.discard(task)
 
     @property
     def at_work(self) -> bool:
-        """Whether any execute or revert is in the pool, or on its way there."""
+        """Whether any execute or revert is in the pool or the loop, or on its way there."""
         with self._lock:
-            return bool(self._approaching or self._in_pool)
+            return bool(self._approaching or self._in_pool or self._in_loop)
 
     def _passing(self, task: str) -> None:
         """The task is at its barrier."""

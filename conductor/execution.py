@@ -102,6 +102,14 @@ class Execution:
         if self._engine is not None:
             self._engine.suspend_requested.set()
 
+    def cut_off(self) -> None:
+        """End now, where that is possible: coroutines are left at their awaits, and nothing of this run is
+        stored any more, as if its runner had died. Where none is at work it is `suspend`.
+        """
+        self.suspend()
+        if self._engine is not None:
+            self._engine.cut_off()
+
     def run(self) -> str:
         """Run the job; returns the name of the edge it left by.
 

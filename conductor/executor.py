@@ -1,11 +1,11 @@
-"""What TaskFlow's engine runs tasks with: a pool of threads of ours."""
+"""What TaskFlow's engine runs tasks with: a pool of threads of ours, and an event loop beside it."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,16 +15,23 @@ from taskflow.types import failure, notifier
 
 from ebbtide.conductor.enginerun import EngineRun
 from ebbtide.conductor.failures import storable_failure
+from ebbtide.conductor.loop import RunLoop
 from ebbtide.conductor.undoing import HandedBack, UndoPolicy, UndoTries
-from ebbtide.tasks import CancelableTask
+from ebbtide.tasks import AsyncTask, CancelableTask
+from ebbtide.tasks.asynctask import executed_in, reverted_in
 from ebbtide.tasks.calling import executed, reverted
+from ebbtide.tasks.delivery import BodyLoop
 
 __all__ = ["TaskExecutor"]
 
 
 class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # taskflow is untyped
-    """Runs bodies in the pool, each with a copy of its arguments: what one task does to a list of
-    another's making changes neither what its siblings see nor the result of the job.
+    """Runs bodies in the pool, or those that are coroutines in the loop, each with a copy of its arguments:
+    what one task does to a list of another's making changes neither what its siblings see nor the result of
+    the job.
+
+    Args:
+        loop: where coroutines run; None: each in a loop of its own, by a worker of the pool.
     """
 
     def __init__(
@@ -35,8 +42,10 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         end_leftovers: Callable[[], None],
         undo_policy: UndoPolicy = UndoPolicy(),  # noqa: B008  # frozen
         before_undo: Callable[[], None] = lambda: None,
+        loop: RunLoop | None = None,
     ) -> None:
         self._pool = pool
+        self._loop = loop
         self._run = run
         self._suspend_requested = suspend_requested
         self._end_leftovers = end_leftovers
@@ -46,7 +55,10 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
     ) -> Future[Any]:
-        return self._submit(task, self._execute, task, self._given(arguments))
+        given = self._given(arguments)
+        if self._loop is not None and isinstance(task, AsyncTask):
+            return self._submit_to(self._loop, task, lambda loop: self._execute_in(loop, task, given))
+        return self._submit(task, self._execute, task, given)
 
     def revert_task(
         self,
@@ -62,24 +74,38 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
             # What a task has started and left could write again what is about to be undone.
             self._end_leftovers()
         told = {taskflow_task.REVERT_RESULT: result, taskflow_task.REVERT_FLOW_FAILURES: failures}
+        if self._loop is not None and isinstance(task, AsyncTask):
+            return self._submit_to(
+                self._loop, task, lambda loop: self._revert_in(loop, task, arguments, told)
+            )
         return self._submit(task, self._revert, task, arguments, told)
 
     def _submit(self, task: CancelableTask, call: Any, *args: Any) -> Future[Any]:
         self._run.submitted(task.name)
-        future = self._pool.submit(self._unless_suspended, task, call, *args)
+        return self._known(task, self._pool.submit(self._unless_suspended, task, call, *args))
+
+    def _submit_to(
+        self, loop: RunLoop, task: CancelableTask, begin: Callable[[BodyLoop], Coroutine[Any, Any, Any]]
+    ) -> Future[Any]:
+        self._run.submitted(task.name, in_loop=True)
+        return self._known(task, loop.submit(begin))
+
+    def _known(self, task: CancelableTask, future: Future[Any]) -> Future[Any]:
         future.atom = task  # type: ignore[attr-defined]  # where TaskFlow looks for it
         # A suspended engine cancels what no worker has taken: that one comes to no barrier.
         future.add_done_callback(lambda done: self._run.left(task.name) if done.cancelled() else None)
         return future
 
-    def _unless_suspended(self, task: CancelableTask, call: Any, *args: Any) -> tuple[str, Any]:
-        """A worker that is free after the drain has begun takes nothing new; whoever goes on begins it.
-
-        So it is with one that is free after a failure which holds the job.
+    def _refuse_suspended(self, task: CancelableTask) -> None:
+        """Nothing new is taken after the drain has begun; whoever goes on begins it. So it is after a failure
+        which holds the job.
         """
         if self._suspend_requested.is_set() or self._run.holding:
             self._run.left(task.name)
             raise CancelledError
+
+    def _unless_suspended(self, task: CancelableTask, call: Any, *args: Any) -> tuple[str, Any]:
+        self._refuse_suspended(task)
         result: tuple[str, Any] = call(*args)
         return result
 
@@ -101,6 +127,35 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
                 # Given anew for each try: the one before may have changed what it was given.
                 result = self._undo_tries.undo(
                     task, lambda: self._reverted(task, self._given(arguments) | told)
+                )
+            except HandedBack:
+                raise
+            except Exception as error:  # noqa: BLE001  # as above
+                result = storable_failure(error, self._run.redactor)
+        return (taskflow_executor.REVERTED, result)
+
+    async def _execute_in(
+        self, loop: BodyLoop, task: AsyncTask, arguments: dict[str, Any]
+    ) -> tuple[str, Any]:
+        self._refuse_suspended(task)
+        with self._at_work(task):
+            try:
+                with self._run.bodies.executing(task.name, self._grace_seconds(task)):
+                    self._run.event.check()
+                    result = await executed_in(loop, task, arguments)
+            except Exception as error:  # noqa: BLE001  # as above
+                result = storable_failure(error, self._run.redactor)
+        return (taskflow_executor.EXECUTED, result)
+
+    async def _revert_in(
+        self, loop: BodyLoop, task: AsyncTask, arguments: dict[str, Any], told: dict[str, Any]
+    ) -> tuple[str, Any]:
+        self._refuse_suspended(task)
+        result = None
+        with self._at_work(task):
+            try:
+                await self._undo_tries.undo_in(
+                    loop, task, lambda: reverted_in(loop, task, self._given(arguments) | told)
                 )
             except HandedBack:
                 raise

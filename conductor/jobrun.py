@@ -23,6 +23,7 @@ from ebbtide.tasks.run import Begun, How, JobInfo, Undo
 __all__ = ["JobRun"]
 
 _FLUSH_SECONDS = 0.25
+_STREAM_SECONDS = 0.05  # whoever reads a stream is to wait for no more
 
 
 class JobRun(EngineRun):
@@ -54,6 +55,7 @@ class JobRun(EngineRun):
         self.max_bytes = max_bytes
         self._workers = workers
         self._ended = threading.Event()
+        self._hurry = threading.Event()  # chunks wait, or it has ended
         self._flusher: threading.Thread | None = None
         journal.logs.on_line = self.start_flushing
 
@@ -61,13 +63,15 @@ class JobRun(EngineRun):
         """The engine is about to wait: commit what has ended, unless a barrier is about to do so anyway.
 
         Siblings that still run may be killed; what ended before must not die with them. A task
-        that a worker has taken, or that a free worker will take at once, commits at its barrier.
+        that a worker has taken, or that a free worker or the event loop will take at once, commits at its
+        barrier.
         """
         if not self.journal.unsaved_results:
             return
         with self._lock:
-            coming = self._approaching & self._in_pool or (
-                self._approaching and len(self._in_pool) < self._workers
+            waiting = self._approaching - self._in_loop
+            coming = len(waiting) < len(self._approaching) or (
+                waiting & self._in_pool or (waiting and len(self._in_pool) < self._workers)
             )
         if not coming:
             self.journal.commit()
@@ -132,6 +136,21 @@ class JobRun(EngineRun):
         self.journal.report(task, fraction, self.hide(message))
         self.start_flushing()
 
+    def log(self, task: str, level: str, text: str) -> None:
+        self.journal.logs.add(task, level, text)
+
+    def open_stream(self, task: str) -> int:
+        return self.journal.chunks.open(task)
+
+    def send(self, task: str, text: str) -> bool:
+        full = self.journal.chunks.add(task, text)
+        self.start_flushing()
+        self._hurry.set()
+        return full
+
+    def store_sent(self) -> None:
+        self.journal.commit()
+
     def delivered(self, task: str) -> None:
         self.journal.delivered(task)
 
@@ -171,10 +190,10 @@ class JobRun(EngineRun):
     def capturing(self, task: str) -> contextlib.AbstractContextManager[None]:
         return capturing(self.journal.logs, task)
 
-    # Progress and captured lines, at most four commits a second.
+    # Progress and captured lines, at most four commits a second; chunks, at most twenty.
 
     def start_flushing(self) -> None:
-        """Start the thread that stores progress and lines while the run lasts. Further calls do nothing."""
+        """Start the thread that stores these while the run lasts. Further calls do nothing."""
         if self._flusher is not None:
             return
         with self._lock:
@@ -185,13 +204,15 @@ class JobRun(EngineRun):
     def end(self) -> None:
         """The run is over: stop flushing. Returns when the last flush is done."""
         self._ended.set()
+        self._hurry.set()
         with self._lock:
             flusher = self._flusher
         if flusher is not None:
             flusher.join()
 
     def _flush(self) -> None:
-        while not self._ended.wait(_FLUSH_SECONDS):
-            if self.journal.lost is not None:
+        while self.journal.lost is None:
+            if self._hurry.wait(_FLUSH_SECONDS) and self._ended.wait(_STREAM_SECONDS):
                 return
+            self._hurry.clear()
             self.journal.flush()

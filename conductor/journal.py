@@ -28,6 +28,7 @@ from ebbtide import faults
 from ebbtide.conductor.batch import Batch, atom_row, write_fenced, write_unfenced
 from ebbtide.conductor.begun import BegunTasks
 from ebbtide.conductor.capture import LogBuffer
+from ebbtide.conductor.chunks import ChunkBuffer
 from ebbtide.conductor.enginerun import GoesBackwards
 from ebbtide.conductor.readback import is_stored, request_of
 from ebbtide.conductor.redaction import Redactor
@@ -90,6 +91,7 @@ class Journal:
         self.tasks_total = run.tasks_total
         self.allowed_seconds: dict[str, float] = {}  # of tasks with a limit: that, and their grace
         self.logs = LogBuffer(claim.job_id, claim.attempt, run.logs, log_lines, redactor or Redactor())
+        self.chunks = ChunkBuffer(store, claim)
         self.commits = 0
         self.lost: Exception | None = None
 
@@ -237,6 +239,10 @@ class Journal:
             self._commit()
         self._tell_event()
 
+    def give_up(self) -> None:
+        """From now on nothing of this run is stored: what is, tells the next holder where to go on."""
+        self.lost = self.lost or RuntimeError("the run was cut off")
+
     def flush(self) -> None:
         """`commit` for what is best effort: a claim found lost is left for the next barrier to tell."""
         with contextlib.suppress(ClaimLost):
@@ -294,6 +300,7 @@ class Journal:
             batch.delivered, self._delivered = self._delivered, None
             batch.logs, last_line = self.logs.take()
             batch.keep_logs_after = last_line - self.logs.limit
+            batch.chunks, batch.keep_chunks_after = self.chunks.take()
             if progressed:
                 self._interruptions = 0
             batch.job = self._tasks.counts() | {

@@ -23,15 +23,15 @@ from ebbtide import faults
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.memory import limit_memory, too_little
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.trees import (
+from ebbtide.errors import EbbtideError
+from ebbtide.jobs import clock
+from ebbtide.trees import (
     become_subreaper,
     children,
     die_with_parent,
     end_step,
     term_tree,
 )
-from ebbtide.errors import EbbtideError
-from ebbtide.jobs import clock
 
 __all__ = ["Keeper", "main"]
 

@@ -17,10 +17,10 @@ from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.runners import News, Runners, listening
 from ebbtide.conductor.seat import Seat
-from ebbtide.conductor.trees import end_marked
 from ebbtide.errors import ConfigError, EbbtideError
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Request
+from ebbtide.trees import end_marked
 
 __all__ = ["ProcessRunners"]
 

@@ -12,11 +12,11 @@ from ebbtide.conductor.capture import install
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.execution import Execution
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.trees import become_subreaper, end_below
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.store import Store
 from ebbtide.tasks.wrapping import describe
+from ebbtide.trees import become_subreaper, end_below
 
 __all__ = ["serve"]
 

@@ -26,7 +26,7 @@ __all__ = ["ThreadRunners"]
 
 class ThreadRunners(Runners):
     """Threads of this process, for embedding and tests. Nothing ends a task that is deaf to its event: it
-    is told to be overdue, and its cancel waits until it returns.
+    is told to be overdue, and its cancel waits until it returns. Coroutines alone are cut off by `close`.
 
     Args:
         count: how many jobs at once.
@@ -117,7 +117,7 @@ class ThreadRunners(Runners):
 
     def close(self) -> None:
         for execution in self._running.values():
-            execution.suspend()
+            execution.cut_off()
         for thread in self._threads.values():
             thread.join()
         os.close(self._wake_reader)

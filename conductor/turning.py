@@ -328,6 +328,22 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         return any(state in (states.RUNNING, states.REVERTING) for state, _ in states_of)
 
 
+class _RevertAll(taskflow_completer.RevertAll):  # type: ignore[misc]  # as above
+    """Marks all atoms for their revert once in each run of the state machine: a thousand tasks that are
+    cancelled together would mark a thousand each.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        super().__init__(runtime)
+        self.applied = False
+
+    def apply(self) -> Any:
+        if self.applied:
+            return []
+        self.applied = True
+        return super().apply()
+
+
 class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflow is untyped
     def __init__(
         self,
@@ -339,11 +355,16 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         stands_beside: Callable[[], bool],
     ) -> None:
         super().__init__(runtime)
+        self._revert_all = _RevertAll(runtime)
         self._hold = hold
         self._go_backwards = go_backwards
         self._newest_first = newest_first
         self._as_given = as_given
         self._stands_beside = stands_beside
+
+    def resume(self) -> Any:
+        self._revert_all.applied = False  # whoever runs it again may have set all back
+        return super().resume()
 
     def complete(self, node: Any, outcome: str, result: Any) -> None:
         super().complete(node, outcome, result)
@@ -356,7 +377,7 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
             # nothing goes on forwards from it, not even where a controller was about to try again.
             if self._stands_beside():
                 return False  # what is beside a savepoint stays as it is
-            taskflow_completer.RevertAll(self._runtime).apply()
+            self._revert_all.apply()
             self._go_backwards()
             return False
         return bool(super().complete_failure(node, outcome, reason))
@@ -367,6 +388,7 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
             if self._hold(atom, reason):
                 return
             self._go_backwards()
+            resolver = self._revert_all
         else:
             self._newest_first()
         resolver.apply()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from ebbtide.conductor.enginerun import EngineRun
 from ebbtide.errors import ClaimLost
 from ebbtide.tasks import CancelableTask
+from ebbtide.tasks.delivery import BodyLoop
 from ebbtide.tasks.wrapping import SecretMissing
 
 __all__ = ["HandedBack", "UndoFailed", "UndoPolicy", "UndoTries"]
@@ -81,11 +83,7 @@ class UndoTries:
         """
         policy = self._policy.of(task)
         while True:
-            failures, error = self._run.undo_failures(task.name)
-            if failures > policy.retries:
-                told = error or "it failed as often as it may"
-                self._run.end_undo(task.name, told)
-                raise UndoFailed(told)
+            failures = self._failures(task, policy)
             try:
                 with self._run.bodies.undoing(task.name, policy.timeout_seconds):
                     return attempt()
@@ -96,6 +94,38 @@ class UndoTries:
                     raise
                 self._run.undo_failed(task.name)
             self._pause(policy.pause_seconds(failures + 1, random.random()))
+
+    async def undo_in(
+        self, loop: BodyLoop, task: CancelableTask, attempt: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> None:
+        """As `undo`, of a coroutine: in its event loop."""
+        policy = self._policy.of(task)
+        while True:
+            failures = self._failures(task, policy)
+            try:
+                with self._run.bodies.undoing(task.name, policy.timeout_seconds):
+                    await attempt()
+                    return
+            except (ClaimLost, SecretMissing):
+                raise
+            except Exception:
+                if failures >= policy.retries:
+                    raise
+                await loop.call(self._run.undo_failed, task.name)
+            until = time.monotonic() + policy.pause_seconds(failures + 1, random.random())
+            while self._run.lost is None and (left := until - time.monotonic()) > 0:
+                if self._suspend_requested.is_set():
+                    raise HandedBack
+                await asyncio.sleep(min(left, _LOOK_SECONDS))
+
+    def _failures(self, task: CancelableTask, policy: UndoPolicy) -> int:
+        """How many tries have failed; UndoFailed when none is left."""
+        failures, error = self._run.undo_failures(task.name)
+        if failures > policy.retries:
+            told = error or "it failed as often as it may"
+            self._run.end_undo(task.name, told)
+            raise UndoFailed(told)
+        return failures
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

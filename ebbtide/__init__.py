@@ -8,17 +8,21 @@ The names below are what a user types on day one; everything else lives in its o
 # As in `typing`, which the command would have to load before it can guard itself against Ctrl-C.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ebbtide.conductor import Conductor
+    from ebbtide.conductor import Conductor, Service
     from ebbtide.errors import Conflict, EbbtideError, NotFound, StoreUnavailable, UsageError
     from ebbtide.flows import Limits, RetryPolicy, flow
-    from ebbtide.jobs import Job, JobState, Poster
-    from ebbtide.tasks import INTERRUPTED, CancelableTask, Cancelled, task
+    from ebbtide.jobs import AsyncPoster, Job, JobState, Poster
+    from ebbtide.tasks import INTERRUPTED, AsyncTask, CancelableTask, Cancelled, CommandTask, StreamTask, task
+    from ebbtide.tasks.manager import TaskManager
 
     __version__: str
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for, not by the alphabet)
     # write a task with its undo, and a flow of tasks
     "CancelableTask",
+    "AsyncTask",
+    "CommandTask",
+    "StreamTask",
     "Cancelled",
     "INTERRUPTED",
     "task",
@@ -32,6 +36,11 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for, not by the alphabet)
     "JobState",
     # run them
     "Conductor",
+    # both, inside an asyncio program
+    "AsyncPoster",
+    "Service",
+    # plain coroutines that need no durability
+    "TaskManager",
     # what may go wrong, by what the caller can do about it
     "EbbtideError",
     "UsageError",
@@ -43,6 +52,9 @@ __all__ = [  # noqa: RUF022  (grouped by what they are for, not by the alphabet)
 
 _HOMES = {
     "CancelableTask": "ebbtide.tasks",
+    "AsyncTask": "ebbtide.tasks",
+    "CommandTask": "ebbtide.tasks",
+    "StreamTask": "ebbtide.tasks",
     "Cancelled": "ebbtide.tasks",
     "INTERRUPTED": "ebbtide.tasks",
     "task": "ebbtide.tasks",
@@ -53,6 +65,9 @@ _HOMES = {
     "Job": "ebbtide.jobs",
     "JobState": "ebbtide.jobs",
     "Conductor": "ebbtide.conductor",
+    "AsyncPoster": "ebbtide.jobs",
+    "Service": "ebbtide.conductor",
+    "TaskManager": "ebbtide.tasks.manager",
     "EbbtideError": "ebbtide.errors",
     "UsageError": "ebbtide.errors",
     "NotFound": "ebbtide.errors",

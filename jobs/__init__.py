@@ -1,9 +1,19 @@
 """What a job is: its states, the ledger, and the client that posts and cancels."""
 
+from ebbtide.jobs.asyncposter import AsyncPoster
 from ebbtide.jobs.conductors import ConductorRecord, HeldJob
 from ebbtide.jobs.many import Answer
 from ebbtide.jobs.poster import Poster
-from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, JobAnswer, LogLine, TaskRecord
+from ebbtide.jobs.records import (
+    CancelAnswer,
+    CancelRequest,
+    Chunk,
+    Entry,
+    Job,
+    JobAnswer,
+    LogLine,
+    TaskRecord,
+)
 from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.statistics import FlowStatistics, Statistics
@@ -11,8 +21,10 @@ from ebbtide.jobs.statistics import FlowStatistics, Statistics
 __all__ = [
     "FINAL_STATES",
     "Answer",
+    "AsyncPoster",
     "CancelAnswer",
     "CancelRequest",
+    "Chunk",
     "ConductorRecord",
     "Entry",
     "FlowStatistics",

@@ -11,6 +11,7 @@ from typing import Any
 
 from ebbtide.errors import UsageError
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
+from ebbtide.jobs.counting import counts_of_phases
 from ebbtide.jobs.records import Job
 from ebbtide.jobs.signals import Signal, own_signal
 from ebbtide.jobs.states import PHASES
@@ -88,7 +89,7 @@ class Browsing:
 
     def counts(self) -> dict[str, int]:
         """How many jobs there are of each phase; every phase is there."""
-        return {str(phase): 0 for phase in PHASES} | self._views.counts()
+        return counts_of_phases(self._store, self._jobs_of)
 
     def graph(self, job_id: str) -> dict[str, Any] | None:
         """The tasks of the present attempt (`tasks`, in an order in which they may run) and what comes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -29,10 +30,11 @@ from ebbtide.jobs.retention import Retention, kept_days
 from ebbtide.jobs.retrying import Retry
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.selection import Selection
-from ebbtide.jobs.signals import open_signal, own_signal
-from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
+from ebbtide.jobs.signals import Signal, open_signal, own_signal
+from ebbtide.jobs.states import PHASES, JobState
 from ebbtide.jobs.steering import Steering
 from ebbtide.jobs.store import Store
+from ebbtide.jobs.streams import Streams, rests
 from ebbtide.jobs.texts import MAX_REASON, checked_labels, checked_text, is_number
 from ebbtide.jobs.verbs import Verb
 from ebbtide.jobs.views import Views
@@ -45,7 +47,7 @@ _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
 
-class Poster(Steering, Browsing):
+class Poster(Steering, Browsing, Streams):
     """The client of one store. Safe to use from several threads; not across a fork.
 
         with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -111,6 +113,10 @@ class Poster(Steering, Browsing):
         if self._postings is not None:
             self._postings.close()
         self._store.close()
+
+    def signal(self) -> Signal:
+        """A signal that rings when the store may have changed; the caller closes it."""
+        return own_signal(self._store)
 
     @property
     def registry(self) -> Registry:
@@ -329,7 +335,7 @@ class Poster(Steering, Browsing):
         full = self._views.resolve(job_id)
         for _ in self._changes(timeout):
             job = self._views.job(full)
-            if _rests(job):
+            if rests(job):
                 return job
         raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
 
@@ -347,20 +353,21 @@ class Poster(Steering, Browsing):
             for entry in self._views.entries(full, seen):
                 seen = entry.number
                 yield entry
-            if _rests(job):
+            if rests(job):
                 return
         raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
 
-    def _changes(self, timeout: float | None) -> Iterator[None]:
+    def _changes(self, timeout: float | None, sweep_seconds: float = math.inf) -> Iterator[None]:
         """Yields at once, then whenever the store may have changed, until `timeout` seconds have passed."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        signal = own_signal(self._store)
+        signal = self.signal()
+        sweep_seconds = min(sweep_seconds, signal.sweep_seconds)
         try:
             while True:
                 signal.changed()
                 yield
                 looked = time.monotonic()
-                while not signal.changed() and time.monotonic() - looked < signal.sweep_seconds:
+                while not signal.changed() and time.monotonic() - looked < sweep_seconds:
                     if deadline is not None and time.monotonic() >= deadline:
                         return
                     signal.pause(_POLL_SECONDS)
@@ -368,10 +375,6 @@ class Poster(Steering, Browsing):
                     return
         finally:
             signal.close()
-
-
-def _rests(job: Job) -> bool:
-    return JobState(job.state) in FINAL_STATES or job.state == JobState.PARKED
 
 
 def _checked_limit(limit: int) -> int:

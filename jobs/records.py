@@ -10,6 +10,7 @@ from typing import Any, Literal
 __all__ = [
     "CancelAnswer",
     "CancelRequest",
+    "Chunk",
     "Entry",
     "Job",
     "JobAnswer",
@@ -166,3 +167,18 @@ class LogLine(Record):
     task: str | None
     level: str
     text: str
+
+
+@dataclass(frozen=True)
+class Chunk(Record):
+    """One chunk that a task has streamed; `number` is gapless in a job, but for dropped old ones.
+
+    Another `epoch` of the same task says that its runner has died, and that it may have begun anew.
+    """
+
+    number: int
+    at: float
+    attempt: int
+    epoch: int
+    task: str
+    value: Any

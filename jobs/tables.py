@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0007"
+REVISION = "0008"
 
 metadata = MetaData()
 
@@ -254,6 +254,20 @@ job_logs = Table(
     Column("task", Text),
     _word("level"),
     _word("text"),
+    sqlite_with_rowid=False,
+)
+
+job_chunks = Table(
+    "job_chunks",
+    metadata,
+    _key("job"),
+    _key("number", BigInteger),  # of the last chunk in the row
+    Column("count", Integer, nullable=False),
+    _time("at"),
+    Column("attempt", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    _word("task"),
+    _word("chunks"),
     sqlite_with_rowid=False,
 )
 

@@ -13,7 +13,7 @@ from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
 from ebbtide.jobs.ledger import flow_detail_id
 from ebbtide.jobs.queue import live_conductors, paused_flows
-from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.records import CancelRequest, Chunk, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.selection import conditions_of, has_text, is_due
 from ebbtide.jobs.shapes import shape_in
@@ -23,10 +23,18 @@ from ebbtide.jobs.waits import waits_of
 
 __all__ = ["Views"]
 
+_MARKS_AT_ONCE = 500
+
 _jobs = tables.jobs
 _tasks = tables.job_tasks
 _is_due = is_due.label("is_due")
 _CLAIMABLE = (JobState.PENDING.value, JobState.RUNNING.value)
+_COPIED = (
+    *("id", "flow", "version", "attempt", "priority", "undo", "retries"),
+    *("posted_by", "exclusive_key", "parent"),
+    *("tasks_total", "tasks_done", "tasks_undone"),
+    *("created_at", "due_at", "started_at", "ended_at", "deadline_at"),
+)
 # How many jobs one statement may name: a database takes a limited number of values.
 _AT_ONCE = 500
 
@@ -103,33 +111,6 @@ class Views:
             query = query.where(_jobs.c.created_at <= at, sa.or_(_jobs.c.created_at < at, later))
         return self._jobs(query.order_by(_jobs.c.created_at.desc(), _jobs.c.id).limit(limit), with_params)
 
-    def counts(self) -> dict[str, int]:
-        """How many jobs there are of each phase; of those of which there are none, nothing."""
-        at_rest = [*(state.value for state in FINAL_STATES), JobState.PARKED.value]
-        kinds = (
-            _jobs.c.state,
-            _jobs.c.cancel_requested_at.is_not(None).label("cancel_requested"),
-            _is_due,
-            (_jobs.c.undoing == 1).label("undoing"),
-            _jobs.c.overdue_at.is_not(None).label("overdue"),
-        )
-        resting = sa.select(_jobs.c.state, sa.func.count()).where(_jobs.c.state.in_(at_rest), *self._mine())
-        others = sa.select(*kinds, sa.func.count()).where(_jobs.c.state.not_in(at_rest), *self._mine())
-        with self._store.read() as connection:
-            found: dict[str, int] = {}
-            for state, count in connection.execute(resting.group_by(_jobs.c.state)):
-                found[state] = count
-            for state, requested, due, undoing, overdue, count in connection.execute(others.group_by(*kinds)):
-                phase = phase_of(
-                    JobState(state),
-                    cancel_requested=bool(requested),
-                    due=bool(due),
-                    undoing=bool(undoing),
-                    overdue=bool(overdue),
-                )
-                found[str(phase)] = found.get(str(phase), 0) + count
-        return found
-
     def graph(self, job_id: str) -> dict[str, Any] | None:
         """What the runner of the present attempt has stored of its flow's shape."""
         of = tables.flowdetails
@@ -172,6 +153,26 @@ class Views:
         )
         with self._store.read() as connection:
             return [_record(LogLine, row) for row in connection.execute(query)]
+
+    def chunks(self, job_id: str, after: int = 0, rows: int = 1000) -> list[Chunk]:
+        """What tasks have streamed beyond chunk number `after`, in order: what so many rows hold of it."""
+        of = tables.job_chunks
+        query = sa.select(of).where(of.c.job == job_id, of.c.number > after).order_by(of.c.number).limit(rows)
+        with self._store.read() as connection:
+            return [chunk for row in connection.execute(query) for chunk in _chunks(row, after)]
+
+    def marks(self, job_ids: Iterable[str]) -> dict[str, object]:
+        """By id, for each job that there is, something that is another after each change of it."""
+        wanted = list(job_ids)
+        found: dict[str, object] = {}
+        with self._store.read() as connection:
+            for start in range(0, len(wanted), _MARKS_AT_ONCE):
+                some = wanted[start : start + _MARKS_AT_ONCE]
+                query = sa.select(_jobs.c.id, _jobs.c.write, _jobs.c.entries).where(
+                    _jobs.c.id.in_(some), *self._mine()
+                )
+                found |= {row.id: (row.write, row.entries) for row in connection.execute(query)}
+        return found
 
     def result(self, job_id: str) -> Any:
         """The result of a completed job.
@@ -261,39 +262,22 @@ def _job(
     state = JobState(row.state)
     error, error_task = _error(outcome, park, tasks)
     return Job(
-        id=row.id,
-        flow=row.flow,
-        version=row.version,
+        **{name: getattr(row, name) for name in _COPIED},
         state=state.value,
         phase=_phase(row),
-        attempt=row.attempt,
-        priority=row.priority,
         labels=_mapping(stored.labels if stored else ""),
         params=_mapping(stored.parameters if stored else ""),
         progress=_progress(state, row.tasks_total, tasks),
-        undo=row.undo,
         error=error,
         error_task=error_task,
         park_reason=park.reason if park else None,
-        tasks_total=row.tasks_total,
-        tasks_done=row.tasks_done,
-        tasks_undone=row.tasks_undone,
         current=[task.task for task in tasks if state is JobState.RUNNING and _runs(task)],
         owner=row.owner if state is JobState.RUNNING else None,
-        created_at=row.created_at,
-        due_at=row.due_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
         cancel=_record(CancelRequest, cancel) if cancel else None,
         not_undone=not_undone(tasks) if _left_standing(row) else [],
         waits_for=waiting_for,
         held=bool(state is JobState.PARKED and park is not None and park.held),
-        retries=row.retries,
-        deadline_at=row.deadline_at,
         policies=_mapping(policies.policies) if policies else Policies().as_dict(),
-        posted_by=row.posted_by,
-        exclusive_key=row.exclusive_key,
-        parent=row.parent,
     )
 
 
@@ -390,3 +374,13 @@ def _record(kind: type[Any], row: sa.Row[Any], **decoded: Any) -> Any:
     """A record of the columns that it names; the others are of no interest to it."""
     values = {name: getattr(row, name) for name in kind.__dataclass_fields__ if name not in decoded}
     return kind(**values, **decoded)
+
+
+def _chunks(row: sa.Row[Any], after: int) -> list[Chunk]:
+    first = row.number - row.count + 1
+    numbered = enumerate(json.loads(row.chunks), first)
+    return [
+        Chunk(number, row.at, row.attempt, row.epoch, row.task, value)
+        for number, value in numbered
+        if number > after
+    ]

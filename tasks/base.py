@@ -6,14 +6,14 @@ import contextlib
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from taskflow import task as taskflow_task
 
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.run import DetachedRun, JobInfo, Run
-from ebbtide.tasks.wrapping import is_wrapped, undoes_nothing, undoes_nothing_at_all, wrap_class
+from ebbtide.tasks.wrapping import is_wrapped, undoes_nothing, undoes_nothing_at_all, wrap, wrap_class
 
 __all__ = ["CancelableTask", "is_grace"]
 
@@ -64,13 +64,19 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
     # Named apart from whatever a subclass may call its own.
     __run: Run | None = None
     __event: CancelEvent | None = None  # of the body, while it runs
+    # How the bodies of this kind of task are wrapped.
+    _ebbtide_wrap: ClassVar[Any] = staticmethod(wrap)
+    _ebbtide_kind: ClassVar[type[CancelableTask]]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, kind: bool = False, **kwargs: Any) -> None:
+        """`kind`: a base of tasks, such as AsyncTask, that may give what it inherits another form."""
         super().__init_subclass__(**kwargs)
+        if kind:
+            cls._ebbtide_kind = cls
         for name in _RELIED_ON:
-            if inspect.getattr_static(cls, name) is not vars(CancelableTask)[name]:
+            if inspect.getattr_static(cls, name) is not inspect.getattr_static(cls._ebbtide_kind, name):
                 raise TypeError(
-                    f"{cls.__module__}.{cls.__qualname__}.{name} hides CancelableTask.{name}, "
+                    f"{cls.__module__}.{cls.__qualname__}.{name} hides {cls._ebbtide_kind.__name__}.{name}, "
                     "which running and undoing rely on: give it another name"
                 )
         for name in ("grace_seconds", "revert_timeout_seconds"):
@@ -292,4 +298,5 @@ def _by_name(execute: Any, rebind: Sequence[str]) -> dict[str, str]:
     return dict(zip(wanted, rebind, strict=False)) | {name: name for name in rebind[len(wanted) :]}
 
 
+CancelableTask._ebbtide_kind = CancelableTask
 wrap_class(CancelableTask)

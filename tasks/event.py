@@ -6,11 +6,16 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 __all__ = ["CancelEvent", "Cancelled"]
 
 LOG = logging.getLogger(__name__)
+
+# How many shields are around what runs here. Of a context, not of a thread alone: bodies that are
+# coroutines share one thread.
+_shields: ContextVar[int] = ContextVar("shields", default=0)
 
 CallLater = Callable[[float, Callable[[], object]], Callable[[], object]]
 
@@ -75,7 +80,6 @@ class CancelEvent:
         self._reason = ""
         self._source = ""
         self._callbacks: list[Callable[[CancelEvent], None]] = []
-        self._shields = threading.local()
 
     @property
     def requested(self) -> bool:
@@ -92,8 +96,8 @@ class CancelEvent:
 
     @property
     def shielded(self) -> bool:
-        """Whether the calling thread is inside `shield()`."""
-        return getattr(self._shields, "depth", 0) > 0
+        """Whether the calling thread, or coroutine, is inside a `shield()`, of whichever event."""
+        return _shields.get() > 0
 
     def set(self, reason: str = "", source: str = "user") -> bool:
         """Request the cancel. Returns whether this call was the first; later ones change nothing.
@@ -132,12 +136,12 @@ class CancelEvent:
 
     @contextlib.contextmanager
     def shield(self) -> Iterator[None]:
-        """A stretch of the calling thread in which nothing is delivered. May be nested."""
-        self._shields.depth = getattr(self._shields, "depth", 0) + 1
+        """A stretch of the calling thread, or coroutine, in which nothing is delivered. May be nested."""
+        _shields.set(_shields.get() + 1)
         try:
             yield
         finally:
-            self._shields.depth -= 1
+            _shields.set(_shields.get() - 1)
 
     def add_callback(self, callback: Callable[[CancelEvent], None]) -> None:
         """Call `callback(event)` once when the cancel is requested; now, when it already was."""
@@ -150,7 +154,6 @@ class CancelEvent:
     def child(self) -> CancelEvent:
         """An event that is set with this one and may be set alone."""
         event = self._another()
-        event._shields = self._shields  # a shield is the thread's, whichever event it asks
 
         def pass_on(parent: CancelEvent) -> None:
             event.set(parent.reason, parent.source)
@@ -163,10 +166,12 @@ class CancelEvent:
         return CancelEvent(self._make_flag, call_later=self._call_later)
 
     @contextlib.contextmanager
-    def limited(self, seconds: float, reason: str, source: str) -> Iterator[CancelEvent]:
+    def limited(
+        self, seconds: float, reason: str, source: str, *, call_later: CallLater | None = None
+    ) -> Iterator[CancelEvent]:
         """A child that is set by itself, with that reason and source, unless the block ends in `seconds`."""
         child = self.child()
-        take_back = self._call_later(seconds, lambda: child.set(reason, source))
+        take_back = (call_later or self._call_later)(seconds, lambda: child.set(reason, source))
         try:
             yield child
         finally:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ebbtide.tasks.event import CancelEvent
+from ebbtide.tasks.event import CallLater, CancelEvent
 
 if TYPE_CHECKING:
     from ebbtide.tasks.base import CancelableTask
@@ -25,14 +25,18 @@ class OutOfTime(Exception):
 
 
 @contextlib.contextmanager
-def body_event(task: CancelableTask) -> Iterator[CancelEvent]:
-    """The event that the body of `task` is to look at: the run's, or one that its limit sets as well."""
+def body_event(task: CancelableTask, call_later: CallLater | None = None) -> Iterator[CancelEvent]:
+    """The event that the body of `task` is to look at: the run's, or one that its limit sets as well.
+
+    Args:
+        call_later: who keeps the time, instead of the event itself.
+    """
     seconds = task.limit_seconds
     if seconds is None:
         yield task.run.event
         return
     reason = f"{task.name} took longer than {seconds:g} s"
-    with task.run.event.limited(seconds, reason, TASK_LIMIT) as event:
+    with task.run.event.limited(seconds, reason, TASK_LIMIT, call_later=call_later) as event:
         yield event
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import enum
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +15,8 @@ from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
 
 __all__ = ["INTERRUPTED", "Begun", "DetachedRun", "How", "Interrupted", "JobInfo", "Missing", "Run", "Undo"]
+
+LOG = logging.getLogger(__name__)
 
 
 class Interrupted:
@@ -108,6 +112,29 @@ class Run(abc.ABC):
     def hide(self, text: str) -> str:
         """`text` as it may be stored and shown: without the secrets of this run."""
         return text
+
+    def log(self, task: str, level: str, text: str) -> None:
+        """One line of what a program of the task has printed; `level` is the stream's name."""
+        LOG.info("%s %s: %s", task, level, self.hide(text))
+
+    def open_stream(self, task: str) -> int:
+        """The task is about to send chunks; returns how many of it this attempt has already. May block.
+
+        Raises:
+            StoreUnavailable: the store cannot be asked.
+        """
+        return 0
+
+    def send(self, task: str, text: str) -> bool:
+        """Take one chunk, as JSON, to be stored soon. True: call `store_sent` before the next."""
+        return False
+
+    def store_sent(self) -> None:  # noqa: B027  # where nothing is stored there is nothing to do
+        """Store what was sent before returning."""
+
+    async def pause(self, seconds: float) -> None:
+        """Wait in an event loop; cancelled as any await."""
+        await asyncio.sleep(seconds)
 
     @abc.abstractmethod
     def begin(self, task: str) -> Begun:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent, Cancelled
 from ebbtide.tasks.limit import body_event, passed
-from ebbtide.tasks.run import How, Missing
+from ebbtide.tasks.run import How, Missing, Undo
 
 if TYPE_CHECKING:
     from ebbtide.tasks.base import CancelableTask
@@ -18,13 +19,21 @@ if TYPE_CHECKING:
 __all__ = [
     "SecretMissing",
     "TaskExited",
+    "check_parameters",
     "describe",
+    "end_execute",
+    "executing",
     "is_wrapped",
+    "mark_wrapped",
+    "prepare_undo",
     "set_witness",
     "undoes_nothing",
     "undoes_nothing_at_all",
+    "undoing",
+    "witnessed",
     "wrap",
     "wrap_class",
+    "wrap_revert",
 ]
 
 _MARK = "__ebbtide_wrapped__"
@@ -32,7 +41,8 @@ _UNDOES_NOTHING = "__ebbtide_undoes_nothing__"
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-Witness = Callable[[str, "CancelableTask", Callable[..., Any], Mapping[str, Any]], Any]
+Tell = Callable[[Any], None]
+Witness = Callable[[str, "CancelableTask", Mapping[str, Any]], contextlib.AbstractContextManager[Tell]]
 
 _witness: Witness | None = None
 
@@ -82,12 +92,22 @@ def refuse_missing(arguments: Mapping[str, Any]) -> None:
 
 
 def set_witness(witness: Witness) -> None:
-    """From now on, in this process, `witness` is given each body to run, for a proof of what really runs.
+    """From now on, in this process, `witness` surrounds each body that runs, for a proof of what really runs.
 
-    It is called as ``witness(verb, task, body, arguments)`` and returns ``body(**arguments)``.
+    It is called as ``witness(verb, task, arguments)``; what its ``with`` gives is told the body's result.
     """
     global _witness
     _witness = witness
+
+
+@contextlib.contextmanager
+def witnessed(verb: str, task: CancelableTask, arguments: Mapping[str, Any]) -> Iterator[Tell]:
+    """Surrounds the body itself, and nothing else; is told its result."""
+    if _witness is None:
+        yield lambda result: None
+        return
+    with _witness(verb, task, arguments) as tell:
+        yield tell
 
 
 def _run_body(
@@ -95,12 +115,21 @@ def _run_body(
 ) -> Any:
     if _witness is None:
         return body(task, *args, **kwargs)
-    return _witness(verb, task, functools.partial(body, task, *args), kwargs)
+    with _witness(verb, task, kwargs) as tell:
+        result = body(task, *args, **kwargs)
+        tell(result)
+    return result
 
 
 def is_wrapped(function: object) -> bool:
     # The mark names its function: functools.wraps copies marks, onto a decorator's function that is not ours.
     return function is not None and getattr(function, _MARK, None) is function
+
+
+def mark_wrapped(wrapper: _Function) -> _Function:
+    """`wrapper`, known from now on as a body with what belongs around it."""
+    setattr(wrapper, _MARK, wrapper)
+    return wrapper
 
 
 def wrap_class(cls: type[CancelableTask]) -> None:
@@ -110,12 +139,12 @@ def wrap_class(cls: type[CancelableTask]) -> None:
     from a mixin that knows nothing of us.
 
     Raises:
-        TypeError: a body that cannot be run as a task, with what to do instead.
+        TypeError: a body that cannot be run as a task of its kind, with what to do instead.
     """
     for verb in ("execute", "revert"):
         function = inspect.getattr_static(cls, verb)
         if not is_wrapped(function) and not getattr(function, "__isabstractmethod__", False):
-            setattr(cls, verb, wrap(cls, verb, function))
+            setattr(cls, verb, cls._ebbtide_wrap(cls, verb, function))
 
 
 def wrap(cls: type[CancelableTask], verb: str, function: Any) -> Callable[..., Any]:
@@ -125,7 +154,7 @@ def wrap(cls: type[CancelableTask], verb: str, function: Any) -> Callable[..., A
         TypeError: as `wrap_class`.
     """
     _refuse_unrunnable(cls, verb, function)
-    return _wrap_execute(function) if verb == "execute" else _wrap_revert(function)
+    return _wrap_execute(function) if verb == "execute" else wrap_revert(function, _revert)
 
 
 def _refuse_unrunnable(cls: type, verb: str, function: object) -> None:
@@ -134,9 +163,17 @@ def _refuse_unrunnable(cls: type, verb: str, function: object) -> None:
         kind = type(function).__name__
         raise TypeError(f"{where} is a {kind}: write it as a plain method, `def {verb}(self, ...)`")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{where} is async: a CancelableTask runs a plain `def {verb}(self, ...)`")
+        raise TypeError(
+            f"{where} is async: a CancelableTask runs a plain `def {verb}(self, ...)`; "
+            "an AsyncTask runs this one"
+        )
     if inspect.isgeneratorfunction(function):
         raise TypeError(f"{where} is a generator: return a result instead of yielding")
+    check_parameters(where, verb, function)
+
+
+def check_parameters(where: str, verb: str, function: Callable[..., Any]) -> None:
+    """Refuse a body that cannot be called by name as a method; `where` is how an error names it."""
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].kind in (parameters[0].VAR_POSITIONAL, parameters[0].KEYWORD_ONLY):
         raise TypeError(f"{where} takes no self: write it as a plain method, `def {verb}(self, ...)`")
@@ -156,25 +193,32 @@ def _wrap_execute(body: Callable[..., Any]) -> Callable[..., Any]:
             return body(self, *args, **kwargs)
         return _execute(self, body, args, kwargs)
 
-    setattr(execute, _MARK, execute)
-    return execute
+    return mark_wrapped(execute)
 
 
 def _execute(task: CancelableTask, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     run = task.run
     begun = run.begin(task.name)
     task.interrupted, task.saved = begun.interrupted, begun.saved
-    with body_event(task) as event:
-        return _executed(task, event, body, args, kwargs)
+    with body_event(task) as event, executing(task, event), task.heeding(event):
+        text = run.encode(_run_body("execute", task, body, args, kwargs), f"the result of {task.name}")
+    return end_execute(task, text)
 
 
-def _executed(
-    task: CancelableTask, event: CancelEvent, body: Callable[..., Any], args: Any, kwargs: Any
-) -> Any:
+@contextlib.contextmanager
+def executing(task: CancelableTask, event: CancelEvent) -> Iterator[None]:
+    """Surrounds the body of an execute that has begun: the run is told how it was left, if not by returning.
+
+    Args:
+        event: the one that the body looks at.
+
+    Raises:
+        OutOfTime: its own limit is what it met.
+        TaskExited: in place of what is no Exception.
+    """
     run = task.run
     try:
-        with task.heeding(event):
-            text = run.encode(_run_body("execute", task, body, args, kwargs), f"the result of {task.name}")
+        yield
     except Cancelled as error:
         late = passed(task, event)
         if late is not None:
@@ -194,6 +238,15 @@ def _executed(
         told = describe(error, run.hide)
         run.stopped(task.name, How.RAISED, told)
         raise TaskExited(f"{task.name} left with {told}") from None
+
+
+def end_execute(task: CancelableTask, text: str) -> Any:
+    """The body has returned `text`, as JSON: tell the run; returns what others are given for it.
+
+    Raises:
+        Cancelled: a cancel was requested meanwhile; the result goes with it.
+    """
+    run = task.run
     run.returned(task.name, text)
     result = payload.decode(text)
     if run.event.requested:
@@ -202,45 +255,55 @@ def _executed(
     return result
 
 
-def _wrap_revert(body: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_revert(body: Callable[..., Any], perform: Callable[..., Any]) -> Callable[..., Any]:
+    """The wrapper of a revert, by `perform(task, body, arguments)`, which is given what `body` names."""
     signature = inspect.signature(body)
     parameters = list(signature.parameters.values())
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
+    def wanted(given: Mapping[str, Any]) -> dict[str, Any]:
+        # TaskFlow always passes `result` and `flow_failures`; a body names only what it wants.
+        return {name: value for name, value in given.items() if takes_any or name in names}
+
     @functools.wraps(body)
     def revert(self: CancelableTask, *args: Any, **kwargs: Any) -> Any:
-        # TaskFlow always passes `result` and `flow_failures`; a body names only what it wants.
-        wanted = {name: value for name, value in kwargs.items() if takes_any or name in names}
         if type(self).revert is not revert:
-            return body(self, *args, **wanted)
-        _revert(self, body, wanted, takes_any or "result" in names)
+            return body(self, *args, **wanted(kwargs))
+        perform(self, body, wanted({"result": None} | kwargs))
         return None
+
+    revert.wanted = wanted  # type: ignore[attr-defined]  # for whoever performs it otherwise
 
     if not takes_any:
         # What execute is given by `requires` or `rebind` TaskFlow gives to revert as well, and refuses the
         # task when that does not take it.
         rest = inspect.Parameter("_rest", inspect.Parameter.VAR_KEYWORD)
         revert.__signature__ = signature.replace(parameters=[*parameters, rest])  # type: ignore[attr-defined]
-    setattr(revert, _MARK, revert)
-    return revert
+    return mark_wrapped(revert)
 
 
-def _revert(
-    task: CancelableTask, body: Callable[..., Any], kwargs: dict[str, Any], wants_result: bool
-) -> None:
-    run = task.run
-    undo = run.begin_undo(task.name)
-    if undo is None:
-        return
+def prepare_undo(task: CancelableTask, undo: Undo, kwargs: dict[str, Any]) -> None:
+    """Give the task, and the arguments of its revert, what is known of its execute."""
     task.interrupted, task.saved = undo.interrupted, undo.saved
-    if wants_result:
+    if "result" in kwargs:
         kwargs["result"] = undo.result
+
+
+@contextlib.contextmanager
+def undoing(task: CancelableTask, body: Callable[..., Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Surrounds the body of an undo that has begun: shielded, and the run is told how it ended.
+
+    Raises:
+        SecretMissing: it wants a secret that there is no more; it does not begin then.
+        TaskExited: in place of what is no Exception.
+    """
+    run = task.run
     try:
         if not hasattr(body, _UNDOES_NOTHING):
             refuse_missing(kwargs)
         with run.event.shield():
-            _run_body("revert", task, body, (), kwargs)
+            yield
     except Exception as error:
         run.end_undo(task.name, describe(error, run.hide))
         raise
@@ -249,3 +312,12 @@ def _revert(
         run.end_undo(task.name, told)
         raise TaskExited(f"the undo of {task.name} left with {told}") from None
     run.end_undo(task.name, None)
+
+
+def _revert(task: CancelableTask, body: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+    undo = task.run.begin_undo(task.name)
+    if undo is None:
+        return
+    prepare_undo(task, undo, kwargs)
+    with undoing(task, body, kwargs):
+        _run_body("revert", task, body, (), kwargs)

@@ -22,10 +22,11 @@ from ebbtide.jobs.many import Answer
 from ebbtide.jobs.posting import Wishes, WishesByName
 from ebbtide.jobs.preview import Preview
 from ebbtide.jobs.receipt import Receipt
-from ebbtide.jobs.records import CancelAnswer, Entry, Job, JobAnswer, LogLine, TaskRecord
+from ebbtide.jobs.records import CancelAnswer, Chunk, Entry, Job, JobAnswer, LogLine, TaskRecord
 from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.statistics import Statistics
+from ebbtide.jobs.streams import rests
 from ebbtide.jobs.verbs import DELETED
 
 __all__ = ["RemotePoster"]
@@ -37,6 +38,7 @@ _PAGE = 50
 _LINES = 1000
 # How long a broken stream is not opened again.
 _AGAIN_SECONDS = 0.5
+_STREAM_SECONDS = 0.25
 
 
 class RemotePoster:
@@ -221,6 +223,26 @@ class RemotePoster:
                 return found
             after = found[-1].number
 
+    def chunks(self, job_id: str, after: int = 0) -> builtins.list[Chunk]:
+        """As `Poster.chunks`."""
+        told = self._connection.get(f"{_path(job_id)}/chunks", after=after)
+        return [read(Chunk, each) for each in told["chunks"]]
+
+    def stream(self, job_id: str, after: int = 0, timeout: float | None = None) -> Iterator[Chunk]:
+        """As `Poster.stream`; asked for four times a second."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            # The job is read first: what it has sent by then is surely among what is read after it.
+            job = self.show(job_id)
+            while chunks := self.chunks(job_id, after):
+                after = chunks[-1].number
+                yield from chunks
+            if rests(job):
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"job {job_id} is still {job.phase} after {timeout} seconds")
+            _pause(_STREAM_SECONDS)
+
     def result(self, job_id: str) -> Any:
         """As `Poster.result`."""
         return self._connection.get(f"{_path(job_id)}/result")["result"]
@@ -241,7 +263,7 @@ class RemotePoster:
         for event, value in self._events(job_id, timeout):
             if event == "job":
                 job = read(Job, value)
-                if JobState(job.state) in FINAL_STATES or job.state == JobState.PARKED:
+                if rests(job):
                     return job
         raise JobNotFound(job_id)  # it was deleted meanwhile
 

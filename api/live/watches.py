@@ -10,7 +10,8 @@ from typing import Any
 
 from ebbtide.api.answers import job_dict, row_dict
 from ebbtide.errors import JobNotFound
-from ebbtide.jobs import FINAL_STATES, Job, JobState, Poster
+from ebbtide.jobs import Job, Poster
+from ebbtide.jobs.streams import rests
 
 __all__ = ["JobWatch", "ListWatch", "Message", "Watch"]
 
@@ -129,5 +130,4 @@ def _told(entries: Any) -> Iterator[Message]:
 
 
 def _standing(job: Job) -> Message:
-    rests = JobState(job.state) in FINAL_STATES or job.state == JobState.PARKED
-    return message("job", job_dict(job), rests=rests)
+    return message("job", job_dict(job), rests=rests(job))

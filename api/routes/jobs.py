@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from ebbtide.api.answers import (
+    ChunksAnswer,
     CountsAnswer,
     DeleteAnswer,
     EntriesAnswer,
@@ -229,6 +230,12 @@ def logs(
 ) -> Response:
     """What its tasks logged and printed, beyond line `after`."""
     return answered({"lines": [line.as_dict() for line in desk.logs(job_id, after, limit)]})
+
+
+@router.get("/{job_id}/chunks", response_model=ChunksAnswer, responses=problems(404))
+def chunks(desk: Viewer, job_id: JobId, after: After = 0) -> Response:
+    """What its tasks have streamed beyond chunk `after`; there is no more when nothing comes."""
+    return answered({"chunks": [chunk.as_dict() for chunk in desk.chunks(job_id, after)]})
 
 
 @router.get("/{job_id}/graph", response_model=GraphAnswer, responses=problems(404))

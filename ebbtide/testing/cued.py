@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
 import threading
@@ -30,6 +31,7 @@ class CuedRun(DetachedRun):
         self.saved: Any = None
         self.was_delivered = False
         self.reports: list[tuple[float, str]] = []
+        self.sent: list[Any] = []
         self.checkpoints = 0
         self.died = False
         self._over = threading.Event()
@@ -107,6 +109,18 @@ class CuedRun(DetachedRun):
     def delivered(self, task: str) -> None:
         self.was_delivered = True
 
+    def open_stream(self, task: str) -> int:
+        return len(self.sent)
+
+    def send(self, task: str, text: str) -> bool:
+        self.sent.append(payload.decode(text))
+        return False
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(0)  # a checkpoint before it waits, as that of any task
+        if CancelEvent.wait(self.event, seconds):
+            await asyncio.sleep(0)
+
     def begin_undo(self, task: str) -> Undo | None:
         undo = super().begin_undo(task)
         if undo is not None:
@@ -124,7 +138,7 @@ class CuedRun(DetachedRun):
 
     def _looked(self) -> None:
         """The event was looked at. The wrapper looks, too, when a body is left by `Cancelled`."""
-        if self._inside and not isinstance(sys.exc_info()[1], Cancelled):
+        if self._inside and not isinstance(sys.exc_info()[1], (Cancelled, asyncio.CancelledError)):
             self._come_to(Place.CHECKPOINT)
 
     def _come_to(self, place: Place) -> None:

@@ -121,6 +121,11 @@ class TaskRun:
         return list(self._run.reports)
 
     @property
+    def sent(self) -> list[Any]:
+        """The chunks of a StreamTask, in order, those that were sent before a kill too."""
+        return list(self._run.sent)
+
+    @property
     def checkpoints(self) -> int:
         """How many checkpoints the body, or else the undo, came to the last time."""
         return self._run.checkpoints

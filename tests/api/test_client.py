@@ -14,7 +14,7 @@ from ebbtide.jobs import Poster
 
 JOB = "7f3a0000-0000-4000-8000-000000000000"
 # What a store has and a server keeps to itself, or the client has by other means.
-OF_THE_STORE = {"acting_for", "catalogue", "credentials", "page", "counts", "graph", "changes", "prune"}
+OF_THE_STORE = {"acting_for", "catalogue", "credentials", "page", "counts", "graph", "changes", "prune", "marks"}
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ def test_everything_that_can_be_read_is_read_alike(remote, own):
     assert [each.name for each in remote.entries(job.id)] == [each.name for each in own.entries(job.id)]
     assert remote.tasks(job.id) == own.tasks(job.id)
     assert remote.logs(job.id) == own.logs(job.id)
+    assert remote.chunks(job.id) == list(remote.stream(job.id)) == own.chunks(job.id)
     assert remote.preview(job.id) == own.preview(job.id)
     assert remote.receipt(job.id).as_dict() == own.receipt(job.id).as_dict()
     assert remote.conductors() == own.conductors()

@@ -8,7 +8,7 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
-    from ebbtide.conductor import trees
+    from ebbtide import trees
 
 # Its first thread ends, another goes on and has a child: to the kernel its first thread is a zombie.
 _HEADLESS = """

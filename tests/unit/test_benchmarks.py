@@ -20,6 +20,10 @@ RUNS = {
         ["--rounds", "2"],
         ["ended with its tree, 2 times", "SIGKILL -> tree proven dead", "claimed again -> job cancelled"],
     ),
+    "async_tasks.py": (
+        ["--tasks", "3"],
+        ["AsyncTasks in one runner, seconds", "cancel -> all cleaned up"],
+    ),
     "per_task.py": (
         ["--rounds", "1", "--tasks", "2"],
         ["linear 2", "unordered 2", "stock", "commits/task"],

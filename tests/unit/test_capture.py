@@ -88,7 +88,7 @@ def test_an_endless_line_takes_no_memory(buffer, out):
     with capturing(buffer, "a"):
         for _ in range(1000):
             print("x" * 1000, end="", file=out)
-            assert len(capture._here.partial["stdout"]) <= MAX_LINE + REDACTOR.longest
+            assert len(capture._here.get().partial["stdout"]) <= MAX_LINE + REDACTOR.longest
 
 
 def test_bytes_that_are_printed_are_without_the_secret(buffer, out):

@@ -11,6 +11,9 @@ import ebbtide
 
 PUBLIC = [
     "CancelableTask",
+    "AsyncTask",
+    "CommandTask",
+    "StreamTask",
     "Cancelled",
     "INTERRUPTED",
     "task",
@@ -21,6 +24,9 @@ PUBLIC = [
     "Job",
     "JobState",
     "Conductor",
+    "AsyncPoster",
+    "Service",
+    "TaskManager",
     "EbbtideError",
     "UsageError",
     "NotFound",

@@ -13,6 +13,7 @@ FRONT = ROOT / "ebbtide"
 # The order of imports. The bottom is `ebbtide` itself, whose modules stand in an order of their own.
 BOTTOM = (
     "interrupts",
+    "trees",
     "wording",
     "errors",
     "faults",

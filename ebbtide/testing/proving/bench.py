@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ebbtide.conductor.trees import end_below
 from ebbtide.jobs.store import Store
 from ebbtide.testing.proving.account import Account, read_account
 from ebbtide.testing.proving.checks import Evidence, broken_promises, stories
@@ -19,6 +18,7 @@ from ebbtide.testing.proving.holders import Heard, Holder
 from ebbtide.testing.proving.plans import Deed, Plan
 from ebbtide.testing.proving.verdicts import Seen
 from ebbtide.testing.proving.world import World
+from ebbtide.trees import end_below
 
 __all__ = ["Bench", "Result"]
 

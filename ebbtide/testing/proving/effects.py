@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,19 +58,20 @@ class EffectLog:
         """From now on every body that runs in this process is written down."""
         set_witness(self._around)
 
+    @contextlib.contextmanager
     def _around(
-        self, verb: str, task: CancelableTask, body: Callable[..., Any], arguments: Mapping[str, Any]
-    ) -> Any:
+        self, verb: str, task: CancelableTask, arguments: Mapping[str, Any]
+    ) -> Iterator[Callable[[Any], None]]:
         given = arguments.get("result")
         known = _digest(given) if verb == REVERT and "result" in arguments else None
         self._note(BEGIN, verb, task, known)
+        results: list[Any] = []
         try:
-            result = body(**arguments)
+            yield results.append
         except BaseException as error:
             self._note(RAISED, verb, task, type(error).__name__)
             raise
-        self._note(END, verb, task, _digest(result) if verb == EXECUTE else None)
-        return result
+        self._note(END, verb, task, _digest(results[0]) if verb == EXECUTE else None)
 
     def _note(self, what: str, verb: str, task: CancelableTask, value: str | None) -> None:
         job = task.job

@@ -20,7 +20,6 @@ from ebbtide import faults
 from ebbtide.conductor.capture import install
 from ebbtide.conductor.execution import Execution
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.trees import become_subreaper, end_below
 from ebbtide.errors import TooLate
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs.claims import Claims, new_owner_id
@@ -30,6 +29,7 @@ from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
 from ebbtide.testing.proving.effects import CANCEL, TOO_LATE, Effect, EffectLog
 from ebbtide.testing.proving.plans import Act, Address, Deed, Run
+from ebbtide.trees import become_subreaper, end_below
 
 __all__ = ["Order", "Subject", "hold", "hold_job", "post"]
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ebbtide.conductor.trees import die_with_parent, end_tree
 from ebbtide.tasks.wrapping import describe
 from ebbtide.testing.proving.endings import ENDING, held
 from ebbtide.testing.proving.plans import Address, Deed
+from ebbtide.trees import die_with_parent, end_tree
 
 __all__ = ["ChildFailed", "Heard", "Holder", "answer_of"]
 

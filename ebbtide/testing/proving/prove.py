@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebbtide.conductor.trees import become_subreaper, die_with_parent, end_below
 from ebbtide.errors import EbbtideError, UsageError
 from ebbtide.flows import Registry, load_flows
 from ebbtide.flows.order import predecessors
@@ -32,6 +31,7 @@ from ebbtide.testing.proving.proof import Covered, Proof
 from ebbtide.testing.proving.prover import Prover
 from ebbtide.testing.proving.warmth import warm_up
 from ebbtide.testing.proving.world import Check, Folders, World
+from ebbtide.trees import become_subreaper, die_with_parent, end_below
 from ebbtide.wording import hide_password, one_line
 
 __all__ = ["DOUBLES", "TASK_THREADS", "TIMEOUT_SECONDS", "ProofFailed", "prove_flow"]

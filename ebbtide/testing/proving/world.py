@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ebbtide.conductor.trees import end_below
 from ebbtide.errors import UsageError
 from ebbtide.testing.proving.holders import ChildFailed, answer_of
+from ebbtide.trees import end_below
 from ebbtide.wording import one_line
 
 __all__ = ["Check", "Folders", "World"]

@@ -23,6 +23,7 @@ __all__ = [
     "end_marked",
     "end_step",
     "end_tree",
+    "term_marked",
     "term_tree",
 ]
 
@@ -148,11 +149,23 @@ def end_marked(mark: str) -> None:
     For a tree whose root died before it could end it: what the root's death orphaned is below nobody
     any more. A process that was given another environment on its way is not found.
     """
-    needle = mark.encode()
-    while marked := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _has(pid, needle)]:
+    while marked := _marked(mark):
         for pid in marked:
             _signal(pid, signal.SIGKILL)
         _pause.wait(0.001)
+
+
+def term_marked(mark: str, *, but_below: int) -> None:
+    """SIGTERM, once, the processes that were started with `mark` and are not of the tree of `but_below`."""
+    tree = {but_below, *_descendants(but_below)}
+    for pid in _marked(mark):
+        if pid not in tree:
+            _signal(pid, signal.SIGTERM)
+
+
+def _marked(mark: str) -> list[int]:
+    needle = mark.encode()
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _has(pid, needle)]
 
 
 def _descendants(pid: int) -> list[int]:
