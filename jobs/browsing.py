@@ -13,7 +13,6 @@ from ebbtide.errors import UsageError
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.counting import counts_of_phases
 from ebbtide.jobs.records import Job
-from ebbtide.jobs.signals import Signal, own_signal
 from ebbtide.jobs.states import PHASES
 from ebbtide.jobs.statistics import Statistics, statistics
 from ebbtide.jobs.store import Store
@@ -112,10 +111,6 @@ class Browsing:
     def conductors(self) -> list[ConductorRecord]:
         """The conductors of the store, the newest first, with what runs there; of late, ended ones too."""
         return read_conductors(self._store, self._jobs_of)
-
-    def changes(self) -> Signal:
-        """Tells when the store may have changed. For one thread; to be closed by the caller."""
-        return own_signal(self._store)
 
 
 def _cursor(job: Job) -> str:

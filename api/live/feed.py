@@ -146,7 +146,7 @@ class Feed:
 
     async def _look_on(self) -> None:
         """Look as long as anybody watches."""
-        signal = await self._in_thread(self._poster.changes)
+        signal = await self._in_thread(self._poster.signal)
         looked = time.monotonic()
         try:
             while self._streams:

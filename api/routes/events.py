@@ -28,6 +28,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api/v1", tags=["events"])
 
 _PING_SECONDS = 15
+_FAREWELL_SECONDS = 0.8
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events."}
 }
@@ -123,7 +124,8 @@ async def _answered(
                 if until_rest and each.rests:
                     return
 
-    return EventSourceResponse(events(), ping=_PING_SECONDS)
+    # The feed ends the stream when the server is told to stop: a moment is left for it to say so.
+    return EventSourceResponse(events(), ping=_PING_SECONDS, shutdown_grace_period=_FAREWELL_SECONDS)
 
 
 async def _talk(socket: WebSocket, stream: Stream) -> None:
