@@ -125,7 +125,9 @@ async def _answered(
                     return
 
     # The feed ends the stream when the server is told to stop: a moment is left for it to say so.
-    return EventSourceResponse(events(), ping=_PING_SECONDS, shutdown_grace_period=_FAREWELL_SECONDS)
+    return EventSourceResponse(
+        events(), ping=_PING_SECONDS, sep="\n", shutdown_grace_period=_FAREWELL_SECONDS
+    )
 
 
 async def _talk(socket: WebSocket, stream: Stream) -> None:
