@@ -28,7 +28,7 @@ _tasks = tables.job_tasks
 _is_due = is_due.label("is_due")
 _CLAIMABLE = (JobState.PENDING.value, JobState.RUNNING.value)
 _COPIED = (
-    *("id", "flow", "version", "attempt", "priority", "undo", "retries"),
+    *("id", "flow", "version", "attempt", "priority", "undo", "retries", "exclusive_key", "parent"),
     *("tasks_total", "tasks_done", "tasks_undone"),
     *("created_at", "due_at", "started_at", "ended_at", "deadline_at"),
 )
@@ -220,8 +220,6 @@ def _job(
         waits_for=waiting_for,
         held=bool(state is JobState.PARKED and park is not None and park.held),
         policies=_mapping(policies.policies) if policies else Policies().as_dict(),
-        exclusive_key=row.exclusive_key,
-        parent=row.parent,
     )
 
 
