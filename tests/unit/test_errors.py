@@ -25,6 +25,7 @@ SAMPLES = [
     errors.Conflict("not now"),
     errors.TooLate(JOB, "completed"),
     errors.EdgeRefused(JOB, "running", "retried"),
+    errors.SavepointNotReached(JOB, "copied", ["scanned"]),
     errors.KeyBusy("deploy", [JOB]),
     errors.ParentEnding(JOB, "running"),
     errors.KeyReused("order 17", JOB),
