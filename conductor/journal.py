@@ -133,15 +133,10 @@ class Journal:
             self._refused.discard(task)
         raise Cancelled(self._event.reason, self._event.source)
 
-    def goes_backwards(self) -> None:
-        """From now on no task begins, although the engine may have handed some to the pool already."""
+    def goes_backwards(self, *, undoing: bool = False) -> None:
+        """From now on no task begins, not even one in the pool; `undoing`: the job's row says so, too."""
         with self._memory:
-            self._backwards = True
-
-    def undo_is_next(self) -> None:
-        """From now on the job's row says that it is being undone, although no undo has begun yet."""
-        with self._memory:
-            self._undoing = True
+            self._backwards, self._undoing = True, self._undoing or undoing
 
     def begin_undo(self, task: str) -> Undo | None:
         """See `Run.begin_undo`."""
