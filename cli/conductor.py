@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--runners", type=Whole(1, 512), metavar="N", help="How many jobs run at once; 2 unless told."
-)
+@click.option("--runners", type=Whole(1, 512), metavar="N", help="How many jobs run at once; 2 unless told.")
 @click.option(
     "--isolation",
     type=click.Choice(("process", "thread")),
@@ -64,14 +62,14 @@ def _tell_ready(settings: Settings, as_json: bool) -> None:
 
 
 def _log_to_stderr(level: str, *, as_json: bool) -> None:
-    """What Ebbtide logs, from `level` on; of other libraries warnings and worse."""
+    """What Ebbtide logs, from `level` on; of other libraries warnings and worse, unless less is wanted."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         _JsonLines() if as_json else _Lines("%(asctime)s %(levelname)-7s %(name)s  %(message)s")
     )
     root = logging.getLogger()
     root.addHandler(handler)
-    root.setLevel(logging.WARNING)
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     logging.getLogger("ebbtide").setLevel(level.upper())
 
 

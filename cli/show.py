@@ -23,6 +23,7 @@ from ebbtide.cli.output import (
     span,
     styled,
 )
+from ebbtide.cli.receipt import tell_receipt
 from ebbtide.cli.snapshot import Snapshot, edge_words, ending, entry_reason
 from ebbtide.cli.view import cancel_words
 
@@ -35,13 +36,18 @@ if TYPE_CHECKING:
 
 @click.command("show")
 @click.argument("job", type=JobId())
+@click.option(
+    "--receipt", "as_receipt", is_flag=True, help="What became of its undo: who, when, what, what not."
+)
 @shared_options
 @pass_invocation
-def show_job(invocation: Invocation, job: str) -> Exit:
+def show_job(invocation: Invocation, job: str, as_receipt: bool) -> Exit:
     """Show a job: state, tasks with their undo, history.
 
     JOB is an id or the beginning of one that fits no other job.
     """
+    if as_receipt:
+        return tell_receipt(invocation, job)
     with invocation.poster() as poster:
         found = poster.show(job)
         tasks = tuple(sorted(poster.tasks(found.id), key=lambda task: (task.attempt, task.begun_at)))

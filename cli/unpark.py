@@ -19,19 +19,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, type=JobId())
+@click.option("--skip", metavar="TASK", help="Leave the undo of that task out; with --reason.")
+@click.option("--reason", default="", metavar="TEXT", help="Why it may be left out; kept in the history.")
 @click.option("--wait", is_flag=True, help="Stay until it ends; 1 if it is parked again.")
 @shared_options
 @pass_invocation
-def unpark(invocation: Invocation, jobs: tuple[str, ...], wait: bool) -> int:
+def unpark(invocation: Invocation, jobs: tuple[str, ...], skip: str | None, reason: str, wait: bool) -> int:
     """Let parked jobs go on, once what parked them is mended.
 
     What could not be undone is tried again, then what it held is undone. A job in which no undo had failed
-    goes on where it was. A JOB of - takes ids from stdin, one a line.
+    goes on where it was. What --skip leaves out stays as it is, and is listed as not undone. A JOB of - takes
+    ids from stdin, one a line.
     """
     with invocation.poster() as poster:
 
         def ask(job_id: str) -> Answer:
-            job = poster.unpark(job_id)
+            job = poster.unpark(job_id, skip=skip, reason=reason)
             return _waited(poster, job, invocation.json) if wait else _told(job)
 
         return each(ids(jobs), ask, as_json=invocation.json)

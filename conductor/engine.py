@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from taskflow import states
-from taskflow.engines.action_engine.compiler import TASK, PatternCompiler
+from taskflow.engines.action_engine.compiler import TASK
 from taskflow.flow import Flow
 from taskflow.persistence import models
 from taskflow.utils import misc
@@ -25,7 +25,7 @@ from ebbtide.conductor.turning import Rest, TurningEngine
 from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import ClaimLost
 
-__all__ = ["Engine", "Rest", "predecessors"]
+__all__ = ["Engine", "Rest"]
 
 _T = TypeVar("_T")
 
@@ -57,6 +57,7 @@ class Engine(TurningEngine):
             options["suspend_requested"],
             options["end_leftovers"],
             options["undo_policy"],
+            options["before_undo"],
             options["loop"],
         )
 
@@ -115,7 +116,11 @@ class Engine(TurningEngine):
 
     def cut_off(self) -> None:
         """Leave coroutines at their awaits, if any is at work, and store nothing more; from any thread."""
-        self._loop.cut_off(self._journal.give_up)
+        self._loop.cut_off(self._store_nothing_more)
+
+    def _store_nothing_more(self) -> None:
+        # What is stored tells the next holder where to go on.
+        self._journal.lost = self._journal.lost or RuntimeError("the run was cut off")
 
     def close(self) -> None:
         """Let the worker threads and the loop go. Does not wait for a task that is deaf to its event."""
@@ -132,13 +137,3 @@ class Engine(TurningEngine):
             if state == states.WAITING:
                 with contextlib.suppress(ClaimLost):  # seen by the course, as `lost`
                     self._run.settle()
-
-
-def predecessors(flow: Flow) -> dict[str, set[str]]:
-    """For each task of a flow, in an order in which they may begin, those that have to be done before it."""
-    graph = PatternCompiler(flow).compile().execution_graph
-    tasks = [node for node in graph.topological_sort() if graph.nodes[node]["kind"] == TASK]
-    return {
-        task.name: {before.name for before in graph.bfs_predecessors_iter(task) if before in tasks}
-        for task in tasks
-    }

@@ -41,6 +41,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         suspend_requested: threading.Event,
         end_leftovers: Callable[[], None],
         undo_policy: UndoPolicy = UndoPolicy(),  # noqa: B008  # frozen
+        before_undo: Callable[[], None] = lambda: None,
         loop: RunLoop | None = None,
     ) -> None:
         self._pool = pool
@@ -49,6 +50,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         self._suspend_requested = suspend_requested
         self._end_leftovers = end_leftovers
         self._undo_tries = UndoTries(run, undo_policy, suspend_requested)
+        self._before_undo = before_undo
 
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
@@ -67,6 +69,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         failures: dict[str, failure.Failure],
         progress_callback: Any = None,
     ) -> Future[Any]:
+        self._before_undo()
         if not self._run.at_work:
             # What a task has started and left could write again what is about to be undone.
             self._end_leftovers()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, BeforeValidator
 from taskflow import flow as taskflow_flow
 from taskflow.patterns import linear_flow, unordered_flow
 
+from ebbtide.flows.folder import Folder
 from ebbtide.flows.registry import flow
 from ebbtide.tasks.files import (
     ArchivePart,
@@ -23,18 +20,6 @@ from ebbtide.tasks.files import (
 __all__ = ["PARTS", "file_processing"]
 
 PARTS = 4
-
-
-def _refuse_no_path(value: Any) -> Any:
-    if value == "":
-        raise ValueError("should not be empty")
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError("should be a path, which holds no NUL character")
-    return value
-
-
-# A relative path is taken from the current folder of whoever posts: the one who runs it has another.
-Folder = Annotated[Path, BeforeValidator(_refuse_no_path), AfterValidator(Path.absolute)]
 
 
 @flow("file-processing", version=1, returns="published")

@@ -2,6 +2,7 @@
 
 from ebbtide.jobs.asyncposter import AsyncPoster
 from ebbtide.jobs.conductors import ConductorRecord, HeldJob
+from ebbtide.jobs.many import Answer
 from ebbtide.jobs.poster import Poster
 from ebbtide.jobs.records import (
     CancelAnswer,
@@ -13,11 +14,13 @@ from ebbtide.jobs.records import (
     LogLine,
     TaskRecord,
 )
+from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.statistics import FlowStatistics, Statistics
 
 __all__ = [
     "FINAL_STATES",
+    "Answer",
     "AsyncPoster",
     "CancelAnswer",
     "CancelRequest",
@@ -31,6 +34,7 @@ __all__ = [
     "JobState",
     "LogLine",
     "Poster",
+    "Selection",
     "Statistics",
     "TaskRecord",
 ]

@@ -22,10 +22,15 @@ _SERVER_SECONDS = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISIO
 _ON_POSTGRESQL = {"LeaseNow": _SERVER_SECONDS, "WallNow": _SERVER_SECONDS, "Era": "''"}
 
 
+# Without internals, which is to say that there are none, SQLAlchemy would compile every statement with one of
+# these in it anew.
+
+
 class LeaseNow(sa.ColumnElement[float]):
     """Seconds, by which leases are counted."""
 
     inherit_cache = True
+    _traverse_internals: list[Any] = []  # noqa: RUF012  # declared so by SQLAlchemy
     type = sa.Float()
 
 
@@ -33,6 +38,7 @@ class Era(sa.ColumnElement[str]):
     """Within which the seconds of `LeaseNow` compare: the boot of this machine, or always."""
 
     inherit_cache = True
+    _traverse_internals: list[Any] = []  # noqa: RUF012  # declared so by SQLAlchemy
     type = sa.Text()
 
 
@@ -40,6 +46,7 @@ class WallNow(sa.ColumnElement[float]):
     """Unix seconds, by which jobs are due."""
 
     inherit_cache = True
+    _traverse_internals: list[Any] = []  # noqa: RUF012  # declared so by SQLAlchemy
     type = sa.Float()
 
 

@@ -1,15 +1,19 @@
-"""What a client does with a job between its post and its end: pause, resume, rewind, unpark, accept."""
+"""What a client does with a job between its post and its end, and what it is told of its undo."""
 
 from __future__ import annotations
 
 import abc
 from typing import Any, cast
 
-from ebbtide.errors import UsageError
+from ebbtide.errors import FlowNotFound, JobNotFound, UsageError
+from ebbtide.flows import Registry
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.pausing import EVERY_VERSION, Pauses
+from ebbtide.jobs.preview import Preview, preview
+from ebbtide.jobs.receipt import Receipt, receipt
 from ebbtide.jobs.records import Job, JobAnswer
 from ebbtide.jobs.signals import Signal
+from ebbtide.jobs.store import Store
 from ebbtide.jobs.texts import MAX_REASON, checked_text, whoami
 from ebbtide.jobs.views import Views
 
@@ -22,6 +26,7 @@ class Steering(abc.ABC):
     _ledger: Ledger
     _pauses: Pauses
     _signal: Signal
+    _store: Store
     _views: Views
 
     @abc.abstractmethod
@@ -31,6 +36,29 @@ class Steering(abc.ABC):
     @abc.abstractmethod
     def _posted(self, job: Job) -> Job:
         """The job, once it is on its way to the board, if it is due."""
+
+    @property
+    @abc.abstractmethod
+    def registry(self) -> Registry:
+        """The flows known here."""
+
+    def preview(self, job_id: str) -> Preview:
+        """What a cancel would undo now, in which order, and how long that took in the past. Changes nothing.
+
+        Where the job's flow is not known here, the order is that of beginning alone; the preview says so.
+        """
+        from ebbtide.flows.order import predecessors  # it loads TaskFlow's engines
+
+        job = self._views.job(self._views.resolve(job_id))
+        try:
+            flow, _ = self.registry.get(job.flow, job.version).build(job.params)
+        except (FlowNotFound, UsageError):
+            return preview(self._store, job.id, None)
+        return preview(self._store, job.id, predecessors(flow))
+
+    def receipt(self, job_id: str) -> Receipt:
+        """What became of the undo of a job's attempt: who wanted it, when what happened, what was undone."""
+        return receipt(self._store, self._views.resolve(job_id))
 
     def pause(self, job_id: str) -> JobAnswer:
         """Let a job rest: a waiting one at once, a running one between tasks. Nothing is undone.
@@ -94,10 +122,10 @@ class Steering(abc.ABC):
             raise UsageError("a reason is wanted: say why that undo may be left out")
         if skip is None and reason:
             raise UsageError("a reason is for an undo that is left out: name its task as well")
-        full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=whoami(), skip=skip, reason=reason)
-        self._signal.ring(full)
-        return self._posted(self._stored(full))
+        before = self._views.job(self._views.resolve(job_id))
+        self._ledger.unpark(before.id, who=whoami(), skip=skip, reason=reason)
+        self._signal.ring(before.id)
+        return self._posted(self._stored_unless_gone(before))
 
     def accept(self, job_id: str, reason: str) -> Job:
         """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
@@ -109,10 +137,17 @@ class Steering(abc.ABC):
         reason = checked_text(reason, "the reason", MAX_REASON)
         if not reason:
             raise UsageError("a reason is wanted: say why the job may stay as it is")
-        full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
+        before = self._views.job(self._views.resolve(job_id))
+        self._ledger.accept(before.id, reason=reason, who=whoami())
+        self._signal.ring(before.id)
+        return self._stored_unless_gone(before)
+
+    def _stored_unless_gone(self, before: Job) -> Job:
+        """The job after a change by which it may have ended; as it was, if it was to be deleted then."""
+        try:
+            return self._stored(before.id)
+        except JobNotFound:
+            return before
 
     def pause_flow(self, flow: str, version: int | None = None) -> bool:
         """Let no conductor take up a job of a flow, unless it is to be cancelled; what runs goes on.

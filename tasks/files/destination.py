@@ -14,43 +14,31 @@ from ebbtide.tasks.files.errors import FolderUnusable, no_space_or, reason
 from ebbtide.tasks.files.staging import Staging
 from ebbtide.tasks.files.versions import Versions
 
-__all__ = ["PrepareDestination"]
+__all__ = ["MakesStaging", "PrepareDestination", "remove_if_empty"]
 
 
-class PrepareDestination(CancelableTask):
-    """Make the destination, where it is missing, and the job's staging folder in it.
-
-    execute: refuses a source that is missing or no folder, a destination that is something else than a
-    folder, two folders of which one lies in the other, and a destination whose ``current`` or
-    ``versions`` is not ours. Then makes the missing folders down to ``destination/versions``, and an
-    empty staging folder. Provides ``staging``, its absolute path.
+class MakesStaging(CancelableTask):
+    """Base of the tasks that make a job's staging folder, and the folders on the way to it.
 
     undo: removes the staging folder with all that is still in it, then those of the folders that this
     task has made, innermost first, as far as nobody has put anything into them.
-
-    Args of execute:
-        source: folder to be read.
-        destination: folder to publish into; it and its parents may be missing.
     """
 
-    default_provides = "staging"
+    def make(self, folder: str, staging: str, *inside: str) -> None:
+        """Make `folder` where it is missing, and an empty `staging`, its owner's alone, with `inside` in it.
 
-    def execute(self, source: Path, destination: Path) -> str:
-        _refuse_source(source)
-        _refuse_destination(destination)
-        target = os.path.realpath(destination)
-        _refuse_nesting(os.path.realpath(source), target)
-        staging = Staging.of(target, self.job.id)
+        Raises:
+            NoSpace, FolderUnusable: that cannot be.
+        """
         try:
-            self._make_missing(Versions(target).folder, staging.folder)
-            if os.path.lexists(staging.folder):
-                shutil.rmtree(staging.folder)  # of this job, whose runner died here
-            # For the owner alone: what is published holds files that others may have no right to read.
-            os.mkdir(staging.folder, 0o700)
-            os.mkdir(staging.version, 0o700)
+            self._make_missing(folder, staging)
+            if os.path.lexists(staging):
+                shutil.rmtree(staging)  # of this job, whose runner died here
+            # What comes out of it may be files that others have no right to read.
+            for name in (staging, *inside):
+                os.mkdir(name, 0o700)
         except OSError as error:
-            raise no_space_or(error, target) from error
-        return staging.folder
+            raise no_space_or(error, os.path.dirname(staging)) from error
 
     def _make_missing(self, folder: str, staging: str) -> None:
         # A folder is recorded before it is made: were it the other way round, one that was made just
@@ -75,6 +63,33 @@ class PrepareDestination(CancelableTask):
             shutil.rmtree(self.saved["staging"])
         for name in reversed(self.saved["made"]):
             remove_if_empty(name)
+
+
+class PrepareDestination(MakesStaging):
+    """Make the destination, where it is missing, and the job's staging folder in it.
+
+    execute: refuses a source that is missing or no folder, a destination that is something else than a
+    folder, two folders of which one lies in the other, and a destination whose ``current`` or
+    ``versions`` is not ours. Then makes the missing folders down to ``destination/versions``, and an
+    empty staging folder. Provides ``staging``, its absolute path.
+
+    undo: that of `MakesStaging`.
+
+    Args of execute:
+        source: folder to be read.
+        destination: folder to publish into; it and its parents may be missing.
+    """
+
+    default_provides = "staging"
+
+    def execute(self, source: Path, destination: Path) -> str:
+        _refuse_source(source)
+        _refuse_destination(destination)
+        target = os.path.realpath(destination)
+        _refuse_nesting(os.path.realpath(source), target)
+        staging = Staging.of(target, self.job.id)
+        self.make(Versions(target).folder, staging.folder, staging.version)
+        return staging.folder
 
 
 def remove_if_empty(folder: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from ebbtide.tasks.base import CancelableTask
 from ebbtide.tasks.files.destination import remove_if_empty
 from ebbtide.tasks.files.errors import no_space_or
+from ebbtide.tasks.files.locking import locked
 from ebbtide.tasks.files.names import to_json
 from ebbtide.tasks.files.staging import Staging, sync_folder
 from ebbtide.tasks.files.versions import Versions
@@ -43,7 +44,7 @@ class PublishVersion(CancelableTask):
             if os.path.isdir(files.version):
                 self._sync(files.version)
             self._make_versions(versions)
-            with versions.locked(self.sleep):
+            with locked(versions.destination, self.sleep):
                 versions.refuse_foreign()
                 os.makedirs(staging, exist_ok=True)  # a run that died after it had removed it
                 before = versions.publish(self._version, files.version, files.link)
@@ -81,7 +82,7 @@ class PublishVersion(CancelableTask):
         versions = Versions(files.destination)
         if versions.knows(self._version):
             os.makedirs(staging, exist_ok=True)
-            with versions.locked(self.sleep):
+            with locked(versions.destination, self.sleep):
                 versions.withdraw(self._version, files.version, files.link)
         if self.saved:
             remove_if_empty(self.saved["made"])

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 
 from ebbtide.tasks.files.errors import no_space_or
 
-__all__ = ["Staging", "durable", "remove_file", "sync_folder"]
+__all__ = ["SparingFile", "Staging", "durable", "remove_file", "sync_folder"]
 
 
 # The store often lies on the same disk, and an undo begins with a commit: a job that took the last bytes
@@ -61,7 +61,7 @@ def durable(path: str) -> Iterator[BinaryIO]:
         FolderUnusable: it cannot be written for another reason.
     """
     try:
-        with io.BufferedWriter(_Sparing(path, "wb"), _BUFFER) as out:
+        with io.BufferedWriter(SparingFile(path, "wb"), _BUFFER) as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
@@ -69,7 +69,7 @@ def durable(path: str) -> Iterator[BinaryIO]:
         raise no_space_or(error, path) from error
 
 
-class _Sparing(io.FileIO):
+class SparingFile(io.FileIO):
     """A file that does not take the last bytes of its disk."""
 
     def write(self, data: Any) -> int:

@@ -10,18 +10,13 @@ back: one step, for which there is always room on the disk.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
-from collections.abc import Callable, Iterator
 
 from ebbtide.tasks.files.errors import FolderUnusable
 from ebbtide.tasks.files.staging import remove_file, sync_folder
 
 __all__ = ["Versions"]
-
-_RETRY_SECONDS = 0.02
 
 
 class Versions:
@@ -43,17 +38,6 @@ class Versions:
         if os.path.lexists(self.folder) and (os.path.islink(self.folder) or not os.path.isdir(self.folder)):
             raise FolderUnusable(self.destination, "has a `versions` that is no folder", advice)
 
-    @contextlib.contextmanager
-    def locked(self, wait: Callable[[float], None]) -> Iterator[None]:
-        """Keep other jobs from switching this destination; calls `wait(seconds)` while one of them does."""
-        folder = os.open(self.destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            while not _try_lock(folder):
-                wait(_RETRY_SECONDS)
-            yield
-        finally:
-            os.close(folder)
-
     def knows(self, version: str) -> bool:
         """Whether anything here is of this version or speaks of it."""
         words = _words(version)
@@ -64,8 +48,8 @@ class Versions:
     def publish(self, version: str, made: str, link: str) -> str | None:
         """Move the folder `made` here and let `current` point to it; returns the words of the link before.
 
-        Call it locked. `link` is a free name, on the same disk and of this job alone: new links are
-        made there and then renamed.
+        Call it with the destination locked. `link` is a free name, on the same disk and of this job
+        alone: new links are made there and then renamed.
         """
         here, words, record = self.path(version), _words(version), self._record(version)
         if not os.path.lexists(here):
@@ -82,8 +66,8 @@ class Versions:
     def withdraw(self, version: str, made: str, link: str) -> None:
         """Undo `publish`: `current` says what it said before, and the version's folder is `made` again.
 
-        Call it locked. Where another version was published on top, `current` stays and that one's
-        record takes over what this one's says: as if this version had never been.
+        Call it with the destination locked. Where another version was published on top, `current` stays
+        and that one's record takes over what this one's says: as if this version had never been.
         """
         here, words, record = self.path(version), _words(version), self._record(version)
         for follower in self._followers(words):
@@ -132,15 +116,3 @@ def _replace_link(path: str, words: str | None, link: str) -> None:
     remove_file(link)  # of a run that died here
     os.symlink(words, link)
     os.replace(link, path)
-
-
-def _try_lock(folder: int) -> bool:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # Some network file systems lock no folders. The lock only orders jobs that switch one
-        # destination in the same instant; each switch is atomic without it.
-        return True
-    return True

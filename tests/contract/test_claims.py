@@ -248,6 +248,25 @@ def test_to_find_nothing_takes_as_many_statements_however_many_flows_are_known(
     assert looks == [few, few + ("unknown" in waits)]  # 300 flows are asked for in two parts
 
 
+def test_what_an_idle_conductor_asks_is_compiled_once(conductor, store):
+    claims = conductor()
+    compiled = []
+
+    def note(connection, cursor, statement, parameters, context, many):
+        if context.compiled is not None:
+            compiled.append(context.compiled)
+
+    claims.claim(KEYS)
+    sa.event.listen(store.engine, "before_cursor_execute", note)
+    claims.claim(KEYS)
+    once = len(compiled)
+    claims.claim(KEYS)
+    sa.event.remove(store.engine, "before_cursor_execute", note)
+
+    assert once > 1
+    assert [id(each) for each in compiled[:once]] == [id(each) for each in compiled[once:]]
+
+
 def test_the_best_is_found_among_many_flows(board, conductor):
     claims = conductor()
     board.post("flow-7")

@@ -1,6 +1,5 @@
 """Statistics: counted by flow and in all, over a window and as things stand."""
 
-
 from typing import Any
 
 import pytest

@@ -104,9 +104,13 @@ def test_the_metadata_says_what_a_user_must_know(wheel):
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"redis", "api", "test", "all"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"redis", "http", "api", "test", "all"}
     assert dict(entries["console_scripts"]) == {"ebbtide": "ebbtide.__main__:main"}
-    assert dict(entries["ebbtide.flows"]) == {"file-processing": "ebbtide.flows.file_processing"}
+    assert dict(entries["ebbtide.flows"]) == {
+        "data-collection": "ebbtide.flows.data_collection",
+        "download": "ebbtide.flows.download",
+        "file-processing": "ebbtide.flows.file_processing",
+    }
     assert dict(entries["taskflow.jobboards"]) == {"sql": "ebbtide.jobs.board.sql:SqlJobBoard"}
     assert dict(entries["taskflow.engines"]) == {
         "cancelable": "ebbtide.conductor.plain.engine:CancelableEngine"
@@ -117,10 +121,10 @@ def test_the_extra_all_is_the_other_extras_together(wheel):
     asked = Parser().parsestr(described(wheel, "METADATA")).get_all("Requires-Dist", [])
     by_extra = {
         extra: {line.partition(";")[0] for line in asked if f'extra == "{extra}"' in line}
-        for extra in ("redis", "api", "test", "all")
+        for extra in ("redis", "http", "api", "test", "all")
     }
 
-    assert by_extra["all"] == by_extra["redis"] | by_extra["api"] | by_extra["test"]
+    assert by_extra["all"] == by_extra["redis"] | by_extra["http"] | by_extra["api"] | by_extra["test"]
     assert len(by_extra["all"]) > 5
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebbtide.conductor.engine import predecessors
 from ebbtide.errors import EbbtideError, UsageError
 from ebbtide.flows import Registry, load_flows
+from ebbtide.flows.order import predecessors
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.views import Views

@@ -5,7 +5,7 @@ import os
 import stat
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from taskflow import exceptions as taskflow_exceptions
-from taskflow import flow as taskflow_flow
 
 from ebbtide.errors import EbbtideError
 from ebbtide.flows.file_processing import file_processing
@@ -21,6 +20,7 @@ from ebbtide.flows.registry import registered
 from ebbtide.tasks import CancelableTask, CancelEvent, Cancelled, JobInfo
 from ebbtide.tasks.files import ArchivePart, PrepareDestination, ScanFolder
 from ebbtide.tasks.run import DetachedRun
+from tests.services.flowrun import tasks_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
@@ -53,7 +53,7 @@ class Walk:
         definition = registered.get(FLOW)
         flow, self.store = definition.build(definition.validate(params))
         self.run = run
-        self.tasks = list(_tasks(flow))
+        self.tasks = list(tasks_of(flow))
         for task in self.tasks:
             task.bind(run)
             if task.name in run.results:
@@ -84,14 +84,6 @@ class Walk:
     def _keep(self, task: CancelableTask, value: Any) -> None:
         for name in task.save_as:
             self.store[name] = value
-
-
-def _tasks(flow: taskflow_flow.Flow) -> Iterator[CancelableTask]:
-    for item, _ in flow.iter_nodes():
-        if isinstance(item, taskflow_flow.Flow):
-            yield from _tasks(item)
-        else:
-            yield item
 
 
 class Work:

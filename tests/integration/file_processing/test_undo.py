@@ -2,16 +2,12 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from ebbtide.tasks import CancelEvent, Cancelled
 from ebbtide.tasks.wrapping import TaskExited
-
-CHANGES = ("mkdir", "rename", "replace", "symlink", "unlink", "rmdir", "fsync")
-"""The calls by which the tasks change a disk, and the one that follows each file they write."""
+from tests.services.deaths import Deaths
 
 
 class CancelAt(CancelEvent):
@@ -37,40 +33,6 @@ class CancelOnWait(CancelEvent):
     def wait(self, seconds: float) -> bool:
         self.set("while it waited")
         return super().wait(seconds)
-
-
-class Died(BaseException):
-    """Stands for the end of a runner: no code of a task handles it."""
-
-
-class Deaths:
-    """Lets a run die at its n-th change of the disk; 0: never. `made`: how many changes there were."""
-
-    def __init__(self, at: int, *, after: bool) -> None:
-        self.at = at
-        self.after = after
-        self.made = 0
-
-    @contextmanager
-    def armed(self, monkeypatch) -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            for name in CHANGES:
-                patch.setattr(os, name, self._deadly(getattr(os, name)))
-            yield
-
-    def _deadly(self, change):
-        def changed(*args, **kwargs):
-            self.made += 1
-            if self.made == self.at and not self.after:
-                raise Died
-            number = self.made
-            try:
-                return change(*args, **kwargs)
-            finally:
-                if number == self.at:
-                    raise Died
-
-        return changed
 
 
 @pytest.fixture(autouse=True)

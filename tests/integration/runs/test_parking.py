@@ -476,3 +476,21 @@ def test_a_job_whose_second_attempt_parks_does_the_undo_of_that_attempt_again(be
     assert [records[1, task].undo_ended_at for task in "ab"] == [None, None]
     assert [records[2, task].undo_tries for task in "abcd"] == [1, 2, 1, 1]
     assert bench.given() == {"d": "INTERRUPTED"}
+
+
+# The undo of a task is left out, on the word of a person.
+
+
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+def test_an_undo_that_is_left_out_stays_what_it_held_is_undone_and_the_job_says_so(bench, how):
+    """P7: or a person accepted that it is not."""
+    job = _park(bench, "diamond", "bottom", "left", how=how, fails=99)
+
+    bench.poster.unpark(job.id, skip="left", reason="removed by hand")
+
+    ended = bench.final(job)
+    assert (ended.state, ended.undo, ended.not_undone) == (how, "accepted", ["left"]), bench.told()
+    assert (bench.words("undo")[-1], sorted(bench.words("undo"))) == ("top", ["bottom", "right", "top"])
+    told = bench.poster.receipt(job.id)
+    assert [each.task for each in told.undone][-1] == "top"
+    assert [(each.task, each.why) for each in told.not_undone] == [("left", "left out: removed by hand")]

@@ -1,0 +1,29 @@
+"""`ebbtide rewind`: undo a job back to a savepoint, and leave it paused there."""
+
+from __future__ import annotations
+
+import click
+
+from ebbtide.cli.exits import Exit
+from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_options
+from ebbtide.cli.output import emit
+
+
+@click.command()
+@click.argument("job", type=JobId())
+@click.option("--to", "savepoint", required=True, metavar="SAVEPOINT", help="What comes after it is undone.")
+@shared_options
+@pass_invocation
+def rewind(invocation: Invocation, job: str, savepoint: str) -> Exit:
+    """Undo what a job did after a savepoint.
+
+    Newest first; then the job is paused, and `ebbtide resume` lets it go on from there. The wish is stored
+    when this returns; the undo may take longer. A cancel undoes the rest as well.
+    """
+    with invocation.poster() as poster:
+        answer = poster.rewind(job, savepoint)
+    if invocation.json:
+        emit(answer.job.as_dict() | {"answer": answer.answer})
+    else:
+        click.echo(f"{answer.job.id}  {answer.answer}  goes back to {savepoint}")
+    return Exit.DONE
