@@ -73,12 +73,10 @@ def post(
     """
     if not 0 <= wishes["delay_seconds"] < float("inf"):
         raise click.UsageError("--delay wants a number of seconds, 0 or more")
-    told = pairs(params, "-p")
-    given = _values_of_file(params_file)
     registry = invocation.registry()
     definition = registry.get(flow)
     # What the file holds is JSON as it stands; only the texts of -p are to be read as what the flow wants.
-    values = definition.parse(told, given)
+    values = definition.parse(pairs(params, "-p"), _values_of_file(params_file))
     with invocation.poster(registry) as poster:
         job = poster.post(
             definition.name,
@@ -89,16 +87,14 @@ def post(
             **{name: wishes[name] for name in _AS_GIVEN},
             **given_policies(definition, invocation.settings(), wishes),
         )
-        if not wait:
-            if invocation.json:
-                emit(job.as_dict())
-            else:
-                click.echo(job.id)
-            return Exit.DONE
         if not invocation.json:
             # The id comes first: whoever interrupts the wait has it.
             click.echo(job.id)
             sys.stdout.flush()
+        elif not wait:
+            emit(job.as_dict())
+        if not wait:
+            return Exit.DONE
         last = see_through(poster, job.id, stream=sys.stderr, quiet=invocation.json)
     if invocation.json:
         emit(last.job.as_dict())

@@ -25,6 +25,11 @@ _jobs = tables.jobs
 _tasks = tables.job_tasks
 _is_due = is_due.label("is_due")
 _CLAIMABLE = (JobState.PENDING.value, JobState.RUNNING.value)
+_COPIED = (
+    *("id", "flow", "version", "attempt", "priority", "undo", "retries"),
+    *("tasks_total", "tasks_done", "tasks_undone"),
+    *("created_at", "due_at", "started_at", "ended_at", "deadline_at"),
+)
 # How many jobs one statement may name: a database takes a limited number of values.
 _AT_ONCE = 500
 
@@ -178,47 +183,37 @@ def _job(
 ) -> Job:
     state = JobState(row.state)
     error, error_task = _error(outcome, park, tasks)
-    phase = phase_of(
+    return Job(
+        **{name: getattr(row, name) for name in _COPIED},
+        state=state.value,
+        phase=_phase(row, state),
+        labels=_mapping(stored.labels if stored else ""),
+        params=_mapping(stored.parameters if stored else ""),
+        progress=_progress(state, row.tasks_total, tasks),
+        error=error,
+        error_task=error_task,
+        park_reason=park.reason if park else None,
+        current=[task.task for task in tasks if state is JobState.RUNNING and _runs(task)],
+        owner=row.owner if state is JobState.RUNNING else None,
+        cancel=_record(CancelRequest, cancel) if cancel else None,
+        not_undone=not_undone(tasks) if _left_standing(row) else [],
+        waits_for=waiting_for,
+        held=bool(state is JobState.PARKED and park is not None and park.held),
+        policies=_mapping(policies.policies) if policies else Policies().as_dict(),
+        exclusive_key=row.exclusive_key,
+        parent=row.parent,
+    )
+
+
+def _phase(row: sa.Row[Any], state: JobState) -> str:
+    word = phase_of(
         state,
         cancel_requested=row.cancel_requested_at is not None,
         due=bool(row.is_due),
         undoing=bool(row.undoing),
         overdue=row.overdue_at is not None,
     )
-    return Job(
-        id=row.id,
-        flow=row.flow,
-        version=row.version,
-        state=state.value,
-        phase=str(phase),
-        attempt=row.attempt,
-        priority=row.priority,
-        labels=_mapping(stored.labels if stored else ""),
-        params=_mapping(stored.parameters if stored else ""),
-        progress=_progress(state, row.tasks_total, tasks),
-        undo=row.undo,
-        error=error,
-        error_task=error_task,
-        park_reason=park.reason if park else None,
-        tasks_total=row.tasks_total,
-        tasks_done=row.tasks_done,
-        tasks_undone=row.tasks_undone,
-        current=[task.task for task in tasks if state is JobState.RUNNING and _runs(task)],
-        owner=row.owner if state is JobState.RUNNING else None,
-        created_at=row.created_at,
-        due_at=row.due_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        cancel=_record(CancelRequest, cancel) if cancel else None,
-        not_undone=not_undone(tasks) if _left_standing(row) else [],
-        waits_for=waiting_for,
-        held=bool(state is JobState.PARKED and park is not None and park.held),
-        retries=row.retries,
-        deadline_at=row.deadline_at,
-        policies=_mapping(policies.policies) if policies else Policies().as_dict(),
-        exclusive_key=row.exclusive_key,
-        parent=row.parent,
-    )
+    return str(word)
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from taskflow.patterns import linear_flow
@@ -32,7 +33,7 @@ class Nothing(CancelableTask):
         pass
 
 
-def keyed(board, key: str = "disk", limit: int = 1, **options) -> str:
+def keyed(board, key: str = "disk", limit: int = 1, **options) -> Any:
     return board.post(exclusive_key=key, key_limit=limit, **options)
 
 
@@ -144,7 +145,7 @@ def test_a_job_that_waits_for_the_key_makes_it_busy(board):
 
 
 def test_of_many_posts_at_once_that_are_refused_while_the_key_is_taken_one_is_stored(board, made):
-    def post(number: int) -> str:
+    def post(number: int) -> Any:
         try:
             return keyed(board, refuse_busy=True)
         except KeyBusy:
@@ -377,7 +378,7 @@ def test_a_child_that_is_retried_while_its_parent_is_undone_is_cancelled_at_once
 
 @pytest.fixture
 def poster(made, registry):
-    @registry.flow("render", exclusive="gpu {card}", limit=2)
+    @registry.flow("render", exclusive="gpu {card}", limit=2)  # type: ignore[untyped-decorator]  # of a fixture
     def render(card: int = 0):
         return registry.get("copy").factory()
 

@@ -141,8 +141,8 @@ def test_unpark_that_waits_ends_badly_only_if_the_job_is_parked_again(
     job = parked()
     unpark = Poster.unpark
 
-    def and_go_on(self, job_id):
-        answered = unpark(self, job_id)
+    def and_go_on(self, job_id, **wish):
+        answered = unpark(self, job_id, **wish)
         with self._store.write() as connection:
             undo = "'complete'" if becomes in ("failed", "cancelled") else "NULL"
             connection.exec_driver_sql(f"UPDATE jobs SET state = '{becomes}', undo = {undo}, ended_at = 9")

@@ -48,7 +48,7 @@ def flows(monkeypatch):
     monkeypatch.setattr(ebbtide.flows.registry, "registered", Registry())
     Waits.log, Waits.let_on = [], False
 
-    @flow("talks")
+    @flow("talks")  # type: ignore[untyped-decorator]  # without the product it knows no types
     def talks(words: list[str]):
         return linear_flow.Flow("talks").add(Talks(name="talks", provides="said"))
 

@@ -11,7 +11,7 @@ from ebbtide.errors import ParentEnding
 @pytest.fixture
 def family(bench) -> Any:
     """A flow `parent` whose first task posts two jobs of the flow `child`; each says who it is."""
-    steps = bench.steps
+    steps: Any = bench.steps
 
     class Posting(steps.Step):
         def execute(self, folder, plan, **needs):
@@ -19,11 +19,11 @@ def family(bench) -> Any:
                 self.post_child("child", {"folder": folder, "plan": plan, "name": name})
             return super().execute(folder, plan, **needs)
 
-    @bench.registry.flow("child")
+    @bench.registry.flow("child")  # type: ignore[untyped-decorator]  # of a fixture
     def child(folder: str, plan: dict[str, list[str]], name: str) -> Any:
         return linear_flow.Flow("child").add(steps.Step(name))
 
-    @bench.registry.flow("parent")
+    @bench.registry.flow("parent")  # type: ignore[untyped-decorator]  # of a fixture
     def parent(folder: str, plan: dict[str, list[str]]) -> Any:
         return linear_flow.Flow("parent").add(Posting("first"), steps.Step("second"))
 
