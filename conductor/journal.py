@@ -1,13 +1,12 @@
 """The journal: TaskFlow's persistence for one run, committed at barriers and fenced.
 
-TaskFlow writes four transactions for each task. Between "A succeeded", "A is at 100 %" and "B is
-running" nothing outside happens, so here they share one. Changed details stay in memory and are
-committed before an execute or a revert begins, when the engine goes to wait with unsaved
-results, at checkpoints with data, and at the end.
+TaskFlow writes four transactions for each task. Between "A succeeded", "A is at 100 %" and "B is running"
+nothing outside happens, so here they share one. Changed details stay in memory and are committed before an
+execute or a revert begins, when the engine goes to wait with unsaved results, at checkpoints, at the end.
 
-Two locks. `_mutex` is held through a commit; who waits for it often finds its own changes
-committed by the one before. `_memory` guards what is collected, for moments only. Order: _mutex,
-then _memory. TaskFlow's storage lock is never taken here; its holders call in and take `_memory`.
+Two locks. `_mutex` is held through a commit; who waits for it often finds its own changes committed by the
+one before. `_memory` guards what is collected, for moments only. Order: _mutex, then _memory. TaskFlow's
+storage lock is never taken here; its holders call in and take `_memory`.
 """
 
 from __future__ import annotations
@@ -233,10 +232,6 @@ class Journal:
         with self._mutex:
             self._commit()
         self._tell_event()
-
-    def give_up(self) -> None:
-        """From now on nothing of this run is stored: what is, tells the next holder where to go on."""
-        self.lost = self.lost or RuntimeError("the run was cut off")
 
     def flush(self) -> None:
         """`commit` for what is best effort: a claim found lost is left for the next barrier to tell."""
