@@ -10,6 +10,7 @@ import click
 
 from ebbtide.cli import (
     accept,
+    api,
     cancel,
     conductor,
     conductors,
@@ -27,7 +28,9 @@ from ebbtide.cli import (
     rewind,
     show,
     stats,
+    token,
     unpark,
+    up,
     version,
     watch,
 )
@@ -87,7 +90,22 @@ command.sections = (
             *("unpark", "accept", "delete"),
         ),
     ),
-    ("Service", ("flows", "prove", "conductor", "conductors", "stats", "prune", "doctor", "db")),
+    (
+        "Service",
+        (
+            "up",
+            "flows",
+            "prove",
+            "conductor",
+            "conductors",
+            "api",
+            "token",
+            "stats",
+            "prune",
+            "doctor",
+            "db",
+        ),
+    ),
     ("About", ("demo", "version")),
 )
 for _verb in (
@@ -107,7 +125,10 @@ for _verb in (
     delete.delete,
     flows.flows,
     prove.prove,
+    up.up,
     conductor.conductor,
+    api.api,
+    token.token,
     conductors.conductors,
     stats.stats,
     stats.prune,

@@ -44,10 +44,10 @@ def conductor(
     Ends with 1 when its keeper is gone, the process that starts its runners. Start it again then, or have a
     service manager do so: the jobs that it held are taken up where they were.
     """
+    settings = invocation.settings(runners=runners, isolation=isolation, log_level=log_level)
     from ebbtide.conductor import Conductor
 
-    settings = invocation.settings(runners=runners, isolation=isolation, log_level=log_level)
-    _log_to_stderr(settings.log_level, as_json=log_json)
+    log_to_stderr(settings.log_level, as_json=log_json)
     Conductor(settings, on_ready=lambda: _tell_ready(settings, invocation.json)).run()
     return Exit.DONE
 
@@ -61,7 +61,7 @@ def _tell_ready(settings: Settings, as_json: bool) -> None:
         say(f"conductor {name} ready: {runners}, database {database}")
 
 
-def _log_to_stderr(level: str, *, as_json: bool) -> None:
+def log_to_stderr(level: str, *, as_json: bool) -> None:
     """What Ebbtide logs, from `level` on; of other libraries warnings and worse, unless less is wanted."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,6 +14,7 @@ from ebbtide.errors import EbbtideError
 from ebbtide.wording import is_plain_number
 
 if TYPE_CHECKING:
+    from ebbtide.api.client import RemotePoster
     from ebbtide.config import Settings
     from ebbtide.flows import Registry
     from ebbtide.jobs import Poster
@@ -33,8 +34,16 @@ class Invocation:
     database: str | None = None
     config: str | None = None
     flow_modules: tuple[str, ...] = ()
+    server: str | None = None
+    token_file: str | None = None
 
     def settings(self, **overrides: Any) -> Settings:
+        if self.server is not None:
+            raise click.UsageError("this needs the store itself: leave --server out")
+        return self.own_settings(**overrides)
+
+    def own_settings(self, **overrides: Any) -> Settings:
+        """The options of this machine, also where a server is asked, which has its own."""
         from ebbtide.config import load_settings
 
         return load_settings(
@@ -42,13 +51,39 @@ class Invocation:
         )
 
     def registry(self) -> Registry:
+        """The flows that can be posted: those of this process, or of the server's conductors."""
+        if self.server is not None:
+            with self._remote() as remote:
+                return cast("Registry", remote.registry)
         from ebbtide.flows import load_flows
 
         return load_flows(self.settings().flow_modules)
 
     @contextmanager
+    def _remote(self) -> Iterator[RemotePoster]:
+        if self.token_file is None:
+            raise click.UsageError("--server wants a --token-file, which holds a token for it")
+        if self.database is not None:
+            raise click.UsageError("--server and --database exclude each other")
+        from importlib.util import find_spec
+
+        if find_spec("httpx") is None:
+            raise click.UsageError("--server needs httpx, of the extra: pip install 'ebbtide[api]'")
+        from ebbtide.api.client.connection import read_token
+        from ebbtide.api.client.poster import RemotePoster
+
+        silence_libraries()
+        with RemotePoster(str(self.server), read_token(self.token_file)) as remote:
+            yield remote
+
+    @contextmanager
     def poster(self, registry: Registry | None = None) -> Iterator[Poster]:
-        """The store, open. An empty one is created."""
+        """The store, open; an empty one is created. Or the server that answers for it."""
+        if self.server is not None:
+            with self._remote() as remote:
+                # It has the names of a poster that verbs about jobs use; a test compares them.
+                yield cast("Poster", remote)
+            return
         from ebbtide.jobs import Poster
 
         silence_libraries()
@@ -60,6 +95,13 @@ class Invocation:
             max_parameter_bytes=settings.max_parameter_bytes,
             settings=settings,
         ) as poster:
+            yield poster
+
+    @contextmanager
+    def own_poster(self) -> Iterator[Poster]:
+        """As `poster`, of a store alone."""
+        self.settings()
+        with self.poster() as poster:
             yield poster
 
 
@@ -79,7 +121,7 @@ pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
 def shared_options(command: F) -> F:
-    """Give a verb (or the group) --json, --database, --config and --flow-module."""
+    """Give a verb (or the group) the options of all verbs."""
     for option in reversed(_SHARED):
         command = option(command)
     return command
@@ -110,6 +152,20 @@ _SHARED = (
         expose_value=False,
         callback=_told,
         help="Where the jobs are stored, such as sqlite:///jobs.db.  [env: EBBTIDE_DATABASE]",
+    ),
+    click.option(
+        "--server",
+        metavar="URL",
+        expose_value=False,
+        callback=_told,
+        help="Ask the API that `ebbtide api` serves there, instead of a store.",
+    ),
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        expose_value=False,
+        callback=_told,
+        help="The file that holds a token for the server.",
     ),
     click.option(
         "--config",

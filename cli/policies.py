@@ -60,10 +60,10 @@ def given_policies(
     if given["errors"]:
         retry["errors"] = tuple(given["errors"])
     limits = {"job_seconds": given["timeout"], "no_progress_seconds": given["no_progress"]}
+    limits = {name: each for name, each in limits.items() if each is not None}
+    # What was not given is for the poster to say: it may stand before a store with options of its own.
     return {
-        "retry": replace(present.retry, **retry),
-        "limits": replace(
-            present.limits, **{name: each for name, each in limits.items() if each is not None}
-        ),
+        "retry": replace(present.retry, **retry) if retry else None,
+        "limits": replace(present.limits, **limits) if limits else None,
         "on_failure": given["on_failure"],
     }

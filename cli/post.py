@@ -85,7 +85,7 @@ def post(
             labels=pairs(labels, "--label"),
             at=_moment(wishes["at"]),
             **{name: wishes[name] for name in _AS_GIVEN},
-            **given_policies(definition, invocation.settings(), wishes),
+            **given_policies(definition, invocation.own_settings(), wishes),
         )
         if not invocation.json:
             # The id comes first: whoever interrupts the wait has it.

@@ -72,7 +72,7 @@ def prune(
     """
     given = {"completed": completed, "failed": failed, "cancelled": cancelled}
     days = {state: each for state, each in given.items() if each is not None}
-    with invocation.poster() as poster:
+    with invocation.own_poster() as poster:
         removed = poster.prune(days or None, dry_run=dry_run)
     if invocation.json:
         emit({"dry_run": dry_run, "removed": removed})

@@ -21,6 +21,7 @@ from ebbtide.conductor.backend import Backend, Storage
 from ebbtide.conductor.executor import TaskExecutor
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.loop import RunLoop
+from ebbtide.conductor.shape import SHAPE, shape_of
 from ebbtide.conductor.turning import Rest, TurningEngine
 from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import ClaimLost
@@ -72,6 +73,7 @@ class Engine(TurningEngine):
         if self._compiled:
             return
         super().compile()
+        self._flow_detail.meta[SHAPE] = shape_of(self._compilation.execution_graph)
         self._journal.tasks_total = len(self.task_names())
         self._journal.allowed_seconds = self._allowed_seconds()
         self._journal.cannot_undo({task.name: task.no_undo for task in self.tasks() if task.no_undo})

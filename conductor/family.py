@@ -60,7 +60,7 @@ class Family:
             self._posted[task] += 1
             key = wishes.key or f"{claim.attempt}/{task}/{self._posted[task]}"
         wished = replace(wishes, key=key, parent=claim.job_id)
-        new = checked_post(self._registry, flow, params, wished, settings=self._settings)
+        new = checked_post(self._registry.get(flow), flow, params, wished, settings=self._settings)
         return replace(new, parent_epoch=claim.epoch)
 
     def post(self, new: NewJob) -> str:

@@ -25,6 +25,7 @@ from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs import clock
 from ebbtide.jobs.boards import Board, open_boards
+from ebbtide.jobs.catalogue import Catalogue
 from ebbtide.jobs.claims import Claim, Claims, new_owner_id
 from ebbtide.jobs.inbox import Inbox, open_inbox
 from ebbtide.jobs.overdue import clear_overdue, mark_overdue
@@ -109,6 +110,7 @@ class Conductor:
         with stop_signals(self.stop), self._open_store() as store:
             ensure_schema(store)
             registry = self._registry or load_flows(self._settings.flow_modules)
+            Catalogue(store).publish(registry.definitions())
             # What cannot be used of them is for the caller to know. The signal closes last, as it may wait.
             open_board = open_boards(self._settings)
             with contextlib.closing(open_signal(store, self._settings)) as hint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,21 +15,13 @@ from ebbtide.errors import ClaimLost, EbbtideError
 from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
 from ebbtide.jobs.claims import Claim
-from ebbtide.jobs.ledger import logbook_of
+from ebbtide.jobs.ledger import flow_detail_id, logbook_of
 from ebbtide.jobs.store import Store
 from ebbtide.tasks import payload
 from ebbtide.tasks.run import How
 from ebbtide.tasks.wrapping import describe
 
-__all__ = ["StoredRun", "Unreadable", "flow_detail_id", "load_run"]
-
-_NAMESPACE = uuid.UUID("5c1f7f3e-4b8e-4b57-9d7f-3a1d2c0e9b11")
-
-
-def flow_detail_id(job_id: str, attempt: int) -> str:
-    """The uuid of TaskFlow's flow detail of an attempt: one each, so a reverted flow is never run again."""
-    return str(uuid.uuid5(_NAMESPACE, f"{job_id}/{attempt}"))
-
+__all__ = ["StoredRun", "Unreadable", "load_run"]
 
 @dataclass
 class StoredRun:

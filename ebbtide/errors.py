@@ -3,6 +3,7 @@
     UsageError         correct the call
     NotFound           ask for something that exists
     Conflict           accept it: the job is in a state that rules the wish out
+    NotAllowed         have somebody do it who may, or come with another token
     StoreUnavailable   nothing was stored; try again, or repair the store
 
 Each class takes its facts, keeps them as attributes and builds the message from them: one line in lower
@@ -41,6 +42,19 @@ class Conflict(EbbtideError):
     """The job's present state rules this out. Nothing was changed."""
 
     exit_code = 4
+
+
+class NotAllowed(EbbtideError):
+    """Whoever asks may not do this. Nothing was changed."""
+
+    exit_code = 4
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        return f"not allowed: {one_line(self.problem)}"
 
 
 class StoreUnavailable(EbbtideError):
@@ -178,6 +192,17 @@ class FlowNotFound(NotFound):
         hint = f"; did you mean {one_line(nearest[0], 110)}?" if nearest else ""
         listed = _names(self.known) if self.known else "none; name modules with flow_modules"
         return f"flow {one_line(self.flow, 110)} is not known{hint} (known: {listed})"
+
+
+class TokenNotFound(NotFound):
+    """No token has this id."""
+
+    def __init__(self, token_id: str) -> None:
+        self.token_id = token_id
+        super().__init__(token_id)
+
+    def __str__(self) -> str:
+        return f"token {one_line(self.token_id, 60)} is not known; `ebbtide token list` lists them"
 
 
 class SavepointNotReached(NotFound):

@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskflow import flow as taskflow_flow
 
@@ -12,11 +12,8 @@ from ebbtide.errors import FlowRefused, UsageError
 from ebbtide.flows.atoms import check_flow
 from ebbtide.flows.exclusive import WAIT, Exclusive
 from ebbtide.flows.parameters import Parameters
-from ebbtide.flows.policies import UNDO, Limits, OnFailure, Policies, RetryPolicy, checked_on_failure
+from ebbtide.flows.policies import DecidesPolicies, Limits, OnFailure, RetryPolicy, checked_on_failure
 from ebbtide.wording import one_line
-
-if TYPE_CHECKING:
-    from ebbtide.config import Settings
 
 __all__ = ["FlowDefinition", "check_identity"]
 
@@ -25,7 +22,7 @@ _HIGHEST_VERSION = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FlowDefinition:
+class FlowDefinition(DecidesPolicies):
     """A flow that jobs can be posted for: a name, a version, and the factory that builds it.
 
     Made by `@flow` or `FlowDefinition.of`. The name is stored with every job: a flow that is renamed
@@ -89,32 +86,6 @@ class FlowDefinition:
     def key(self) -> str:
         """What is stored with a job: ``name@version``."""
         return f"{self.name}@{self.version}"
-
-    def policies(
-        self,
-        settings: "Settings",
-        *,
-        retry: RetryPolicy | None = None,
-        limits: Limits | None = None,
-        on_failure: OnFailure | None = None,
-    ) -> Policies:
-        """What is decided of a job of this flow: as it is posted, else as the flow says, else the options.
-
-        Raises:
-            UsageError: one of them is of another kind.
-        """
-        for given, kind in ((retry, RetryPolicy), (limits, Limits)):
-            if given is not None and not isinstance(given, kind):
-                raise UsageError(f"a {kind.__name__} is wanted, not a {type(given).__name__}")
-        interval = settings.retry_interval
-        by_option = RetryPolicy(
-            settings.max_retries + 1, interval, cap_seconds=max(interval, RetryPolicy.cap_seconds)
-        )
-        return Policies(
-            retry or self.retry or by_option,
-            limits or self.limits or Limits(job_seconds=settings.job_timeout or None),
-            checked_on_failure(on_failure or self.on_failure or UNDO),
-        )
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the parameters; a new copy at each call."""

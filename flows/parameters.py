@@ -19,6 +19,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ebbtide.errors import FlowRefused, ParameterError
 from ebbtide.flows.docstrings import meanings
+from ebbtide.flows.meant import Meant, Unfit
 from ebbtide.flows.problems import tell
 from ebbtide.flows.secret import FORMAT, Secret
 from ebbtide.tasks import payload
@@ -28,17 +29,6 @@ __all__ = ["RESERVED", "Parameter", "Parameters"]
 
 # TaskFlow hands these to tasks and retry controllers itself: as parameters they would never arrive.
 RESERVED = frozenset({"result", "flow_failures", "history"})
-
-_ANY_TYPE = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
-_TEXT_TYPES = frozenset({"string", "null"})
-_LIST_TYPES = frozenset({"array", "null"})
-_NESTED_TYPES = frozenset({"array", "object"})
-# Without the text itself, which may be long.
-_NO_JSON = 'begins with [ or { and is not the JSON that is wanted; a text in a list is written ["text"]'
-
-
-class _Unfit(Exception):
-    """Why one value does not fit its parameter, in words. Never leaves this module."""
 
 
 class Parameter:
@@ -69,9 +59,7 @@ class Parameter:
                 f"{_shown_type(annotation)} has a Secret inside: make it a parameter of its own, "
                 "Secret or Secret | None"
             )
-        definitions = schema.get("$defs", {})
-        self._types = _json_types(schema, definitions)
-        self._items_are_texts = _items_are_texts(schema, definitions)
+        self._meant = Meant.of(schema, schema.get("$defs", {}))
         self.default: str | None = None
         if default is not inspect.Parameter.empty:
             self.default = self._default_text(default)
@@ -87,13 +75,13 @@ class Parameter:
                 typed, mode="json", by_alias=True, round_trip=True, warnings=False
             )
         except PydanticSerializationError as exc:
-            raise _Unfit(f"cannot be written as JSON: {exc}") from exc
+            raise Unfit(f"cannot be written as JSON: {exc}") from exc
         # Encoded again: a number may have become infinite on its way into a float.
         text = _json_text(dumped)
         try:
             self._read(text)
-        except _Unfit as exc:
-            raise _Unfit(f"cannot be read back from what would be stored: {exc}") from exc
+        except Unfit as exc:
+            raise Unfit(f"cannot be read back from what would be stored: {exc}") from exc
         return payload.decode(text)
 
     def typed(self, canonical: Any) -> Any:
@@ -101,32 +89,15 @@ class Parameter:
         return self._read(_json_text(canonical))
 
     def from_text(self, text: str) -> Any:
-        """What a command-line text means: itself for a parameter that takes texts, else JSON, else itself.
-
-        For a list, one text that is no JSON list is its only element, and an empty text is the empty list.
-        What begins as a list or an object and is neither is a slip of the pen, where one of them is taken.
-        """
-        if "string" in self._types and self._types <= _TEXT_TYPES:
-            return text
-        value = _json_or_text(text)
-        if isinstance(value, str) and self._types & _NESTED_TYPES and text.lstrip().startswith(("[", "{")):
-            raise _Unfit(_NO_JSON)
-        if "array" not in self._types or not self._types <= _LIST_TYPES:
-            return value
-        if isinstance(value, list) or (value is None and "null" in self._types):
-            return value
-        if text == "":
-            return []
-        if isinstance(value, dict) and self._items_are_texts:
-            raise _Unfit(_NO_JSON)
-        return [text if self._items_are_texts and not isinstance(value, str) else value]
+        """What a command-line text means; see `Meant`."""
+        return self._meant(text)
 
     def _default_text(self, default: Any) -> str:
         if isinstance(default, FieldInfo):
             raise TypeError("write Field(...) inside Annotated[...] and the default as a plain value")
         try:
             return json.dumps(self.canonical(default))
-        except _Unfit as exc:
+        except Unfit as exc:
             hint = "; annotate it with `| None`" if default is None else ""
             raise ValueError(f"its default does not fit its annotation: {exc}{hint}") from exc
 
@@ -139,7 +110,7 @@ class Parameter:
             try:
                 value = self.adapter.dump_python(value, mode="json", warnings="error")
             except (PydanticSerializationError, ValueError):
-                raise _Unfit(f"cannot be written as JSON: {exc}") from exc
+                raise Unfit(f"cannot be written as JSON: {exc}") from exc
         return _json_text(value)
 
     def _read(self, text: str) -> Any:
@@ -147,9 +118,9 @@ class Parameter:
             return self.adapter.validate_json(text, strict=True)
         except ValidationError as exc:
             problems = exc.errors(include_url=False)
-            raise _Unfit(tell(problems, payload.decode(text))) from exc
+            raise Unfit(tell(problems, payload.decode(text))) from exc
         except Exception as exc:  # a validator of the user's own may raise anything; it is still bad input
-            raise _Unfit(f"its check raised {type(exc).__name__}: {one_line(exc)}") from exc
+            raise Unfit(f"its check raised {type(exc).__name__}: {one_line(exc)}") from exc
 
 
 class Parameters:
@@ -179,7 +150,7 @@ class Parameters:
             if name in given:
                 try:
                     values[name] = parameter.canonical(given[name])
-                except _Unfit as exc:
+                except Unfit as exc:
                     problems.append((name, str(exc)))
             elif parameter.default is not None:
                 values[name] = payload.decode(parameter.default)
@@ -201,7 +172,7 @@ class Parameters:
         for name, text in texts.items():
             try:
                 values[name] = self._by_name[name].from_text(text) if name in self._by_name else text
-            except _Unfit as exc:
+            except Unfit as exc:
                 problems.append((name, str(exc)))
         if problems:
             raise ParameterError(self.flow, problems)
@@ -273,43 +244,7 @@ def _json_text(value: Any) -> str:
         # counts that level. How much may be stored is for the poster to say.
         return payload.encode([value], "it", max_bytes=sys.maxsize)[1:-1]
     except payload.PayloadError as exc:
-        raise _Unfit(str(exc).replace("it[0]", "it", 1)) from exc
-
-
-def _json_or_text(text: str) -> Any:
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is not JSON")
-
-    try:
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=payload.each_key_once)
-    except payload.PayloadError as exc:
-        raise _Unfit(str(exc)) from exc
-    except RecursionError as exc:
-        raise _Unfit(f"it is nested deeper than {payload.MAX_DEPTH} levels") from exc
-    except ValueError:  # not JSON; or a number of more digits than Python reads
-        return text
-
-
-def _json_types(schema: Any, definitions: Mapping[str, Any]) -> frozenset[str]:
-    """Which JSON types a schema can accept at its top."""
-    if not isinstance(schema, dict):
-        return _ANY_TYPE
-    if "$ref" in schema:
-        return _json_types(definitions.get(schema["$ref"].rpartition("/")[2]), definitions)
-    for choice in ("anyOf", "oneOf"):
-        if choice in schema:
-            return frozenset().union(*(_json_types(each, definitions) for each in schema[choice]))
-    if "type" in schema:
-        return frozenset([schema["type"]] if isinstance(schema["type"], str) else schema["type"])
-    return _ANY_TYPE
-
-
-def _items_are_texts(schema: dict[str, Any], definitions: Mapping[str, Any]) -> bool:
-    for each in [schema, *schema.get("anyOf", ())]:
-        if "items" in each and "prefixItems" not in each:
-            types = _json_types(each["items"], definitions)
-            return "string" in types and types <= _TEXT_TYPES
-    return False
+        raise Unfit(str(exc).replace("it[0]", "it", 1)) from exc
 
 
 def _is_secret(annotation: Any) -> bool:
@@ -323,7 +258,7 @@ def _reference(value: Any) -> str:
     try:
         return (value if isinstance(value, Secret) else Secret(value)).reference
     except ValueError as exc:
-        raise _Unfit(str(exc)) from None
+        raise Unfit(str(exc)) from None
 
 
 def _hides_secrets(schema: Any) -> bool:

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ebbtide.errors import UsageError
 from ebbtide.wording import one_line
 
-__all__ = ["HOLD", "UNDO", "Limits", "OnFailure", "Policies", "RetryPolicy", "checked_on_failure"]
+if TYPE_CHECKING:
+    from ebbtide.config import Settings
+
+__all__ = [
+    "HOLD",
+    "UNDO",
+    "DecidesPolicies",
+    "Limits",
+    "OnFailure",
+    "Policies",
+    "RetryPolicy",
+    "checked_on_failure",
+]
 
 OnFailure = Literal["undo", "hold"]
 UNDO: OnFailure = "undo"
@@ -133,6 +145,40 @@ class Policies:
             RetryPolicy(**retry | {"errors": tuple(retry.get("errors", ()))}),
             Limits(**values.get("limits", {})),
             checked_on_failure(values.get("on_failure", UNDO)),
+        )
+
+
+class DecidesPolicies:
+    """A flow, however much of it is known: what it says of its jobs, which a job may say otherwise."""
+
+    retry: RetryPolicy | None
+    limits: Limits | None
+    on_failure: OnFailure | None
+
+    def policies(
+        self,
+        settings: Settings,
+        *,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> Policies:
+        """What is decided of a job of this flow: as it is posted, else as the flow says, else the options.
+
+        Raises:
+            UsageError: one of them is of another kind.
+        """
+        for given, kind in ((retry, RetryPolicy), (limits, Limits)):
+            if given is not None and not isinstance(given, kind):
+                raise UsageError(f"a {kind.__name__} is wanted, not a {type(given).__name__}")
+        interval = settings.retry_interval
+        by_option = RetryPolicy(
+            settings.max_retries + 1, interval, cap_seconds=max(interval, RetryPolicy.cap_seconds)
+        )
+        return Policies(
+            retry or self.retry or by_option,
+            limits or self.limits or Limits(job_seconds=settings.job_timeout or None),
+            checked_on_failure(on_failure or self.on_failure or UNDO),
         )
 
 

@@ -61,8 +61,12 @@ class ConductorRecord(Record):
         return super().as_dict() | {"jobs": [job.as_dict() for job in self.jobs]}
 
 
-def read_conductors(store: Store) -> list[ConductorRecord]:
-    """The conductors that the store remembers, the newest first; a day after its end one may be forgotten."""
+def read_conductors(store: Store, jobs_of: str | None = None) -> list[ConductorRecord]:
+    """The conductors that the store remembers, the newest first; a day after its end one may be forgotten.
+
+    Args:
+        jobs_of: whose jobs are told of; None: everybody's.
+    """
     query = sa.select(
         _conductors,
         is_live().label("live"),
@@ -74,6 +78,8 @@ def read_conductors(store: Store) -> list[ConductorRecord]:
         .where(_jobs.c.state == JobState.RUNNING.value, _jobs.c.owner.is_not(None))
         .order_by(_jobs.c.started_at, _jobs.c.id)
     )
+    if jobs_of is not None:
+        held = held.where(_jobs.c.posted_by == jobs_of)
     with store.read() as connection:
         rows = connection.execute(query).all()
         jobs: dict[str, list[HeldJob]] = {row.id: [] for row in rows}

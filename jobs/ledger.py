@@ -26,14 +26,20 @@ from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, DONE, REFUSED, TOO_LATE, Verb
 
-__all__ = ["ACCEPTED", "ALREADY_REQUESTED", "Ledger", "NewJob", "logbook_of"]
+__all__ = ["ACCEPTED", "ALREADY_REQUESTED", "Ledger", "NewJob", "flow_detail_id", "logbook_of"]
 
 _jobs = tables.jobs
+_NAMESPACE = uuid.UUID("5c1f7f3e-4b8e-4b57-9d7f-3a1d2c0e9b11")
 
 
 def logbook_of(job_id: str) -> str:
     """The uuid of the TaskFlow logbook of a job: the job's own id, so that any TaskFlow tool finds it."""
     return job_id
+
+
+def flow_detail_id(job_id: str, attempt: int) -> str:
+    """The uuid of TaskFlow's flow detail of an attempt: one each, so a reverted flow is never run again."""
+    return str(uuid.uuid5(_NAMESPACE, f"{job_id}/{attempt}"))
 
 
 class Ledger:

@@ -59,9 +59,11 @@ class Many:
     the middle leaves some thousands done and the others as they were: the same call again does the rest.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, posted_by: str | None = None) -> None:
         self._store = store
         self._changes = Changes(store)
+        # Whose jobs exist to whom asks; others are as unknown as those that never were.
+        self._mine = () if posted_by is None else (_jobs.c.posted_by == posted_by,)
 
     def answers(
         self, verb: Verb, selection: Selection, *, stored: Callable[[str], None] = lambda job_id: None
@@ -91,7 +93,7 @@ class Many:
         """What `answers` would say now. Changes nothing."""
         for ids, conditions in self._chunks(verb, selection):
             with self._store.read() as connection:
-                yield from _answered(verb, ids, _rows(connection, ids, conditions, lock=False))
+                yield from _answered(verb, ids, _rows(connection, ids, conditions, self._mine, lock=False))
 
     def _chunks(
         self, verb: Verb, selection: Selection
@@ -102,7 +104,7 @@ class Many:
             ids = list(dict.fromkeys(selection.ids))
         else:
             found = [*conditions, *([] if selection.state is not None else [verb.fits()])]
-            query = sa.select(_jobs.c.id).where(*found).order_by(_jobs.c.created_at, _jobs.c.id)
+            query = sa.select(_jobs.c.id).where(*self._mine, *found).order_by(_jobs.c.created_at, _jobs.c.id)
             with self._store.read() as connection:
                 ids = list(connection.scalars(query))
         for start in range(0, len(ids), AT_ONCE):
@@ -114,7 +116,7 @@ class Many:
         now = clock.wall()
 
         def change(connection: sa.Connection) -> list[Answer]:
-            rows = _rows(connection, ids, conditions, lock=True)
+            rows = _rows(connection, ids, conditions, self._mine, lock=True)
             answers = list(_answered(verb, ids, rows))
             done = [rows[answer.job_id][0] for answer in answers if answer.done]
             if done:
@@ -128,11 +130,16 @@ class Many:
 
 
 def _rows(
-    connection: sa.Connection, ids: Sequence[str], conditions: list[sa.ColumnElement[bool]], *, lock: bool
+    connection: sa.Connection,
+    ids: Sequence[str],
+    conditions: list[sa.ColumnElement[bool]],
+    mine: Sequence[sa.ColumnElement[bool]],
+    *,
+    lock: bool,
 ) -> dict[str, tuple[sa.Row[Any], bool]]:
     """The rows of these jobs, and whether each fulfils the conditions."""
     fits = sa.and_(sa.true(), *conditions).label("fits_selection")
-    query = sa.select(_jobs, fits).where(_jobs.c.id.in_(ids)).order_by(_jobs.c.id)
+    query = sa.select(_jobs, fits).where(_jobs.c.id.in_(ids), *mine).order_by(_jobs.c.id)
     if lock:
         query = query.with_for_update()
     return {row.id: (row, bool(row.fits_selection)) for row in connection.execute(query)}

@@ -13,11 +13,13 @@ from typing import Any, Unpack, cast
 import tenacity
 
 from ebbtide.config import Settings, load_settings
-from ebbtide.errors import AnswerLost, StoreUnavailable, UsageError
+from ebbtide.errors import AnswerLost, KeyBusy, StoreUnavailable, UsageError
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.boards import Notice, open_postings
+from ebbtide.jobs.browsing import Browsing
 from ebbtide.jobs.cancelling import Cancel
-from ebbtide.jobs.conductors import ConductorRecord, read_conductors
+from ebbtide.jobs.catalogue import Catalogue
+from ebbtide.jobs.credentials import Credentials
 from ebbtide.jobs.deletion import Delete
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.many import Answer, Many
@@ -30,11 +32,10 @@ from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.signals import Signal, open_signal, own_signal
 from ebbtide.jobs.states import PHASES, JobState
-from ebbtide.jobs.statistics import Statistics, statistics
 from ebbtide.jobs.steering import Steering
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.streams import Streams, rests
-from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_labels, checked_text, is_number, whoami
+from ebbtide.jobs.texts import MAX_REASON, checked_labels, checked_text, is_number
 from ebbtide.jobs.verbs import Verb
 from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
@@ -46,7 +47,7 @@ _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
 
-class Poster(Steering, Streams):
+class Poster(Steering, Browsing, Streams):
     """The client of one store. Safe to use from several threads; not across a fork.
 
         with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -97,6 +98,8 @@ class Poster(Steering, Streams):
         self._many = Many(self._store)
         self._pauses = Pauses(self._store)
         self._views = Views(self._store)
+        self.catalogue = Catalogue(self._store)
+        self.credentials = Credentials(self._store)
 
     def __enter__(self) -> Poster:
         return self
@@ -134,8 +137,10 @@ class Poster(Steering, Streams):
         """Put a job on the board. Once this returns it is stored.
 
         The parameters are checked against the flow's schema, and the flow is built once to see
-        that every task of it can be cancelled. `wishes` are the attributes of `Wishes`: labels, priority,
-        delay_seconds or at, exclusive, on_busy, key, parent and detached.
+        that every task of it can be cancelled. A flow that this process does not know is posted by the
+        schema that a conductor has published of it, and built by the conductor alone. `wishes` are the
+        attributes of `Wishes`: labels, priority, delay_seconds or at, exclusive, on_busy, key, parent and
+        detached.
 
         With an idempotency key that was used before, the job of then is returned.
 
@@ -152,7 +157,7 @@ class Poster(Steering, Streams):
         if wanted.parent is not None:
             wanted = replace(wanted, parent=self._views.resolve(wanted.parent))
         new = checked_post(
-            self.registry,
+            self._definition(self.registry, flow, version),
             flow,
             params,
             wanted,
@@ -160,7 +165,12 @@ class Poster(Steering, Streams):
             version=version,
             max_parameter_bytes=self._max_parameter_bytes,
         )
-        job_id = self._ledger.post(new, who=_checked_who(who))
+        who = self._checked_who(who)
+        new = replace(new, posted_by=self._jobs_of or who)
+        try:
+            job_id = self._ledger.post(new, who=who)
+        except KeyBusy as busy:
+            raise KeyBusy(busy.key, self._views.visible(busy.jobs)) from busy
         self._signal.ring(job_id)
         return self._posted(self._stored(job_id))
 
@@ -175,7 +185,7 @@ class Poster(Steering, Streams):
             JobNotFound, AmbiguousJob, UsageError.
         """
         reason = checked_text(reason, "the reason", MAX_REASON)
-        who = _checked_who(who)
+        who = self._checked_who(who)
         full = self._views.resolve(job_id)
         answer = self._ledger.cancel(full, reason=reason, who=who)
         self._signal.ring(full)
@@ -192,9 +202,9 @@ class Poster(Steering, Streams):
         """
         full = self._views.resolve(job_id)
         if from_failure:
-            self._ledger.retry_from_failure(full, who=whoami())
+            self._ledger.retry_from_failure(full, who=self._actor())
         else:
-            self._ledger.retry(full, who=whoami())
+            self._ledger.retry(full, who=self._actor())
         self._signal.ring(full)
         return self._posted(self._stored(full))
 
@@ -228,7 +238,7 @@ class Poster(Steering, Streams):
         until a person has unparked or accepted it.
         """
         full = self._views.resolve(job_id)
-        answer = self._ledger.delete(full, who=_checked_who(who))
+        answer = self._ledger.delete(full, who=self._checked_who(who))
         self._signal.ring(full)
         return answer
 
@@ -247,19 +257,19 @@ class Poster(Steering, Streams):
             StoreUnavailable: the store was away before the first job.
         """
         reason = checked_text(reason, "the reason", MAX_REASON)
-        return self._ask_many(Cancel(_checked_who(who), reason=reason), selection, dry_run)
+        return self._ask_many(Cancel(self._checked_who(who), reason=reason), selection, dry_run)
 
     def retry_many(
         self, selection: Selection, who: str | None = None, *, dry_run: bool = False
     ) -> builtins.list[Answer]:
         """`retry` for each job of a selection; see `cancel_many`."""
-        return self._ask_many(Retry(_checked_who(who)), selection, dry_run)
+        return self._ask_many(Retry(self._checked_who(who)), selection, dry_run)
 
     def delete_many(
         self, selection: Selection, who: str | None = None, *, dry_run: bool = False
     ) -> builtins.list[Answer]:
         """`delete` for each job of a selection; see `cancel_many`."""
-        return self._ask_many(Delete(_checked_who(who)), selection, dry_run)
+        return self._ask_many(Delete(self._checked_who(who)), selection, dry_run)
 
     def _ask_many(self, verb: Verb, selection: Selection, dry_run: bool) -> builtins.list[Answer]:
         selection.check()
@@ -281,18 +291,6 @@ class Poster(Steering, Streams):
         """
         retention = Retention(self._store, kept_days(self._settings) if days is None else days)
         return retention.count() if dry_run else retention.prune()
-
-    def statistics(self, window_seconds: float | None = None, *, flow: str | None = None) -> Statistics:
-        """How many jobs were posted, ended and parked, and how long they took; now, or in a window up to now.
-
-        Args:
-            window_seconds: how far back; None: all that the store holds.
-            flow: only its jobs.
-
-        Raises:
-            UsageError: the window is no number of seconds above 0.
-        """
-        return statistics(self._store, window_seconds=window_seconds, flow=flow)
 
     def show(self, job_id: str) -> Job:
         """The job as it stands."""
@@ -327,10 +325,6 @@ class Poster(Steering, Streams):
     def result(self, job_id: str) -> Any:
         """The result of a completed job. Raises EdgeRefused for any other."""
         return self._views.result(self._views.resolve(job_id))
-
-    def conductors(self) -> builtins.list[ConductorRecord]:
-        """The conductors of the store, the newest first, with what runs there; of late, ended ones too."""
-        return read_conductors(self._store)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Wait until the job is final, or parked; returns it.
@@ -381,10 +375,6 @@ class Poster(Steering, Streams):
                     return
         finally:
             signal.close()
-
-
-def _checked_who(who: str | None) -> str:
-    return (whoami() if who is None else checked_text(who, "who asks", MAX_WHO)) or whoami()
 
 
 def _checked_limit(limit: int) -> int:

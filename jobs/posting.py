@@ -13,9 +13,10 @@ import sqlalchemy as sa
 
 from ebbtide.config import Settings
 from ebbtide.errors import KeyReused, PayloadTooLarge, UsageError
-from ebbtide.flows import FlowDefinition, Registry
+from ebbtide.flows import FlowDefinition
 from ebbtide.flows.exclusive import REFUSE, WAIT, checked_busy, checked_key
 from ebbtide.flows.policies import Limits, OnFailure, Policies, RetryPolicy
+from ebbtide.flows.published import PublishedFlow
 from ebbtide.jobs import tables
 from ebbtide.jobs.children import require_parent
 from ebbtide.jobs.edges import insert_first_entry
@@ -119,10 +120,11 @@ class NewJob:
     parent: str | None = None
     parent_epoch: int | None = None  # of the claim under which the parent's own task posts it
     detached: bool = False
+    posted_by: str | None = None  # None: whose its parent is
 
 
 def checked_post(
-    registry: Registry,
+    definition: FlowDefinition | PublishedFlow,
     flow: str,
     params: Mapping[str, Any] | None,
     wishes: Wishes,
@@ -131,25 +133,25 @@ def checked_post(
     version: int | None = None,
     max_parameter_bytes: int = payload.MAX_BYTES,
 ) -> NewJob:
-    """The job that is asked for. The flow is built once, to see that every task of it can be cancelled.
+    """The job that is asked for, of the flow that was asked for as `flow` and `version`.
 
-    `settings` say what is decided of a job where neither it nor its flow does.
+    It is built once, to see that every task of it can be cancelled, unless it is only published. `settings`
+    say what is decided of a job where neither it nor its flow does.
 
     Raises:
-        FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
+        ParameterError, FlowRefused, PayloadTooLarge, UsageError.
     """
-    definition = registry.get(flow, version)
     if not isinstance(params or {}, Mapping):
         raise UsageError(f"parameters are given by name, in a mapping, not as a {type(params).__name__}")
     canonical = definition.validate(params or {})
     text = _encoded(canonical, "the parameters", max_parameter_bytes)
-    definition.build(canonical)
+    if isinstance(definition, FlowDefinition):
+        definition.build(canonical)
     labels = checked_labels(wishes.labels)
     at = _checked_moment(wishes)
     exclusive_key, limit, on_busy = _checked_exclusive(definition, canonical, wishes)
-    policies = definition.policies(
-        settings, retry=wishes.retry, limits=wishes.limits, on_failure=wishes.on_failure
-    )
+    given: Any = {"retry": wishes.retry, "limits": wishes.limits, "on_failure": wishes.on_failure}
+    policies = definition.policies(settings, **given)
     # Without the version, unless it was asked for: the same post may be repeated after an upgrade.
     asked = [flow, version, text, labels, wishes.priority, wishes.delay_seconds, at, wishes.exclusive]
     asked += [wishes.on_busy, wishes.parent, wishes.detached, policies.as_dict()]
@@ -194,7 +196,7 @@ def _checked_moment(wishes: Wishes) -> float | None:
 
 
 def _checked_exclusive(
-    definition: FlowDefinition, canonical: Mapping[str, Any], wishes: Wishes
+    definition: FlowDefinition | PublishedFlow, canonical: Mapping[str, Any], wishes: Wishes
 ) -> tuple[str | None, int, str]:
     """The exclusive key of the job, its slots, and what becomes of the post while all are taken."""
     shared = definition.exclusive
@@ -261,6 +263,10 @@ def _insert_row(connection: sa.Connection, new: NewJob, job_id: str, at: float) 
     if new.at is not None:
         # Not before now: who names the past would stand before those who have waited longer.
         due = sa.case((WallNow() < new.at, new.at), else_=WallNow())
+    posted_by: Any = new.posted_by
+    if posted_by is None and new.parent is not None:
+        parent = _jobs.alias("parent")
+        posted_by = sa.select(parent.c.posted_by).where(parent.c.id == new.parent).scalar_subquery()
     return connection.execute(
         sa.insert(_jobs)
         .values(
@@ -278,6 +284,7 @@ def _insert_row(connection: sa.Connection, new: NewJob, job_id: str, at: float) 
             key_limit=new.key_limit,
             held_key=held,
             parent=None if new.detached else new.parent,
+            posted_by=posted_by,
         )
         .returning(_jobs)
     ).one()

@@ -68,10 +68,11 @@ class Job(Record):
     as they are undone. `tasks_done` counts what returned in this attempt, `tasks_undone` what was
     undone again. `current` names the tasks that run, or are being undone, now. `not_undone` names,
     of a parked job and of one that was accepted as it is, those whose work is still in place.
-    `waits_for` tells, of a job that no conductor can take up now, for what: a conductor, an exclusive key
-    that others hold, or the end of its children. `exclusive_key` and `parent` are as it was posted. `held` is
-    a parked job that may go on from its failure; `retries` counts what it was tried again by itself, and
-    `deadline_at` is when its attempt will be out of time, while it is claimed.
+    `posted_by` says whose job it is. `waits_for` tells, of a job that no conductor can take up now, for
+    what: a conductor, an exclusive key that others hold, or the end of its children. `exclusive_key` and
+    `parent` are as it was posted. `held` is a parked job that may go on from its failure; `retries` counts
+    what it was tried again by itself, and `deadline_at` is when its attempt will be out of time, while it is
+    claimed.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Job(Record):
     policies: dict[str, Any] = field(default_factory=dict)
     exclusive_key: str | None = None
     parent: str | None = None
+    posted_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ebbtide.jobs.states import (
 from ebbtide.jobs.texts import checked_labels, is_number
 from ebbtide.tasks import payload
 
-__all__ = ["Selection", "conditions_of", "is_due"]
+__all__ = ["Selection", "conditions_of", "has_text", "is_due"]
 
 _jobs = tables.jobs
 is_due = _jobs.c.due_at <= WallNow()
@@ -105,3 +105,19 @@ def _in_phase(word: str) -> sa.ColumnElement[bool]:
     if word == REVERTING:
         return sa.and_(state == JobState.RUNNING.value, ~requested, _jobs.c.undoing == 1)
     return state == word
+
+
+def has_text(text: str) -> sa.ColumnElement[bool]:
+    """The condition of `text`, in lower case; nothing in it is a pattern."""
+    of = tables.job_labels
+    return sa.or_(
+        sa.func.lower(_jobs.c.flow).contains(text, autoescape=True),
+        _jobs.c.id.startswith(text, autoescape=True),
+        sa.exists().where(
+            of.c.job == _jobs.c.id,
+            sa.or_(
+                sa.func.lower(of.c.key).contains(text, autoescape=True),
+                sa.func.lower(of.c.value).contains(text, autoescape=True),
+            ),
+        ),
+    )

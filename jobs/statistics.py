@@ -56,12 +56,15 @@ class Statistics(Record):
     flows: list[FlowStatistics]
 
 
-def statistics(store: Store, *, window_seconds: float | None, flow: str | None = None) -> Statistics:
+def statistics(
+    store: Store, *, window_seconds: float | None, flow: str | None = None, jobs_of: str | None = None
+) -> Statistics:
     """Count, in one look at the store.
 
     Args:
         window_seconds: how far back; None: all that the store holds.
         flow: only jobs of that one.
+        jobs_of: only jobs of that name; None: everybody's.
 
     Raises:
         UsageError: the window is no number of seconds above 0.
@@ -70,17 +73,24 @@ def statistics(store: Store, *, window_seconds: float | None, flow: str | None =
     if window_seconds is not None and not (number and window_seconds > 0):
         raise UsageError("the window should be a number of seconds above 0")
     with store.read() as connection:
-        counts = _Counts(connection, window_seconds, flow)
+        counts = _Counts(connection, window_seconds, flow, jobs_of)
         return Statistics(window_seconds, counts.total(), counts.by_flow())
 
 
 class _Counts:
     """The numbers of one look, by flow."""
 
-    def __init__(self, connection: sa.Connection, window_seconds: float | None, flow: str | None) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        window_seconds: float | None,
+        flow: str | None,
+        jobs_of: str | None,
+    ) -> None:
         self._connection = connection
         self._since = None if window_seconds is None else WallNow() - window_seconds
         self._flow = flow
+        self._jobs_of = jobs_of
         self._rows: dict[str, dict[str, Any]] = {}
         posted = self._select(sa.func.count()).where(*self._in_window(_jobs.c.created_at))
         self._fill(posted.group_by(_jobs.c.flow), lambda row: {"posted": row[1]})
@@ -115,7 +125,9 @@ class _Counts:
 
     def _select(self, *columns: Any) -> sa.Select[Any]:
         query = sa.select(_jobs.c.flow, *columns).select_from(_jobs)
-        return query if self._flow is None else query.where(_jobs.c.flow == self._flow)
+        if self._flow is not None:
+            query = query.where(_jobs.c.flow == self._flow)
+        return query if self._jobs_of is None else query.where(_jobs.c.posted_by == self._jobs_of)
 
     def _in_window(self, moment: sa.ColumnElement[Any]) -> Iterable[sa.ColumnElement[bool]]:
         return () if self._since is None else (moment >= self._since,)

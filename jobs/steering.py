@@ -7,27 +7,25 @@ from typing import Any, cast
 
 from ebbtide.errors import FlowNotFound, JobNotFound, UsageError
 from ebbtide.flows import Registry
+from ebbtide.jobs.acting import Acting
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.pausing import EVERY_VERSION, Pauses
 from ebbtide.jobs.preview import Preview, preview
 from ebbtide.jobs.receipt import Receipt, receipt
 from ebbtide.jobs.records import Job, JobAnswer
+from ebbtide.jobs.shapes import order_in
 from ebbtide.jobs.signals import Signal
-from ebbtide.jobs.store import Store
-from ebbtide.jobs.texts import MAX_REASON, checked_text, whoami
-from ebbtide.jobs.views import Views
+from ebbtide.jobs.texts import MAX_REASON, checked_text
 
 __all__ = ["Steering"]
 
 
-class Steering(abc.ABC):
+class Steering(Acting, abc.ABC):
     """Part of `Poster`, which says what holds of every method."""
 
     _ledger: Ledger
     _pauses: Pauses
     _signal: Signal
-    _store: Store
-    _views: Views
 
     @abc.abstractmethod
     def _stored(self, job_id: str) -> Job:
@@ -45,15 +43,17 @@ class Steering(abc.ABC):
     def preview(self, job_id: str) -> Preview:
         """What a cancel would undo now, in which order, and how long that took in the past. Changes nothing.
 
-        Where the job's flow is not known here, the order is that of beginning alone; the preview says so.
+        Where the job's flow is not known here, its order is as the runner of its attempt has stored it;
+        without that it is the order of beginning alone, and the preview says so.
         """
-        from ebbtide.flows.order import predecessors  # it loads TaskFlow's engines
-
         job = self._views.job(self._views.resolve(job_id))
         try:
             flow, _ = self.registry.get(job.flow, job.version).build(job.params)
         except (FlowNotFound, UsageError):
-            return preview(self._store, job.id, None)
+            shape = self._views.graph(job.id)
+            return preview(self._store, job.id, None if shape is None else order_in(shape))
+        from ebbtide.flows.order import predecessors  # it loads TaskFlow's engines
+
         return preview(self._store, job.id, predecessors(flow))
 
     def receipt(self, job_id: str) -> Receipt:
@@ -69,7 +69,7 @@ class Steering(abc.ABC):
             EdgeRefused: it is parked, has ended, or is to be cancelled.
         """
         full = self._views.resolve(job_id)
-        answer = self._pauses.pause(full, who=whoami())
+        answer = self._pauses.pause(full, who=self._actor())
         self._signal.ring(full)
         return JobAnswer(self._stored(full), cast(Any, answer))
 
@@ -80,7 +80,7 @@ class Steering(abc.ABC):
             EdgeRefused: it is neither paused nor to be paused.
         """
         full = self._views.resolve(job_id)
-        self._pauses.resume(full, who=whoami())
+        self._pauses.resume(full, who=self._actor())
         self._signal.ring(full)
         return self._posted(self._stored(full))
 
@@ -95,7 +95,7 @@ class Steering(abc.ABC):
             EdgeRefused: it is parked, has ended, is to be cancelled, or is being undone anyway.
         """
         full = self._views.resolve(job_id)
-        answer = self._pauses.rewind(full, savepoint, who=whoami())
+        answer = self._pauses.rewind(full, savepoint, who=self._actor())
         self._signal.ring(full)
         return JobAnswer(self._stored(full), cast(Any, answer))
 
@@ -123,7 +123,7 @@ class Steering(abc.ABC):
         if skip is None and reason:
             raise UsageError("a reason is for an undo that is left out: name its task as well")
         before = self._views.job(self._views.resolve(job_id))
-        self._ledger.unpark(before.id, who=whoami(), skip=skip, reason=reason)
+        self._ledger.unpark(before.id, who=self._actor(), skip=skip, reason=reason)
         self._signal.ring(before.id)
         return self._posted(self._stored_unless_gone(before))
 
@@ -138,7 +138,7 @@ class Steering(abc.ABC):
         if not reason:
             raise UsageError("a reason is wanted: say why the job may stay as it is")
         before = self._views.job(self._views.resolve(job_id))
-        self._ledger.accept(before.id, reason=reason, who=whoami())
+        self._ledger.accept(before.id, reason=reason, who=self._actor())
         self._signal.ring(before.id)
         return self._stored_unless_gone(before)
 
@@ -158,7 +158,7 @@ class Steering(abc.ABC):
         Returns:
             False: so it was already.
         """
-        return self._pauses.pause_flow(flow, _version(version), who=whoami())
+        return self._pauses.pause_flow(flow, _version(version), who=self._actor())
 
     def resume_flow(self, flow: str, version: int | None = None) -> bool:
         """Let its jobs be taken up again; what was paused by version is resumed so. False: it was not."""

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0007"
+REVISION = "0008"
 
 metadata = MetaData()
 
@@ -98,6 +98,7 @@ jobs = Table(
     Column("exclusive_key", Text),  # which it has to hold to run; `held_key` is one of its `key_limit` slots
     _count("key_limit", 1),
     Column("parent", _ID),  # whose cancel is its cancel, and whose undo waits for its end
+    Column("posted_by", Text),  # whose job it is, for those who may see their own alone
 )
 Index(
     "ix_jobs_queue",
@@ -113,6 +114,7 @@ Index("ix_jobs_owner", jobs.c.owner, jobs.c.state)
 Index("ix_jobs_newest", jobs.c.created_at.desc(), jobs.c.id)
 Index("ix_jobs_flow", jobs.c.flow, jobs.c.created_at)
 Index("ix_jobs_ended", jobs.c.state, jobs.c.ended_at)
+Index("ix_jobs_posted_by", jobs.c.posted_by, jobs.c.created_at)
 
 
 def _index_where(name: str, condition: str, *columns: Column[Any]) -> None:
@@ -303,6 +305,31 @@ chores = Table(
 
 # One row for each thing that one conductor at a time does for all; it leads for as long as its lease runs.
 leaders = Table("leaders", metadata, _key("name"), _word("owner"))
+# What conductors run, with the schema of its parameters: whoever posts need not have its code.
+published_flows = Table(
+    "published_flows",
+    metadata,
+    _key("name"),
+    _key("version", Integer),
+    _word("about"),  # JSON
+    _time("published_at"),
+)
+
+# Who may use the API. Of what is shown to a person once, only the digest is here.
+credentials = Table(
+    "credentials",
+    metadata,
+    _key("id"),
+    _word("kind"),  # token, session or login
+    Column("digest", Text, nullable=False, unique=True),
+    Column("parent", Text),  # the token that a session or a login stands for
+    _word("name"),
+    _word("role"),
+    Column("jobs_of", Text),  # whose jobs it is about; everybody's without
+    _time("created_at"),
+    Column("expires_at", Float),
+    Column("used_at", Float),
+)
 
 # TaskFlow's own tables as TaskFlow defines them: what its own tools read and what creates them.
 taskflow_metadata = MetaData()

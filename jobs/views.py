@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
 from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
+from ebbtide.jobs.ledger import flow_detail_id
 from ebbtide.jobs.queue import live_conductors, paused_flows
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
-from ebbtide.jobs.selection import conditions_of, is_due
+from ebbtide.jobs.selection import conditions_of, has_text, is_due
+from ebbtide.jobs.shapes import shape_in
 from ebbtide.jobs.states import FINAL_STATES, JobState, phase_of
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.waits import waits_of
@@ -26,7 +28,8 @@ _tasks = tables.job_tasks
 _is_due = is_due.label("is_due")
 _CLAIMABLE = (JobState.PENDING.value, JobState.RUNNING.value)
 _COPIED = (
-    *("id", "flow", "version", "attempt", "priority", "undo", "retries", "exclusive_key", "parent"),
+    *("id", "flow", "version", "attempt", "priority", "undo", "retries"),
+    *("posted_by", "exclusive_key", "parent"),
     *("tasks_total", "tasks_done", "tasks_undone"),
     *("created_at", "due_at", "started_at", "ended_at", "deadline_at"),
 )
@@ -35,10 +38,16 @@ _AT_ONCE = 500
 
 
 class Views:
-    """Every method reads one state of the store. Safe to use from several threads."""
+    """Every method reads one state of the store. Safe to use from several threads.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        posted_by: whose jobs exist to whom reads through this; None: everybody's. It is asked of the store
+            where a job's id comes from outside: in `resolve`, and in lists.
+    """
+
+    def __init__(self, store: Store, posted_by: str | None = None) -> None:
         self._store = store
+        self._posted_by = posted_by
 
     def resolve(self, job_id_or_prefix: str) -> str:
         """The full id of the one job that begins so.
@@ -56,6 +65,7 @@ class Views:
             .order_by(_jobs.c.id)
             .limit(5)
         )
+        query = query.where(*self._mine())
         with self._store.read() as connection:
             found = list(connection.scalars(query))
         if not found:
@@ -77,11 +87,46 @@ class Views:
         state: str | None = None,
         flow: str | None = None,
         labels: Mapping[str, str] | None = None,
+        text: str | None = None,
+        after: tuple[float, str] | None = None,
         limit: int = 100,
+        with_params: bool = True,
     ) -> list[Job]:
-        """Jobs, newest first. `state` takes the words of both state and phase; all filters must fit."""
-        query = sa.select(_jobs, _is_due).where(*conditions_of(state=state, flow=flow, labels=labels or {}))
-        return self._jobs(query.order_by(_jobs.c.created_at.desc(), _jobs.c.id).limit(limit))
+        """Jobs, newest first. `state` takes the words of both state and phase; all filters must fit.
+
+        Args:
+            text: is in the flow's name or in a label, or begins the id.
+            after: time of creation and id of the job after which these come.
+            with_params: False: their parameters are not read, and empty.
+        """
+        wanted = conditions_of(state=state, flow=flow, labels=labels or {})
+        query = sa.select(_jobs, _is_due).where(*self._mine(), *wanted)
+        if text is not None:
+            query = query.where(has_text(text.lower()))
+        if after is not None:
+            at, job_id = after
+            later = sa.and_(_jobs.c.created_at == at, _jobs.c.id > job_id)
+            query = query.where(_jobs.c.created_at <= at, sa.or_(_jobs.c.created_at < at, later))
+        return self._jobs(query.order_by(_jobs.c.created_at.desc(), _jobs.c.id).limit(limit), with_params)
+
+    def graph(self, job_id: str) -> dict[str, Any] | None:
+        """What the runner of the present attempt has stored of its flow's shape."""
+        of = tables.flowdetails
+        with self._store.read() as connection:
+            attempt = connection.scalar(sa.select(_jobs.c.attempt).where(_jobs.c.id == job_id))
+            if attempt is None:
+                raise JobNotFound(job_id)
+            text = connection.scalar(sa.select(of.c.meta).where(of.c.uuid == flow_detail_id(job_id, attempt)))
+        return shape_in(_mapping(text or "{}"))
+
+    def visible(self, ids: Iterable[str]) -> list[str]:
+        """Those of these jobs that exist to whom reads."""
+        query = sa.select(_jobs.c.id).where(_jobs.c.id.in_(list(ids)), *self._mine()).order_by(_jobs.c.id)
+        with self._store.read() as connection:
+            return list(connection.scalars(query))
+
+    def _mine(self) -> tuple[sa.ColumnElement[bool], ...]:
+        return () if self._posted_by is None else (_jobs.c.posted_by == self._posted_by,)
 
     def tasks(self, job_id: str, attempt: int | None = None) -> list[TaskRecord]:
         """What began, in order of beginning; of one attempt or of all."""
@@ -107,6 +152,19 @@ class Views:
         with self._store.read() as connection:
             return [_record(LogLine, row) for row in connection.execute(query)]
 
+    def marks(self, job_ids: Iterable[str]) -> dict[str, object]:
+        """By id, for each job that there is, something that is another after each change of it."""
+        wanted = list(job_ids)
+        found: dict[str, object] = {}
+        with self._store.read() as connection:
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE]
+                query = sa.select(_jobs.c.id, _jobs.c.write, _jobs.c.entries).where(
+                    _jobs.c.id.in_(some), *self._mine()
+                )
+                found |= {row.id: (row.write, row.entries) for row in connection.execute(query)}
+        return found
+
     def result(self, job_id: str) -> Any:
         """The result of a completed job.
 
@@ -127,7 +185,7 @@ class Views:
             )
         return None if text is None else json.loads(text)
 
-    def _jobs(self, query: sa.Select[Any]) -> list[Job]:
+    def _jobs(self, query: sa.Select[Any], with_params: bool = True) -> list[Job]:
         with self._store.read() as connection:
             rows = connection.execute(query).all()
             claimable = any(row.state in _CLAIMABLE for row in rows)
@@ -136,7 +194,14 @@ class Views:
             return [
                 job
                 for start in range(0, len(rows), _AT_ONCE)
-                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live, paused)
+                for job in _jobs_of(
+                    connection,
+                    rows[start : start + _AT_ONCE],
+                    live,
+                    paused,
+                    with_params=with_params,
+                    names_holders=self._posted_by is None,
+                )
             ]
 
 
@@ -145,15 +210,19 @@ def _jobs_of(
     rows: Sequence[sa.Row[Any]],
     live: Mapping[str, frozenset[str]],
     paused: frozenset[tuple[str, int]],
+    *,
+    with_params: bool,
+    names_holders: bool,
 ) -> list[Job]:
-    parameters = _by_job(connection, tables.job_parameters, [row.id for row in rows])
-    policies = _by_job(connection, tables.job_policies, [row.id for row in rows])
+    ids = [row.id for row in rows]
+    parameters = _parameters(connection, ids, with_params)
+    policies = _by_job(connection, tables.job_policies, ids)
     cancels = _by_attempt(connection, tables.job_cancels, rows)
     outcomes = _by_attempt(connection, tables.job_outcomes, rows)
     parks = _by_attempt(
         connection, tables.job_parks, [row for row in rows if _left_standing(row)], tables.job_parks.c.number
     )
-    waits = waits_of(connection, rows, live, paused)
+    waits = waits_of(connection, rows, live, paused, names_holders=names_holders)
     untold = [row for row in rows if JobState(row.state) not in FINAL_STATES or _left_standing(row)]
     tasks = latest_rounds(connection, untold)
     return [
@@ -186,7 +255,7 @@ def _job(
     return Job(
         **{name: getattr(row, name) for name in _COPIED},
         state=state.value,
-        phase=_phase(row, state),
+        phase=_phase(row),
         labels=_mapping(stored.labels if stored else ""),
         params=_mapping(stored.parameters if stored else ""),
         progress=_progress(state, row.tasks_total, tasks),
@@ -203,15 +272,16 @@ def _job(
     )
 
 
-def _phase(row: sa.Row[Any], state: JobState) -> str:
-    word = phase_of(
-        state,
-        cancel_requested=row.cancel_requested_at is not None,
-        due=bool(row.is_due),
-        undoing=bool(row.undoing),
-        overdue=row.overdue_at is not None,
+def _phase(row: sa.Row[Any]) -> str:
+    return str(
+        phase_of(
+            JobState(row.state),
+            cancel_requested=row.cancel_requested_at is not None,
+            due=bool(row.is_due),
+            undoing=bool(row.undoing),
+            overdue=row.overdue_at is not None,
+        )
     )
-    return str(word)
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -262,6 +332,17 @@ def _by_job(connection: sa.Connection, table: sa.Table, ids: list[str]) -> dict[
     if not ids:
         return {}
     return {row.job: row for row in connection.execute(sa.select(table).where(table.c.job.in_(ids)))}
+
+
+def _parameters(connection: sa.Connection, ids: list[str], with_params: bool) -> dict[str, sa.Row[Any]]:
+    """Parameters and labels by job."""
+    if not ids:
+        return {}
+    of = tables.job_parameters
+    text = of.c.parameters if with_params else sa.literal("{}").label("parameters")
+    query = sa.select(of.c.job, text, of.c.labels).where(of.c.job.in_(ids))
+    rows: Iterable[sa.Row[Any]] = connection.execute(query)
+    return {row.job: row for row in rows}
 
 
 def _by_attempt(

@@ -22,6 +22,8 @@ def waits_of(
     rows: Sequence[sa.Row[Any]],
     live: _Live,
     paused: Collection[tuple[str, int]] = (),
+    *,
+    names_holders: bool = True,
 ) -> dict[str, str]:
     """By job, in words; without those that can be taken up, or need not be.
 
@@ -29,6 +31,7 @@ def waits_of(
         rows: with a column `is_due`.
         paused: the flows of which nobody claims a job, with their versions.
         live: the conductors whose lease runs, each with the flows that it knows.
+        names_holders: whether the jobs that hold an exclusive key are named: they may be anybody's.
     """
     due = [row for row in rows if row.state == JobState.PENDING and row.is_due]
     keyed = {row.id: row.exclusive_key for row in due if row.exclusive_key and row.held_key is None}
@@ -41,8 +44,9 @@ def waits_of(
         holding = holders.get(keyed.get(row.id, ""), [])
         if words is None and row.id in children:
             words = f"the end of its children: {_named(children[row.id])}"
+        told = _named(holding) if names_holders else "others"
         if words is None and holding and len(holding) >= row.key_limit:
-            words = f"exclusive key {row.exclusive_key}, which is held by {_named(holding)}"
+            words = f"exclusive key {row.exclusive_key}, which is held by {told}"
         if words is not None:
             found[row.id] = words
     return found

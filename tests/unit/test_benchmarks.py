@@ -36,6 +36,10 @@ RUNS = {
         ["--jobs", "6", "8", "--measured", "2", "--conductors", "2"],
         ["2 conductors", "jobs per second with so many waiting", "ebbtide, board none"],
     ),
+    "http_api.py": (
+        ["--jobs", "5", "--pages", "2", "--seconds", "0.5", "--streams", "3"],
+        ["first page, ms", "share of a core, 2 pages", "stop, 3 streams, s"],
+    ),
     "queued_jobs.py": (
         ["--jobs", "3", "5"],
         ["milliseconds for one", "seconds for all", "cancel by label"],

@@ -21,6 +21,9 @@ SAMPLES = [
     errors.FlowRefused("file-processing", "task scan cannot be cancelled"),
     errors.NotFound("nothing there"),
     errors.JobNotFound(JOB),
+    errors.SavepointNotReached(JOB, "half-way", ["begun"]),
+    errors.TokenNotFound("7f3a"),
+    errors.NotAllowed("ann is a viewer; this wants the role operator"),
     errors.FlowNotFound("file-procesing", ["file-processing", "other"]),
     errors.Conflict("not now"),
     errors.TooLate(JOB, "completed"),
@@ -78,6 +81,7 @@ def test_the_family_decides_the_exit_code(error):
         errors.UsageError: 2,
         errors.NotFound: 3,
         errors.Conflict: 4,
+        errors.NotAllowed: 4,
         errors.StoreUnavailable: 5,
     }
 

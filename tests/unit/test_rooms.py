@@ -25,10 +25,10 @@ BOTTOM = (
     "serveroptions",
     "config",
 )
-ROOMS = ("tasks", "flows", "jobs", "conductor", "cli")
+ROOMS = ("tasks", "flows", "jobs", "conductor", "api", "cli")
 # A package of the front door's, which is a folder there and no link.
 INSIDE = ("testing",)
-ORDER = (*BOTTOM, *ROOMS[:-1], *INSIDE, ROOMS[-1])
+ORDER = (*BOTTOM, *ROOMS[:-2], *INSIDE, *ROOMS[-2:])
 SAYS_NOTHING = {"utils", "util", "common", "misc", "constants", "helpers", "base_utils", "lib"}
 
 

@@ -1,0 +1,17 @@
+"""The client of the HTTP API, with the names of a poster."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ebbtide.api.client.poster import RemotePoster
+
+__all__ = ["RemotePoster"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'ebbtide.api.client' has no attribute {name!r}")
+    value = getattr(import_module("ebbtide.api.client.poster"), name)
+    globals()[name] = value  # the next access does not come here
+    return value

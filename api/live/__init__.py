@@ -1,0 +1,1 @@
+"""Live: what changes, as it changes, to as many as look."""

@@ -1,0 +1,188 @@
+"""The feed: one look at the store for all streams that show the same, four times a second at most."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from ebbtide.api.gate import Caller
+from ebbtide.api.live.watches import Message, Watch
+from ebbtide.api.problems import ApiError
+from ebbtide.errors import EbbtideError
+from ebbtide.jobs import Poster
+from ebbtide.jobs.signals import Signal
+
+__all__ = ["Feed", "Stream"]
+
+LOG = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.25
+# How often everything is looked at although no signal came, and whether who watches still may.
+SWEEP_SECONDS = 1.0
+_WAITING = 256
+
+_T = TypeVar("_T")
+
+
+class Stream:
+    """What one watcher is still to be told. It ends when the feed does, or nothing more can come.
+
+    Args:
+        seen: the number of the last entry that the watcher knows.
+    """
+
+    def __init__(self, caller: Caller, watch: Watch, seen: int | None) -> None:
+        self.caller = caller
+        self.watch = watch
+        self.seen = seen
+        self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._ended = False
+
+    def put(self, messages: list[Message]) -> None:
+        """Called in the loop's thread. A watcher who does not read is left behind, and comes again."""
+        if self._queue.qsize() > _WAITING:
+            self.end()
+            return
+        for each in messages:
+            self._queue.put_nowait(each)
+
+    def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._queue.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        while True:
+            each = await self._queue.get()
+            if each is None:
+                return
+            if each.number is not None:
+                # Its first messages and the watch's next ones may overlap.
+                if self.seen is not None and each.number <= self.seen:
+                    continue
+                self.seen = each.number
+            yield each
+            if each.last:
+                return
+
+
+class Feed:
+    """Opens streams. Belongs to one event loop; all that it asks of the store it asks in one thread.
+
+    Args:
+        poster: of which the watches have desks.
+        per_caller: how many streams one credential may have open at once.
+    """
+
+    def __init__(self, poster: Poster, *, per_caller: int) -> None:
+        self._poster = poster
+        self._per_caller = per_caller
+        self._streams: set[Stream] = set()
+        self._watches: dict[Hashable, Watch] = {}
+        self._thread: ThreadPoolExecutor | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self, caller: Caller, key: Hashable, make: Callable[[], Watch], *, after: int | None = None
+    ) -> AsyncIterator[Stream]:
+        """A stream of the watch `key`, made if nobody watches it yet; its first messages are there already.
+
+        Raises:
+            ApiError: 429, too many streams of this caller; 503, the server ends.
+            EbbtideError: what is to be watched cannot be, such as a job that is not known.
+        """
+        if self._closed:
+            raise ApiError(503, "stopping", "The server ends", "the server ends: try again")
+        mine = sum(each.caller.credential == caller.credential for each in self._streams)
+        if mine >= self._per_caller:
+            raise ApiError(
+                429,
+                "too-many-streams",
+                "Too many streams",
+                f"{mine} are open with this token: close one first",
+                headers={"Retry-After": "5"},
+            )
+        key = (caller.jobs_of, key)
+        watch = self._watches.get(key) or make()
+        stream = Stream(caller, watch, after)
+        self._streams.add(stream)  # before its first look: what changes meanwhile is news to it
+        self._watches.setdefault(key, watch)
+        stream.watch = watch = self._watches[key]
+        try:
+            stream.put(await self._in_thread(watch.first, after))
+            if self._task is None and not self._closed:
+                self._task = asyncio.create_task(self._look_on(), name="ebbtide-live")
+            yield stream
+        finally:
+            self._streams.discard(stream)
+            if not any(each.watch is watch for each in self._streams):
+                self._watches.pop(key, None)
+
+    async def close(self) -> None:
+        """End all streams. May be called twice."""
+        self._closed = True
+        for stream in self._streams:
+            stream.end()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+
+    async def _in_thread(self, work: Callable[..., _T], *given: Any) -> _T:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="ebbtide-live")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+
+    async def _look_on(self) -> None:
+        """Look as long as anybody watches."""
+        signal = await self._in_thread(self._poster.changes)
+        looked = time.monotonic()
+        try:
+            while self._streams:
+                await asyncio.sleep(TICK_SECONDS)
+                swept = time.monotonic() - looked >= min(SWEEP_SECONDS, signal.sweep_seconds)
+                if await self._in_thread(signal.changed) or swept:
+                    looked = time.monotonic()
+                    await self._look()
+        finally:
+            self._task = None
+            await asyncio.shield(self._in_thread(_close, signal))
+
+    async def _look(self) -> None:
+        for key, watch in list(self._watches.items()):
+            try:
+                messages = await self._in_thread(watch.news)
+            except EbbtideError as error:
+                LOG.warning("api.live_failed %s", error)  # it is looked at again
+                continue
+            for stream in [each for each in self._streams if each.watch is watch]:
+                stream.put(messages)
+            if watch.ended:
+                self._watches.pop(key, None)
+        await self._dismiss()
+
+    async def _dismiss(self) -> None:
+        """End the streams of credentials that are no more."""
+        wanted = {stream.caller.credential for stream in self._streams}
+        try:
+            live = await self._in_thread(self._poster.credentials.living, wanted)
+        except EbbtideError as error:
+            LOG.warning("api.live_failed %s", error)
+            return
+        for stream in [each for each in self._streams if each.caller.credential not in live]:
+            stream.end()
+
+
+def _close(signal: Signal) -> None:
+    signal.close()

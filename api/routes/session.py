@@ -1,0 +1,62 @@
+"""Session: a browser logs in with a token or a one-time URL, and out again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import RedirectResponse
+from starlette.responses import Response
+
+from ebbtide.api.gate import COOKIE, Caller, wait_for
+from ebbtide.jobs import Poster
+from ebbtide.jobs.credentials import SESSION_SECONDS
+
+__all__ = ["router"]
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/login/{code}")
+def log_in_once(request: Request, code: Annotated[str, Path(max_length=100)]) -> Response:
+    """The URL that `ebbtide up` prints. It opens one session, and is worth nothing then."""
+    return _opened(request, code)
+
+
+@router.post("/login")
+def log_in(request: Request) -> Response:
+    """The form of the login page; its field `token` is what `ebbtide token create` printed."""
+    return _opened(request, request.state.form.get("token", "").strip())
+
+
+@router.post("/logout")
+def log_out(request: Request) -> Response:
+    """End the session."""
+    caller: Caller | None = request.state.caller
+    if caller is not None and caller.session is not None:
+        poster: Poster = request.app.state.poster
+        poster.credentials.close_session(caller.session)
+    response = RedirectResponse("/login", 303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+def _opened(request: Request, secret: str) -> Response:
+    host = request.client.host if request.client else ""
+    bucket = request.app.state.wrong_tokens
+    wait_for(bucket.is_empty(host))
+    poster: Poster = request.app.state.poster
+    opened = poster.credentials.open_session(secret)
+    if opened is None:
+        bucket.take(host)
+        return RedirectResponse("/login?problem=token", 303)
+    response = RedirectResponse("/", 303)
+    response.set_cookie(
+        COOKIE,
+        opened[0],
+        max_age=int(SESSION_SECONDS),
+        httponly=True,
+        samesite="strict",
+        secure=request.app.state.https or request.url.scheme == "https",
+    )
+    return response
