@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ebbtide.conductor.intake import Intake
 from ebbtide.conductor.service import Conductor
 from ebbtide.config import Settings, load_settings
 from ebbtide.errors import ConfigError, Conflict
@@ -245,4 +246,18 @@ class _Hosted(Conductor):
         return super()._claims_of(store, owner)
 
     def _claim(self, desk: Any, held: Any) -> None:
-        super()._claim(dataclasses.replace(desk, keys=[]) if self.holding else desk, held)
+        intake = _NothingNew(desk.intake) if self.holding else desk.intake
+        super()._claim(dataclasses.replace(desk, intake=intake), held)
+
+
+class _NothingNew:
+    """The intake of a conductor that holds."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def next(self) -> None:
+        return None
+
+    def want(self, places: int) -> None:
+        self._intake.want(0)

@@ -118,7 +118,11 @@ class Engine(TurningEngine):
 
     def cut_off(self) -> None:
         """Leave coroutines at their awaits, if any is at work, and store nothing more; from any thread."""
-        self._loop.cut_off(self._journal.give_up)
+        self._loop.cut_off(self._store_nothing_more)
+
+    def _store_nothing_more(self) -> None:
+        # What is stored tells the next holder where to go on.
+        self._journal.lost = self._journal.lost or RuntimeError("the run was cut off")
 
     def close(self) -> None:
         """Let the worker threads and the loop go. Does not wait for a task that is deaf to its event."""

@@ -214,7 +214,7 @@ class Execution:
             journal.lost = journal.lost or error
             engine.suspend_requested.set()
             return
-        journal.undo_is_next()
+        journal.goes_backwards(undoing=True)
         self._childless = not children
         if children:
             LOG.info("job.waits %s for %d children", self.claim.job_id, len(children))

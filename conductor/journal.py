@@ -1,13 +1,12 @@
 """The journal: TaskFlow's persistence for one run, committed at barriers and fenced.
 
-TaskFlow writes four transactions for each task. Between "A succeeded", "A is at 100 %" and "B is
-running" nothing outside happens, so here they share one. Changed details stay in memory and are
-committed before an execute or a revert begins, when the engine goes to wait with unsaved
-results, at checkpoints with data, and at the end.
+TaskFlow writes four transactions for each task. Between "A succeeded", "A is at 100 %" and "B is running"
+nothing outside happens, so here they share one. Changed details stay in memory and are committed before an
+execute or a revert begins, when the engine goes to wait with unsaved results, at checkpoints, at the end.
 
-Two locks. `_mutex` is held through a commit; who waits for it often finds its own changes
-committed by the one before. `_memory` guards what is collected, for moments only. Order: _mutex,
-then _memory. TaskFlow's storage lock is never taken here; its holders call in and take `_memory`.
+Two locks. `_mutex` is held through a commit; who waits for it often finds its own changes committed by the
+one before. `_memory` guards what is collected, for moments only. Order: _mutex, then _memory. TaskFlow's
+storage lock is never taken here; its holders call in and take `_memory`.
 """
 
 from __future__ import annotations
@@ -133,15 +132,10 @@ class Journal:
             self._refused.discard(task)
         raise Cancelled(self._event.reason, self._event.source)
 
-    def goes_backwards(self) -> None:
-        """From now on no task begins, although the engine may have handed some to the pool already."""
+    def goes_backwards(self, *, undoing: bool = False) -> None:
+        """From now on no task begins, not even one in the pool; `undoing`: the job's row says so, too."""
         with self._memory:
-            self._backwards = True
-
-    def undo_is_next(self) -> None:
-        """From now on the job's row says that it is being undone, although no undo has begun yet."""
-        with self._memory:
-            self._undoing = True
+            self._backwards, self._undoing = True, self._undoing or undoing
 
     def begin_undo(self, task: str) -> Undo | None:
         """See `Run.begin_undo`."""
@@ -238,10 +232,6 @@ class Journal:
         with self._mutex:
             self._commit()
         self._tell_event()
-
-    def give_up(self) -> None:
-        """From now on nothing of this run is stored: what is, tells the next holder where to go on."""
-        self.lost = self.lost or RuntimeError("the run was cut off")
 
     def flush(self) -> None:
         """`commit` for what is best effort: a claim found lost is left for the next barrier to tell."""

@@ -13,7 +13,7 @@ from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
 from ebbtide.jobs.ledger import flow_detail_id
 from ebbtide.jobs.queue import live_conductors, paused_flows
-from ebbtide.jobs.records import CancelRequest, Chunk, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.selection import conditions_of, has_text, is_due
 from ebbtide.jobs.shapes import shape_in
@@ -22,8 +22,6 @@ from ebbtide.jobs.store import Store
 from ebbtide.jobs.waits import waits_of
 
 __all__ = ["Views"]
-
-_MARKS_AT_ONCE = 500
 
 _jobs = tables.jobs
 _tasks = tables.job_tasks
@@ -154,20 +152,13 @@ class Views:
         with self._store.read() as connection:
             return [_record(LogLine, row) for row in connection.execute(query)]
 
-    def chunks(self, job_id: str, after: int = 0, rows: int = 1000) -> list[Chunk]:
-        """What tasks have streamed beyond chunk number `after`, in order: what so many rows hold of it."""
-        of = tables.job_chunks
-        query = sa.select(of).where(of.c.job == job_id, of.c.number > after).order_by(of.c.number).limit(rows)
-        with self._store.read() as connection:
-            return [chunk for row in connection.execute(query) for chunk in _chunks(row, after)]
-
     def marks(self, job_ids: Iterable[str]) -> dict[str, object]:
         """By id, for each job that there is, something that is another after each change of it."""
         wanted = list(job_ids)
         found: dict[str, object] = {}
         with self._store.read() as connection:
-            for start in range(0, len(wanted), _MARKS_AT_ONCE):
-                some = wanted[start : start + _MARKS_AT_ONCE]
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE]
                 query = sa.select(_jobs.c.id, _jobs.c.write, _jobs.c.entries).where(
                     _jobs.c.id.in_(some), *self._mine()
                 )
@@ -374,13 +365,3 @@ def _record(kind: type[Any], row: sa.Row[Any], **decoded: Any) -> Any:
     """A record of the columns that it names; the others are of no interest to it."""
     values = {name: getattr(row, name) for name in kind.__dataclass_fields__ if name not in decoded}
     return kind(**values, **decoded)
-
-
-def _chunks(row: sa.Row[Any], after: int) -> list[Chunk]:
-    first = row.number - row.count + 1
-    numbered = enumerate(json.loads(row.chunks), first)
-    return [
-        Chunk(number, row.at, row.attempt, row.epoch, row.task, value)
-        for number, value in numbered
-        if number > after
-    ]

@@ -10,6 +10,7 @@ import pytest
 from taskflow.patterns import linear_flow
 
 from ebbtide.tasks import INTERRUPTED, AsyncTask, CancelableTask, Cancelled, PayloadError
+from ebbtide.tasks.limit import OutOfTime
 from ebbtide.tasks.run import How
 from ebbtide.tasks.wrapping import TaskExited
 from ebbtide.testing import Place, at_begin, at_checkpoint, at_data, at_return, run_task
@@ -285,6 +286,22 @@ def test_sleeps_are_by_the_clock_of_the_test():
     run = run_task(made(body))
 
     assert run.clock.elapsed == 3600
+
+
+def test_past_its_limit_it_fails_at_its_next_await_and_is_cleaned_up():
+    async def body(self):
+        try:
+            while True:
+                await self.sleep(4)
+        finally:
+            await asyncio.sleep(0)
+            self.log.append("cleaned")
+
+    task = made(body, limit_seconds=10)
+    run = run_task(task)
+
+    assert (run.how, type(run.error), task.log) == (How.RAISED, OutOfTime, ["cleaned"])
+    assert run.clock.elapsed == 12
 
 
 def test_in_an_undo_nothing_is_delivered_however_it_waits():

@@ -28,6 +28,7 @@ SAMPLES = [
     errors.Conflict("not now"),
     errors.TooLate(JOB, "completed"),
     errors.EdgeRefused(JOB, "running", "retried"),
+    errors.SavepointNotReached(JOB, "checked", ["scanned"]),
     errors.KeyBusy("deploy", [JOB]),
     errors.ParentEnding(JOB, "running"),
     errors.KeyReused("order 17", JOB),

@@ -372,8 +372,8 @@ def test_an_entry_point_that_cannot_be_loaded_is_named_with_its_package(registry
 
 
 def test_the_room_exports_what_a_user_needs():
-    names = ["FlowDefinition", "Limits", "Registry", "RetryPolicy", "Secret", "flow", "load_flows"]
-    assert sorted(ebbtide.flows.__all__) == names
+    names = ["FlowDefinition", "Limits", "Registry", "RetryPolicy", "Secret"]
+    assert sorted(ebbtide.flows.__all__) == [*names, "flow", "load_flows", "savepoint"]
     assert set(ebbtide.flows.__all__) <= set(dir(ebbtide.flows))
     with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
         ebbtide.flows.no_such_name  # noqa: B018

@@ -100,9 +100,7 @@ def test_a_redirect_leads_where_it_says(url, location, target):
     assert _redirected(url, location) == target
 
 
-@pytest.mark.parametrize(
-    "location", ["http://a/", "file:///etc/passwd", "javascript:x", "http://[x/"]
-)
+@pytest.mark.parametrize("location", ["http://a/", "file:///etc/passwd", "javascript:x", "http://[x/"])
 def test_some_redirects_are_not_followed(location):
     with pytest.raises(RequestFailed, match=r"^https://a/b redirects ") as caught:
         _redirected("https://a/b?token=secret", location)

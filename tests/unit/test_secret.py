@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from pydantic import Field
 
 from ebbtide.errors import FlowRefused, ParameterError

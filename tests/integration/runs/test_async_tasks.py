@@ -172,3 +172,26 @@ def test_what_has_ended_is_stored_although_others_go_on_waiting_in_the_loop(benc
     bench.until("quick is stored as returned", lambda: how() == "returned")
     bench.poster.cancel(job.id)
     assert bench.final(job).state == "cancelled"
+
+
+def test_past_its_limit_a_coroutine_fails_and_its_failed_undo_is_tried_again(bench):
+    class Late(Waiting):
+        limit_seconds = 0.05
+        revert_retries = 1
+
+        async def revert(self, result, **given):
+            await asyncio.sleep(0)
+            self.log.append(("tried", self.name))
+            if len(self.log) < 3:
+                raise ValueError("not yet")
+
+    @bench.registry.flow("late")
+    def late():
+        return linear_flow.Flow("late").add(Late(name="late"))
+
+    job = bench.poster.post("late")
+    bench.start(revert_retry_seconds=0.01)
+    ended = bench.final(job)
+
+    assert (ended.state, ended.undo, ended.error_task) == ("failed", "complete", "late")
+    assert Waiting.log == [("cleaned", "late"), ("tried", "late"), ("tried", "late")]
