@@ -120,7 +120,7 @@ async def _answered(
         async with opened:
             async for each in stream:
                 number = None if each.number is None else str(each.number)
-                yield ServerSentEvent(each.data, event=each.event, id=number)
+                yield ServerSentEvent(each.data, event=each.event, id=number, sep="\n")
                 if until_rest and each.rests:
                     return
 
