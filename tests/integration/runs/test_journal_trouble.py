@@ -159,8 +159,10 @@ def test_a_run_gives_its_job_up_when_the_store_stays_away_too_long_and_the_next_
 def _given_to_another(bench, job):
     """By hand: another conductor, very much alive, has claimed the job."""
     bench.sql(
-        "INSERT INTO conductors SELECT 'another', name, host, pid, boot_id, started_at, lease_until + 1e6,"
-        " NULL, flows, runners, isolation FROM conductors LIMIT 1"
+        "INSERT INTO conductors"
+        " (id, name, host, pid, boot_id, started_at, lease_until, flows, runners, isolation)"
+        " SELECT 'another', name, host, pid, boot_id, started_at, lease_until + 1e6, flows, runners, isolation"
+        " FROM conductors LIMIT 1"
     )
     bench.sql("UPDATE jobs SET epoch = epoch + 1, write = write + 1, owner = 'another' WHERE id = ?", job.id)
     return _all_rows(bench)
