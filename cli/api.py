@@ -39,7 +39,7 @@ def api(
     log_level: str | None,
     log_json: bool,
 ) -> Exit:
-    """Serve the HTTP API, the live events and the page until told to stop.
+    """Serve the HTTP API and the live events until told to stop.
 
     Everybody needs a token, which `ebbtide token create` makes; before that it listens on this machine alone.
     Flows are those that conductors have published: no code of theirs is needed here. Needs the extra `api`.

@@ -1,4 +1,4 @@
-"""`ebbtide up`: a conductor, the API and the page in one command."""
+"""`ebbtide up`: a conductor and the API in one command."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _HEARD = _STOPS | {signal.SIGCHLD}
     metavar="N",
     default=PORT,
     show_default=True,
-    help="The port of the page and the API; 0 takes a free one.",
+    help="The port of the API; 0 takes a free one.",
 )
 @click.option("--runners", type=Whole(1, 512), metavar="N", help="How many jobs run at once; 2 unless told.")
 @shared_options
 @pass_invocation
 def up(invocation: Invocation, port: int, runners: int | None) -> Exit:
-    """Run a conductor and serve the page on this machine; print a URL that logs in once.
+    """Run a conductor and serve the API on this machine; print a URL that logs in once.
 
     For one person on one machine: no other machine can reach it. Ctrl-C or SIGTERM ends it, once the running
     tasks have ended; a second one hurries. Ends with 1 when the conductor or the API ends by itself. Needs

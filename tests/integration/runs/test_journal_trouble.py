@@ -161,8 +161,8 @@ def _given_to_another(bench, job):
     bench.sql(
         "INSERT INTO conductors"
         " (id, name, host, pid, boot_id, started_at, lease_until, flows, runners, isolation)"
-        " SELECT 'another', name, host, pid, boot_id, started_at, lease_until + 1e6, flows, runners, isolation"
-        " FROM conductors LIMIT 1"
+        " SELECT 'another', name, host, pid, boot_id, started_at, lease_until + 1e6, flows, runners,"
+        " isolation FROM conductors LIMIT 1"
     )
     bench.sql("UPDATE jobs SET epoch = epoch + 1, write = write + 1, owner = 'another' WHERE id = ?", job.id)
     return _all_rows(bench)
