@@ -198,7 +198,8 @@ def _console(block: Block) -> list[Step]:
 
 _DIFFERS_FROM_RUN_TO_RUN = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<job>"),
-    (r"\bjob [0-9a-f]{8}\b", "job <job>"),
+    (r"\b(job|unpark|accept) [0-9a-f]{8}\b", r"\1 <job>"),
+    (r'("(?:mean|p95)_seconds": )\d[\d.e-]*', r"\1<span>"),
     (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+Z)?", "<moment>"),
     (r"\b\d\d:\d\d:\d\d\.\d{3}\b", "<time>"),
     (r"\b\d+(\.\d+)? ?m?s\b", "<span>"),
