@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import getpass
 import random
@@ -25,6 +26,7 @@ from ebbtide.jobs.store import Store
 PAUSE_SECONDS = 0.03
 # Not of the product: a request that another program writes into a file, and no signal at all.
 REQUEST_FILE, DROPPED = "request-file", "dropped"
+_TO_EVENT = ("request called -> event set in the task", "committed -> event set in the task")
 
 
 def main() -> None:
@@ -33,19 +35,36 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the pauses before the requests")
     parser.add_argument(
         "--signal",
+        dest="signals",
+        nargs="+",
         choices=(*SIGNALS, REQUEST_FILE, DROPPED),
-        default="auto",
-        help=f"what carries the request; {REQUEST_FILE}: a file that any program may write; {DROPPED}: "
-        "nothing, so that the sweep finds it. EBBTIDE_REDIS_URL and EBBTIDE_ZOOKEEPER_HOSTS name the servers",
+        default=["auto"],
+        help=f"what carries the request, several in turn; {REQUEST_FILE}: a file that any program may write; "
+        f"{DROPPED}: nothing, so that the sweep finds it. EBBTIDE_REDIS_URL and EBBTIDE_ZOOKEEPER_HOSTS name "
+        "the servers",
     )
     options = parser.parse_args()
 
     heading(options.database)
+    measured = {name: measure(name, options) for name in options.signals}
+    if len(measured) > 1:
+        table(
+            "from the call, and from the commit, to the event set in the task, ms",
+            ["signal", *(f"{since} {p}" for since in ("called", "committed") for p in ("p50", "p95", "p99"))],
+            [
+                [name, *(cell for step in _TO_EVENT for cell in spread(taken[step])[:3])]
+                for name, taken in measured.items()
+            ],
+        )
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Cancel as many jobs as the options say by the signal of that name; returns seconds by step."""
     chance = random.Random(options.seed)
     taken: dict[str, list[float]] = defaultdict(list)
     with scratch(options.folder) as place, database(options.database, place) as url:
         listener = Listener(place)
-        chosen = signal_options(options.signal, place)
+        chosen = signal_options(name, place)
         settings = load_settings(database=url, **chosen)
         with (
             Poster(settings=settings, flow_modules=[FLOWS]) as poster,
@@ -53,16 +72,17 @@ def main() -> None:
             contextlib.closing(open_signal(store, settings)) as signal,
             conductor(url, runners=1, **chosen),
         ):
-            client = Client(store, signal, Requests(settings.signal_folder), options.signal)
+            client = Client(store, signal, Requests(settings.signal_folder), name)
             for _ in range(options.rounds):
                 for step, seconds in cancel_one(poster, client, listener, chance).items():
                     taken[step].append(seconds)
         listener.close()
     table(
-        f"a running job cancelled from another process, signal {options.signal}, {options.rounds} times, ms",
+        f"a running job cancelled from another process, signal {name}, {options.rounds} times, ms",
         ["from -> to", "p50", "p95", "p99", "max"],
         [[step, *spread(seconds)] for step, seconds in taken.items()],
     )
+    return {step.replace("written", "committed"): seconds for step, seconds in taken.items()}
 
 
 def signal_options(name: str, place: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ebbtide.cli.invocation import (
     shared_options,
 )
 from ebbtide.cli.output import emit, say
+from ebbtide.cli.policies import given_policies, policy_options
 from ebbtide.cli.waiting import awaited, conclusion, see_through
 
 
@@ -40,11 +41,13 @@ from ebbtide.cli.waiting import awaited, conclusion, see_through
 @click.option(
     "--delay", "delay_seconds", type=Seconds(), default=0.0, metavar="SECONDS", help="Claim it no sooner."
 )
+@policy_options
 @click.option("--wait", is_flag=True, help="Stay until it ends; 1 unless it completed.")
 @shared_options
 @pass_invocation
 def post(
     invocation: Invocation,
+    /,
     flow: str,
     params: tuple[str, ...],
     params_file: Any,
@@ -52,6 +55,7 @@ def post(
     priority: int,
     delay_seconds: float,
     wait: bool,
+    **policies: Any,
 ) -> Exit:
     """Put a job on the board and print its id.
 
@@ -75,6 +79,7 @@ def post(
             labels=pairs(labels, "--label"),
             priority=priority,
             delay_seconds=delay_seconds,
+            **given_policies(definition, invocation.settings(), policies),
         )
         if not wait:
             if invocation.json:

@@ -14,15 +14,18 @@ from ebbtide.cli.waiting import awaited, conclusion, see_through
 
 @click.command()
 @click.argument("job", type=JobId())
+@click.option("--from-failure", is_flag=True, help="Of a job that holds: go on at the task that failed.")
 @click.option("--wait", is_flag=True, help="Stay until it ends; 1 unless it completed.")
 @shared_options
 @pass_invocation
-def retry(invocation: Invocation, job: str, wait: bool) -> Exit:
+def retry(invocation: Invocation, job: str, from_failure: bool, wait: bool) -> Exit:
     """Run a failed or cancelled job once more.
 
-    The same id and parameters, the next attempt."""
+    The same id and parameters, the next attempt. A job that was posted with --on-failure hold, and whose task
+    has failed, is parked with all that it had done: --from-failure lets it go on from there, in the same
+    attempt. `cancel` undoes it."""
     with invocation.poster() as poster:
-        retried = poster.retry(job)
+        retried = poster.retry(job, from_failure=from_failure)
         if not invocation.json:
             click.echo(f"{retried.id}  {retried.phase}  attempt {retried.attempt}")
             sys.stdout.flush()

@@ -87,6 +87,11 @@ def _facts(snapshot: Snapshot) -> Iterator[tuple[str, Text | str]]:
         yield "waits for", styled(job.waits_for, "yellow")
     if job.attempt > 1:
         yield "attempt", str(job.attempt)
+    attempts = job.policies.get("retry", {}).get("attempts", 1)
+    if attempts > 1:
+        yield "retries", f"{job.retries} of {attempts - 1}"
+    if job.deadline_at is not None:
+        yield "out of time", moment(job.deadline_at)
     yield "progress", _progress(job)
     if job.current:
         yield "now", ", ".join(job.current)

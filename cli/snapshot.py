@@ -110,7 +110,8 @@ def entry_text(entry: Entry) -> str:
 
 def edge_words(entry: Entry) -> str:
     words = str(entry.name).replace("_", " ")
-    return f"{words} (attempt {entry.attempt})" if entry.name in ("posted", "retried") else words
+    begins = ("posted", "retried", "retry_scheduled")
+    return f"{words} (attempt {entry.attempt})" if entry.name in begins else words
 
 
 def entry_reason(entry: Entry) -> str:

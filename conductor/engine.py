@@ -97,6 +97,10 @@ class Engine(TurningEngine):
             self._newest_first()
         return self._follow(self._course(backwards=backwards))
 
+    def rewind(self, savepoint: str) -> Rest:
+        """Undo what is behind that atom, to its rest; see `_rewound`."""
+        return self._follow(self._rewound(savepoint))
+
     def undo_all(self, error: str) -> Rest:
         """Undo a flow whose tasks have all finished, since its end could not be stored; `error` says why."""
         self._fail(error)

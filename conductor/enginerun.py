@@ -33,6 +33,7 @@ class EngineRun(Run):
         self.event = event
         self.bodies = bodies
         self.redactor = redactor or Redactor()
+        self.holding = False  # a failure stops it where it is; written by the thread that drives the engine
         self._lock = threading.Lock()
         self._approaching: set[str] = set()  # submitted, barrier not passed
         self._in_pool: set[str] = set()  # a worker has taken it and not finished

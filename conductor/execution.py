@@ -78,6 +78,7 @@ class Execution:
         self._end_leftovers = end_leftovers
         self._engine: Engine | None = None
         self._suspended = False
+        self._pausing = False
         self.redactor = Redactor()  # knows the job's secrets once the run has found them
         self.event = CancelEvent()
         if claim.cancel is not None:
@@ -87,6 +88,14 @@ class Execution:
     def suspend(self) -> None:
         """Stop between tasks, or between undos, and hand the job back; from any thread."""
         self._suspended = True
+        self._stop()
+
+    def pause(self) -> None:
+        """Stop likewise, and leave the job paused if that is still wished then; from any thread."""
+        self._pausing = True
+        self._stop()
+
+    def _stop(self) -> None:
         if self._engine is not None:
             self._engine.suspend_requested.set()
 
@@ -157,26 +166,34 @@ class Execution:
             verdict = Verdict(stored.policies, stored.retries)
             engine.is_to_hold = verdict.holds
             self._engine = engine
-            if self._suspended:
+            if self._suspended or self._pausing:
                 engine.suspend_requested.set()
             # A flow that was reverted and not yet settled when its runner died: TaskFlow's prepare()
             # would reset it and run it all again.
             reverted = stored.flow_stored and engine.reverted
-            failed = stored.undo_failed
-            rest = Rest.UNDONE if reverted else self._drive(engine, secrets.problem, undo_failed=failed)
-            return self._settle(engine, run, definition, rest, verdict)
+            rest = Rest.UNDONE if reverted else self._drive(engine, secrets.problem, stored)
+            return self._settle(engine, run, definition, rest, verdict, stored.rewind_to)
         finally:
             run.end()
             engine.close()
 
-    def _drive(self, engine: Engine, problem: str | None, *, undo_failed: bool) -> Rest:
+    def _drive(self, engine: Engine, problem: str | None, stored: StoredRun) -> Rest:
+        undo_failed = stored.undo_failed
+        if stored.rewind_to is not None and not self.event.requested and not engine.turned:
+            return engine.rewind(stored.rewind_to)
         if problem is None or undo_failed or self.event.requested:
             return engine.drive(backwards=undo_failed)
         # Nothing more may begin without the secret. What began before is undone, as far as that needs none.
         return engine.undo_all(engine.error or problem)
 
     def _settle(
-        self, engine: Engine, run: JobRun, definition: FlowDefinition, rest: Rest, verdict: Verdict
+        self,
+        engine: Engine,
+        run: JobRun,
+        definition: FlowDefinition,
+        rest: Rest,
+        verdict: Verdict,
+        savepoint: str | None,
     ) -> str:
         """Apply the edge by which the run ends; turn round when a cancel request came first."""
         result: str | None = None
@@ -186,6 +203,13 @@ class Execution:
                 told = describe(run.lost, run.hide) if run.lost else "stopped"
                 LOG.warning("job.lost %s epoch=%d: %s", self.claim.job_id, self.claim.epoch, told)
                 return LOST
+            if rest in (Rest.SUSPENDED, Rest.REWOUND):
+                name = self._rest_between(engine, run, savepoint if rest is Rest.REWOUND else None)
+                if name is not None:
+                    return name
+                engine.suspend_requested.clear()
+                rest = engine.drive()
+                continue
             if rest is Rest.FINISHED and result is None and not self.event.requested:
                 try:
                     result = run.encode(_result(engine, definition), "the result of the job")
@@ -193,32 +217,48 @@ class Execution:
                     rest = engine.undo_all(str(error))
                     continue
             limit = self._limit()
-            name = (
-                "released"
-                if rest is Rest.SUSPENDED
-                else settle(
-                    _ENDINGS[rest],
-                    cancel_requested=self.event.requested,
-                    limit_passed=limit is not None,
-                )
+            name = settle(
+                _ENDINGS[rest], cancel_requested=self.event.requested, limit_passed=limit is not None
             )
             if name is not None:
-                outcome = Outcome.of(
-                    name,
-                    self.claim,
-                    self._options.owner,
-                    run.journal.summary(),
-                    error=engine.error,
-                    stopped_by=describe(engine.raised, run.hide) if engine.raised else None,
-                    result=result,
-                    limit=limit,
-                    held=rest is Rest.HELD,
-                )
+                outcome = self._outcome(name, engine, run, result, held=rest is Rest.HELD)
                 outcome = verdict.judged(outcome, engine.failure_names)
                 if run.journal.finish(outcome.write):  # False: a cancel request came first
                     return outcome.edge
-            if rest in (Rest.FINISHED, Rest.HELD):
+            if rest is Rest.FINISHED and not self.event.requested:
+                # It is to be rewound: finished work is undone, by the run that comes next.
+                rest = Rest.SUSPENDED
+            elif rest in (Rest.FINISHED, Rest.HELD):
                 rest = engine.drive()
+
+    def _rest_between(self, engine: Engine, run: JobRun, savepoint: str | None) -> str | None:
+        """Leave a run that has stopped between tasks; None: a cancel came first, and it goes on backwards."""
+        claim, owner = self.claim, self._options.owner
+        if savepoint is not None:
+            rewound = Outcome.rewound(claim, owner, savepoint, run.journal.summary())
+            if run.journal.finish(rewound.write):
+                return "paused"
+        elif self._pausing and run.journal.finish(Outcome.paused(claim, owner).write):
+            return "paused"
+        if self.event.requested and not self._suspended:
+            return None
+        released = self._outcome("released", engine, run, None)
+        return "released" if run.journal.finish(released.write) else None
+
+    def _outcome(
+        self, name: str, engine: Engine, run: JobRun, result: str | None, *, held: bool = False
+    ) -> Outcome:
+        return Outcome.of(
+            name,
+            self.claim,
+            self._options.owner,
+            run.journal.summary(),
+            error=engine.error,
+            stopped_by=describe(engine.raised, run.hide) if engine.raised else None,
+            result=result,
+            limit=self._limit(),
+            held=held,
+        )
 
     def _limit(self) -> str | None:
         """Which limit was passed, if that is why the run was stopped."""

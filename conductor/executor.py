@@ -70,8 +70,11 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         return future
 
     def _unless_suspended(self, task: CancelableTask, call: Any, *args: Any) -> tuple[str, Any]:
-        """A worker that is free after the drain has begun takes nothing new; whoever goes on begins it."""
-        if self._suspend_requested.is_set():
+        """A worker that is free after the drain has begun takes nothing new; whoever goes on begins it.
+
+        So it is with one that is free after a failure which holds the job.
+        """
+        if self._suspend_requested.is_set() or self._run.holding:
             self._run.left(task.name)
             raise CancelledError
         result: tuple[str, Any] = call(*args)

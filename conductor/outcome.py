@@ -15,7 +15,8 @@ from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.parking import park
-from ebbtide.jobs.states import FINAL_STATES, edge
+from ebbtide.jobs.states import FINAL_STATES, JobState, edge
+from ebbtide.tasks.savepoint import PREFIX
 
 __all__ = ["Outcome"]
 
@@ -24,10 +25,15 @@ _requested = _jobs.c.cancel_requested_at
 
 # Repeated in the statement that applies the edge: which commit came first decides the race.
 _CONDITIONS: dict[str, tuple[sa.ColumnElement[bool], ...]] = {
-    "completed": (_requested.is_(None),),
+    "completed": (_requested.is_(None), _jobs.c.rewind_to.is_(None)),
     "failed": (_requested.is_(None),),
     "retry_scheduled": (_requested.is_(None),),
     "cancelled": (_requested.is_not(None),),
+    "paused": (_requested.is_(None), _jobs.c.pause_requested_at.is_not(None), _jobs.c.rewind_to.is_(None)),
+}
+# A run that stops for being rewound is released: the next one rewinds, and is not to stop before.
+_STOPPED_TO_REWIND = {
+    "pause_requested_at": sa.case((_jobs.c.rewind_to.is_(None), _jobs.c.pause_requested_at), else_=None)
 }
 # Where a limit was passed that is the request, and no other comes in this attempt.
 _AFTER_LIMIT = (_requested.is_not(None),)
@@ -48,6 +54,8 @@ class Outcome:
     result: str | None = None  # JSON text
     reason: str = ""  # why it parks
     stuck_task: str | None = None  # whose undo failed
+    savepoint: str | None = None  # to which the job was rewound
+    skipped: bool = False  # a person has left an undo out
     limit: str | None = None  # that was passed, in words
     held: bool = False  # it parks, and nothing of it was undone
     pause_seconds: float = 0.0  # before the next attempt
@@ -88,7 +96,8 @@ class Outcome:
             error = "the flow was reverted by its retry controller"
         undone = tuple(begun.undone())
         if name != "parked":
-            return cls(claim, actor, name, undone, error, task, limit=limit)
+            skipped = bool(begun.skipped())
+            return cls(claim, actor, name, undone, error, task, limit=limit, skipped=skipped)
         if held:
             reason = f"{task or 'a task'} failed, and the job holds: {error or 'it did not begin'}"
             return cls(claim, actor, name, (), error, task, reason=reason, stuck_task=task, held=True)
@@ -96,6 +105,16 @@ class Outcome:
         reason = _incidents(stuck) or _why_not_undone(stopped_by)
         first = stuck[0].task if stuck else None
         return cls(claim, actor, name, undone, error, task, reason=reason, stuck_task=first)
+
+    @classmethod
+    def paused(cls, claim: Claim, actor: str) -> Outcome:
+        """It was asked to pause, and rests between tasks."""
+        return cls(claim, actor, "paused")
+
+    @classmethod
+    def rewound(cls, claim: Claim, actor: str, savepoint: str, begun: BegunTasks) -> Outcome:
+        """It rests at a savepoint; what was behind that is undone."""
+        return cls(claim, actor, "paused", tuple(begun.undone()), savepoint=savepoint)
 
     def write(self, connection: sa.Connection, columns: Mapping[str, Any]) -> None:
         """Apply the edge, with the holder's other `columns` of the job's row, in the caller's transaction.
@@ -108,7 +127,7 @@ class Outcome:
         if self.edge == "parked":
             self._park(connection, columns, now)
             return
-        values = dict(columns) | {"owner": None}
+        values = dict(columns) | {"owner": None} | self._stop_columns
         final = edge(self.edge).target in FINAL_STATES
         if final:
             values |= {"ended_at": now, "undo": self._undo, "undoing": 0}
@@ -121,8 +140,9 @@ class Outcome:
             self.edge,
             self.claim.job_id,
             at=now,
+            source=JobState.RUNNING,
             epoch=self.claim.epoch,
-            conditions=_AFTER_LIMIT if stopped else _CONDITIONS.get(self.edge, ()),
+            conditions=_AFTER_LIMIT if stopped else self._conditions,
             values=values,
             actor=self.actor,
             detail=self._detail,
@@ -133,7 +153,24 @@ class Outcome:
             self._close_request(connection, now)
 
     @property
+    def _conditions(self) -> tuple[sa.ColumnElement[bool], ...]:
+        if self.savepoint is not None:
+            return (_requested.is_(None), _jobs.c.rewind_to == self.savepoint)
+        return _CONDITIONS.get(self.edge, ())
+
+    @property
+    def _stop_columns(self) -> dict[str, Any]:
+        """What becomes of the wishes for which a run stops between tasks."""
+        if self.savepoint is not None:
+            return {"rewind_to": None, "pause_requested_at": None, "undoing": 0}
+        if self.edge == "paused":
+            return {"pause_requested_at": None}
+        return _STOPPED_TO_REWIND if self.edge == "released" else {}
+
+    @property
     def _undo(self) -> str:
+        if self.skipped:
+            return "accepted"
         return "complete" if self.undone else "none"
 
     @property
@@ -141,6 +178,8 @@ class Outcome:
         detail: dict[str, Any] = {}
         if self.undone:
             detail["undone"] = list(self.undone[:_MAX_LISTED])
+        if self.savepoint is not None:
+            detail["savepoint"] = self.savepoint.removeprefix(PREFIX)
         if self.error is not None:
             detail |= {"error": self.error, "task": self.error_task}
         if self.edge == "retry_scheduled":

@@ -128,13 +128,19 @@ class ProcessRunners(Runners):
                 if seat.claim is not None:
                     seat.suspend()
 
+    def pause(self, job_id: str, epoch: int) -> None:
+        with self._lock:
+            for seat in self._seats.values():
+                if seat.claim is not None and (seat.claim.job_id, seat.claim.epoch) == (job_id, epoch):
+                    seat.pause()
+
     def hold_until(self, boot_seconds: float) -> None:
         with contextlib.suppress(ChannelClosed):  # `poll` tells of it
             self._control.send({"hold_until": boot_seconds})
 
-    def poll(self, seconds: float, bell: int | None = None) -> Sequence[News]:
+    def poll(self, seconds: float, *bells: int) -> Sequence[News]:
         if not self._news:
-            with listening(self._waiting, bell):
+            with listening(self._waiting, bells):
                 woken = self._waiting.poll(seconds * 1000)  # unlocked; whoever comes first hears it
             # Seen unlocked as well: what comes in this moment is heard the next time.
             if not (woken or self._news or self._forks_due or self._fault):

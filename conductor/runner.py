@@ -29,8 +29,8 @@ def serve(channel: Channel, options: RunOptions) -> None:
     """Obey the parent until it closes the channel.
 
     Messages from it: ``{"run": claim}``, ``{"cancel": {"job_id", "reason", "source"}}``,
-    ``{"suspend": true}``. To it: ``{"grace": seconds, "epoch": n}``, null once at rest, and ``{"undo": task,
-    "within": seconds, "epoch": n}``, null once it has ended (see `Bodies`), then
+    ``{"suspend": true}``, ``{"pause": epoch}``. To it: ``{"grace": seconds, "epoch": n}``, null once at rest,
+    and ``{"undo": task, "within": seconds, "epoch": n}``, null once it has ended (see `Bodies`), then
     ``{"ended": job id, "epoch": n, "edge": name, "leaving": bool}``; or, as its last words,
     ``{"failing": why}``.
 
@@ -70,6 +70,9 @@ class _Runner:
                 continue  # it ended while the message was on its way
             if "suspend" in message:
                 execution.suspend()
+            elif "pause" in message:
+                if message["pause"] == claim.epoch:
+                    execution.pause()
             elif message["cancel"]["job_id"] == claim.job_id:
                 execution.event.set(message["cancel"]["reason"], message["cancel"]["source"])
 

@@ -78,19 +78,23 @@ class Runners(abc.ABC):
         """Let every run stop between tasks and release its job."""
 
     @abc.abstractmethod
+    def pause(self, job_id: str, epoch: int) -> None:
+        """Let the run of that claim stop between tasks, to be paused. Repeating changes nothing."""
+
+    @abc.abstractmethod
     def hold_until(self, boot_seconds: float) -> None:
         """The runs may go on until then. Unless told again in time, runner processes are ended at that
         moment, even while the calling process is stopped or hangs. May be called from any thread.
         """
 
     @abc.abstractmethod
-    def poll(self, seconds: float, bell: int | None = None) -> Sequence[News]:
+    def poll(self, seconds: float, *bells: int) -> Sequence[News]:
         """Wait at most `seconds` for news of the runs.
 
         An idle conductor does little else, all day long: what has nothing to tell is to cost next to nothing.
 
         Args:
-            bell: a file descriptor that ends the wait as well once it can be read.
+            bells: file descriptors that end the wait as well, once one can be read.
         """
 
     @abc.abstractmethod
@@ -106,13 +110,12 @@ class Runners(abc.ABC):
 
 
 @contextlib.contextmanager
-def listening(waiting: select.poll, bell: int | None) -> Iterator[None]:
-    """Listen to `bell` as well. Not for longer: its number may be another file's the next time."""
-    if bell is None:
-        yield
-        return
-    waiting.register(bell, select.POLLIN)
+def listening(waiting: select.poll, bells: Sequence[int]) -> Iterator[None]:
+    """Listen to `bells` as well. Not for longer: their numbers may be other files' the next time."""
+    for bell in bells:
+        waiting.register(bell, select.POLLIN)
     try:
         yield
     finally:
-        waiting.unregister(bell)
+        for bell in bells:
+            waiting.unregister(bell)

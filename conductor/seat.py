@@ -40,6 +40,7 @@ class Seat:
         self._ladder: Ladder | None = None
         self._undos = UndoWatch(options.kill_after_seconds)
         self._forwarded = False
+        self._pausing = False
         self._termed = False
 
     @property
@@ -65,7 +66,7 @@ class Seat:
         self._grace = self._options.grace_seconds
         self._ladder = None
         self._undos.forget()
-        self._forwarded = False
+        self._forwarded = self._pausing = False
         return True
 
     def cancel(self, request: Request) -> bool:
@@ -81,6 +82,12 @@ class Seat:
 
     def suspend(self) -> None:
         self._send({"suspend": True})
+
+    def pause(self) -> None:
+        """Let the run stop between tasks, for its job to be paused. Once."""
+        assert self.claim is not None
+        if not self._pausing:
+            self._pausing = self._send({"pause": self.claim.epoch})
 
     def hear(self) -> Iterator[News]:
         """All that the runner has said since the last time.

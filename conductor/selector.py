@@ -24,7 +24,11 @@ class Selector(taskflow_selector.Selector):  # type: ignore[misc]  # taskflow is
     goes on.
     """
 
+    undoes_only = False  # nothing begins any more, whatever may be ready to
+
     def _browse_atoms_for_execute(self, atom: Any = None) -> Iterator[tuple[Any, Any]]:
+        if self.undoes_only:
+            return
         if atom is None:
             yield from super()._browse_atoms_for_execute()
             return

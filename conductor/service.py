@@ -5,24 +5,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType
 
 from ebbtide import faults
+from ebbtide.conductor.duties import Duties
+from ebbtide.conductor.intake import Intake
 from ebbtide.conductor.lease import Lease
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.processes import ProcessRunners
 from ebbtide.conductor.runners import AtRest, Ended, News, Overdue, Runners
+from ebbtide.conductor.stopsignals import stop_signals
 from ebbtide.conductor.threads import ThreadRunners
 from ebbtide.config import Settings
 from ebbtide.errors import ConfigError, EbbtideError, StoreUnavailable
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs import clock
+from ebbtide.jobs.boards import Board, open_boards
 from ebbtide.jobs.claims import Claim, Claims, new_owner_id
 from ebbtide.jobs.inbox import Inbox, open_inbox
 from ebbtide.jobs.overdue import clear_overdue, mark_overdue
@@ -45,10 +47,11 @@ class _Desk:
     store: Store
     claims: Claims
     runners: Runners
-    keys: list[str]
     lease: Lease
     signal: Signal
     inbox: Inbox | None
+    intake: Intake
+    duties: Duties
 
 
 class Conductor:
@@ -103,12 +106,13 @@ class Conductor:
         Raises:
             EbbtideError: it could not start, or its keeper died.
         """
-        with self._signals(), self._open_store() as store:
+        with stop_signals(self.stop), self._open_store() as store:
             ensure_schema(store)
             registry = self._registry or load_flows(self._settings.flow_modules)
-            # Opened once: what cannot be used of it is for the caller to know. Closed last, as it may wait.
+            # What cannot be used of them is for the caller to know. The signal closes last, as it may wait.
+            open_board = open_boards(self._settings)
             with contextlib.closing(open_signal(store, self._settings)) as hint:
-                while not self._serve(store, registry, hint):
+                while not self._serve(store, registry, hint, open_board):
                     self._waiting.clear()
                     self._deaths.clear()
                     self._given.clear()
@@ -137,7 +141,9 @@ class Conductor:
         if self._raised is not None:
             raise self._raised
 
-    def _serve(self, store: Store, registry: Registry, hint: Signal) -> bool:
+    def _serve(
+        self, store: Store, registry: Registry, hint: Signal, open_board: Callable[[], Board] | None
+    ) -> bool:
         """Under one owner id: register, run jobs, end. False: the lease was lost."""
         settings = self._settings
         claims = self._claims_of(store, new_owner_id())
@@ -159,7 +165,9 @@ class Conductor:
                 )
                 self._on_ready()
                 inbox = open_inbox(store, settings, hint)
-                return self._loop(_Desk(store, claims, runners, keys, lease, hint, inbox))
+                duties = Duties(store, claims.owner, settings)
+                with contextlib.closing(Intake(store, claims, keys, settings, open_board)) as intake:
+                    return self._loop(_Desk(store, claims, runners, lease, hint, inbox, intake, duties))
             finally:
                 lease.stop()
         finally:
@@ -236,7 +244,7 @@ class Conductor:
         while True:
             bell = desk.signal.descriptor
             seconds = self._settings.poll_seconds if bell is None else _LISTEN_SECONDS
-            news = desk.runners.poll(seconds, bell)
+            news = desk.runners.poll(seconds, *(() if bell is None else (bell,)), *desk.intake.bells)
             for each in news:
                 self._hear(held, each)
             if self._stops:
@@ -251,9 +259,13 @@ class Conductor:
                 return False
             # The signal is a hint. Once a second the rows are read whatever it says.
             now = time.monotonic()
-            if desk.signal.changed() or news or now >= next_sweep or (self._waiting and desk.runners.idle):
+            told, offered = desk.signal.changed(), desk.intake.heard()
+            if told:
+                desk.intake.look()
+            if told or offered or news or now >= next_sweep or (self._waiting and desk.runners.idle):
                 next_sweep = now + self._settings.sweep_seconds
                 with self._store_may_be_away():
+                    desk.duties.record_limits()
                     self._forward(desk)
                     self._tell(desk)
                     if not self._stops:
@@ -263,6 +275,9 @@ class Conductor:
                 with self._store_may_be_away():
                     if desk.inbox is not None and desk.inbox.record():
                         next_sweep = now
+                with self._store_may_be_away():
+                    if not self._stops:
+                        desk.duties.prune()
 
     def _adopt(self, desk: _Desk, held: dict[str, Claim]) -> None:
         """Take up again what the ledger says is ours and nobody here runs.
@@ -286,9 +301,9 @@ class Conductor:
 
     def _claim(self, desk: _Desk, held: dict[str, Claim]) -> None:
         while desk.runners.idle:
-            claim = self._waiting.pop() if self._waiting else desk.claims.claim(desk.keys)
+            claim = self._waiting.pop() if self._waiting else desk.intake.next()
             if claim is None:
-                return
+                break
             LOG.info(
                 "job.claimed %s %s attempt=%d epoch=%d", claim.job_id, claim.key, claim.attempt, claim.epoch
             )
@@ -299,6 +314,7 @@ class Conductor:
                 return
             held[claim.job_id] = claim
             self._given.add((claim.job_id, claim.epoch))
+        desk.intake.want(desk.runners.idle)
 
     def _forward(self, desk: _Desk) -> None:
         for request in desk.claims.requests():
@@ -306,6 +322,9 @@ class Conductor:
             if desk.runners.cancel(request):
                 desk.claims.forwarded(request, at)
                 LOG.info("job.cancel_forwarded %s", request.job_id)
+
+        for job_id, epoch in desk.claims.to_pause():
+            desk.runners.pause(job_id, epoch)
 
     def _tell(self, desk: _Desk) -> None:
         """Store which runs are overdue; what a store that is away does not take is kept for later."""
@@ -369,20 +388,3 @@ class Conductor:
             yield
         except StoreUnavailable as error:
             LOG.warning("conductor.store_unavailable: %s", error)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT drain, while this runs in a main thread; elsewhere `stop` is the way."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def drain(number: int, frame: FrameType | None) -> None:
-            self._stops += 1
-
-        before = {number: signal.signal(number, drain) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

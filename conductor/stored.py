@@ -45,6 +45,7 @@ class StoredRun:
     tasks_total: int
     undoing: bool
     interruptions: int
+    rewind_to: str | None  # the savepoint to go back to before anything else
     logs: int
     set_back: set[str]  # tasks that a retry controller has set back for another round
     undo_failed: bool  # something could not be undone by an earlier run: this one tries again
@@ -114,6 +115,7 @@ def _load_run(store: Store, claim: Claim) -> StoredRun:
         tasks_total=job.tasks_total,
         undoing=bool(job.undoing),
         interruptions=job.interruptions,
+        rewind_to=job.rewind_to,
         logs=job.logs,
         set_back={atom.name for atom in flow if atom.state == taskflow_states.PENDING},
         undo_failed=undo_failed,

@@ -77,8 +77,13 @@ class ThreadRunners(Runners):
         for execution in self._running.values():
             execution.suspend()
 
-    def poll(self, seconds: float, bell: int | None = None) -> Sequence[News]:
-        with listening(self._waiting, bell):
+    def pause(self, job_id: str, epoch: int) -> None:
+        for claim, execution in self._running.items():
+            if (claim.job_id, claim.epoch) == (job_id, epoch):
+                execution.pause()
+
+    def poll(self, seconds: float, *bells: int) -> Sequence[News]:
+        with listening(self._waiting, bells):
             self._waiting.poll(seconds * 1000)
         return list(self._news())
 

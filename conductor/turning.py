@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ class Rest(enum.Enum):
 
     FINISHED = "finished"  # every task is done
     UNDONE = "undone"  # every begun task is undone
+    REWOUND = "rewound"  # every begun task behind a savepoint is undone, and may begin anew
     STUCK = "stuck"  # an undo failed
     SUSPENDED = "suspended"  # a drain stopped it between tasks
     HELD = "held"  # a task failed for good, and what was done is to stay: stopped where it was
@@ -59,12 +60,12 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self._run = run
         self._priorities: dict[Any, int] = {}  # of the tasks, as their author gave them
         self._backwards = False
+        self._rewinding = False
         self.suspend_requested = threading.Event()
         # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
         # Asked with the names of a failure's classes when nothing but the undo of all is left to do.
         self.is_to_hold: Callable[[Sequence[str]], bool] = lambda names: False
-        self._held = False
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
         self.raised: Exception | None = None  # by the last run of its state machine: the flow's failures
         self.cause: Exception | None = None  # of the engine's own failure, where that turned it round
@@ -82,7 +83,12 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         super().compile()
         self._runtime._selector = Selector(self._runtime)
         self._runtime._completer = _Completer(
-            self._runtime, self._go_backwards, self._newest_first, self._as_given, self._hold
+            self._runtime,
+            self._go_backwards,
+            self._newest_first,
+            self._as_given,
+            self._hold,
+            stands_beside=lambda: self._rewinding,
         )
         graph = self._compilation.execution_graph
         for node, data in graph.nodes(data=True):
@@ -109,8 +115,11 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
 
     def atom_names(self) -> set[str]:
         """The names of all tasks and retry controllers."""
+        return {atom.name for atom in self._atoms()}
+
+    def _atoms(self) -> list[Any]:
         graph = self._compilation.execution_graph
-        return {node.name for node, data in graph.nodes(data=True) if data["kind"] in (TASK, RETRY)}
+        return [node for node, data in graph.nodes(data=True) if data["kind"] in (TASK, RETRY)]
 
     @property
     def reverted(self) -> bool:
@@ -137,7 +146,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                 return Rest.UNDONE
             if self._run.event.requested and not backwards:
                 continue
-            if self._held:
+            if self._run.holding:
                 return Rest.HELD
             state = self.storage.get_flow_state()
             if state == states.SUCCESS:
@@ -162,7 +171,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             state = next(machine)
             while True:
                 yield state
-                stop = self._run.lost is not None or self.suspend_requested.is_set() or self._held
+                stop = self._run.lost is not None or self.suspend_requested.is_set() or self._run.holding
                 turn = self._run.event.requested and not backwards
                 if (stop or turn) and not asked:
                     super().suspend()
@@ -198,11 +207,15 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.end_leftovers()
         self.compile()
         self.prepare()
-        self._held = False
+        self._run.holding = False
+        self._rewinding = False
         self._go_backwards()
+        self._mark_for_undo(self.atom_names())
+
+    def _mark_for_undo(self, names: Collection[str]) -> None:
         begun = set(self._run.not_undone())
         for node, data in self._compilation.execution_graph.nodes(data=True):
-            if data["kind"] not in (TASK, RETRY):
+            if data["kind"] not in (TASK, RETRY) or node.name not in names:
                 continue
             state = self.storage.get_atom_state(node.name)
             if state == states.RETRYING:
@@ -214,6 +227,54 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                 self.storage.set_atom_state(node.name, states.PENDING)
             self.storage.set_atom_intention(node.name, states.REVERT)
 
+    def _rewound(self, savepoint: str) -> Generator[str, None, Rest]:
+        """Undo what is behind a savepoint, and let it begin anew in another run; in this one nothing begins.
+
+        A cancel turns all of it round.
+        """
+        self.compile()
+        self.prepare()
+        behind = self._behind(savepoint)
+        self._rewinding = True
+        self._runtime.selector.undoes_only = True
+        self._go_backwards()
+        if behind & set(self._run.not_undone()):
+            self.end_leftovers()
+            self._mark_for_undo(behind)
+            self._set_aside(self.atom_names() - behind)
+            yield from self._steps(backwards=False)
+        if self._is_lost():
+            return Rest.LOST
+        if self._run.event.requested:
+            return (yield from self._course())
+        if not behind & set(self._run.not_undone()):
+            self._runtime.reset_atoms([atom for atom in self._atoms() if atom.name in behind])
+            return Rest.REWOUND
+        return Rest.STUCK if self.storage.get_revert_failures() else Rest.SUSPENDED
+
+    def _behind(self, savepoint: str) -> set[str]:
+        """The names of all atoms that come after that one, near or far."""
+        graph = self._compilation.execution_graph
+        waiting = [atom for atom in self._atoms() if atom.name == savepoint]
+        found: set[Any] = set()
+        while waiting:
+            after = set(graph.successors(waiting.pop())) - found
+            found |= after
+            waiting += after
+        return {node.name for node in found if graph.nodes[node]["kind"] in (TASK, RETRY)}
+
+    @property
+    def turned(self) -> bool:
+        """Whether a run of this attempt has begun to undo all of it. A flow that has begun is asked."""
+        found = self.storage.get_atoms_states(self.atom_names()).values()
+        return all(intention == states.REVERT for _, intention in found)
+
+    def _set_aside(self, names: Collection[str]) -> None:
+        """What was interrupted beside the savepoint begins again in another run: TaskFlow would do so now."""
+        for name in names:
+            if self.storage.get_atom_state(name) == states.RUNNING:
+                self.storage.set_atom_state(name, states.PENDING)
+
     def failure_names(self, task: str) -> list[str]:
         """The class of what a task raised, and those that it derives from, without their modules."""
         found = self.storage.get_execute_failures().get(task)
@@ -224,8 +285,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         if self._backwards or self._run.event.requested:
             return False
         if isinstance(atom, CancelableTask):
-            self._held = self._held or self.is_to_hold(_class_names(reason))
-        return self._held
+            self._run.holding = self._run.holding or self.is_to_hold(_class_names(reason))
+        return self._run.holding
 
     def _go_backwards(self) -> None:
         """No task begins from here on."""
@@ -248,7 +309,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         # TaskFlow says REVERTED when it has nothing more to schedule and not all has succeeded.
         if state == states.REVERTED and self.suspend_requested.is_set() and self._handed_back():
             state = states.SUSPENDED
-        elif state == states.REVERTED and (self._held or self._run.not_undone()):
+        elif state == states.REVERTED and (self._run.holding or self._run.not_undone()):
             state = states.FAILURE
         super()._change_state(state)
 
@@ -266,12 +327,14 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         newest_first: Callable[[], None],
         as_given: Callable[[], None],
         hold: Callable[[Any, failure.Failure], bool],
+        stands_beside: Callable[[], bool],
     ) -> None:
         super().__init__(runtime)
         self._hold = hold
         self._go_backwards = go_backwards
         self._newest_first = newest_first
         self._as_given = as_given
+        self._stands_beside = stands_beside
 
     def complete(self, node: Any, outcome: str, result: Any) -> None:
         super().complete(node, outcome, result)
@@ -282,6 +345,8 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         if outcome == taskflow_executor.REVERTED:
             # A failed undo holds its predecessors, and those alone: TaskFlow would stop all others. And
             # nothing goes on forwards from it, not even where a controller was about to try again.
+            if self._stands_beside():
+                return False  # what is beside a savepoint stays as it is
             taskflow_completer.RevertAll(self._runtime).apply()
             self._go_backwards()
             return False

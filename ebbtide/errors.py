@@ -180,6 +180,21 @@ class FlowNotFound(NotFound):
         return f"flow {one_line(self.flow, 110)} is not known{hint} (known: {listed})"
 
 
+class SavepointNotReached(NotFound):
+    """A job cannot go back to a savepoint that it has not come to, or not any more."""
+
+    def __init__(self, job_id: str, savepoint: str, reached: Iterable[str]) -> None:
+        self.job_id = job_id
+        self.savepoint = savepoint
+        self.reached = list(reached)
+        super().__init__(job_id, savepoint, self.reached)
+
+    def __str__(self) -> str:
+        told = f"reached: {_names(self.reached)}" if self.reached else "it has reached none"
+        shown = one_line(self.savepoint, 110)
+        return f"job {one_line(self.job_id, 60)} has not reached a savepoint '{shown}' ({told})"
+
+
 class TooLate(Conflict):
     """A cancel came after the job's outcome was stored. `state` is that outcome."""
 
@@ -201,6 +216,9 @@ _REFUSED_WORDS = {
     "accepted": "cannot be accepted as it is: it is {state}, and only a parked job can",
     "accepted_as_failed": "cannot be accepted as it is: it is {state}, and only a parked job can",
     "accepted_as_cancelled": "cannot be accepted as it is: it is {state}, and only a parked job can",
+    "paused": "cannot be paused: it is {state}, and only a pending or running job can",
+    "resumed": "cannot be resumed: it is {state}, and only a paused job can",
+    "rewound": "cannot be rewound: it is {state}, and only a pending, running or paused job can",
     "delete": "cannot be deleted while it is {state}: only a job that has ended or never began can",
     "result": "has no result: it is {state}, and only a completed job has one",
 }

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from ebbtide.flows.definition import FlowDefinition
     from ebbtide.flows.policies import Limits, RetryPolicy
     from ebbtide.flows.registry import Registry, flow, load_flows
+    from ebbtide.flows.savepoint import savepoint
     from ebbtide.flows.secret import Secret
 
-__all__ = ["FlowDefinition", "Limits", "Registry", "RetryPolicy", "Secret", "flow", "load_flows"]
+__all__ = ["FlowDefinition", "Limits", "Registry", "RetryPolicy", "Secret", "flow", "load_flows", "savepoint"]
 
 _HOMES = {
     "FlowDefinition": "ebbtide.flows.definition",
@@ -23,6 +24,7 @@ _HOMES = {
     "Secret": "ebbtide.flows.secret",
     "flow": "ebbtide.flows.registry",
     "load_flows": "ebbtide.flows.registry",
+    "savepoint": "ebbtide.flows.savepoint",
 }
 
 

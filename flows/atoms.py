@@ -16,6 +16,7 @@ from taskflow import task as taskflow_task
 from ebbtide.errors import FlowRefused
 from ebbtide.tasks import CancelableTask
 from ebbtide.tasks.base import is_grace
+from ebbtide.tasks.savepoint import PREFIX, Savepoint
 from ebbtide.wording import one_line
 
 __all__ = ["check_flow"]
@@ -75,6 +76,7 @@ class _Walk:
         before: dict[Any, list[Any]] = {item: [] for item in flow}
         for first, then, _ in flow.iter_links():
             before[then].append(first)
+        self._refuse_loose_savepoints(flow, before)
         reached: dict[Any, int] = {}
         for item in self._in_order(flow, before):
             taken = visible
@@ -102,6 +104,15 @@ class _Walk:
 
     def _refusal(self, problem: str) -> FlowRefused:
         return FlowRefused(self.key, problem)
+
+    def _refuse_loose_savepoints(self, flow: Any, before: dict[Any, list[Any]]) -> None:
+        firsts = {id(first) for each in before.values() for first in each}
+        for item, each in before.items():
+            if isinstance(item, Savepoint) and len(before) > 1 and not each and id(item) not in firsts:
+                raise self._refusal(
+                    f"{_called(item)} comes neither before nor after anything in {_called(flow)}: "
+                    "put it between what it parts"
+                )
 
     def _in_order(self, flow: Any, before: dict[Any, list[Any]]) -> list[Any]:
         try:
@@ -142,6 +153,8 @@ class _Walk:
         name = atom.name
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
             raise self._refusal(f"{_called(atom)} needs a name of 1 to {_LONGEST_NAME} characters")
+        if name.startswith(PREFIX) and not isinstance(atom, Savepoint):
+            raise self._refusal(f"{_called(atom)} has a name that only savepoints may have")
         if name in self._atoms:
             raise self._refusal(f"two atoms are called '{one_line(name, 100)}': name them apart")
         self._atoms[name] = atom

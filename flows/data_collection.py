@@ -65,7 +65,7 @@ def data_collection(
     retry_seconds: Annotated[float, Field(ge=0, le=86_400)] = RETRY_SECONDS,
     token: Secret | None = None,
 ) -> taskflow_flow.Flow:
-    """Collect daily bars of stocks from HTTP or files into SQL tables; one collection runs at a time.
+    """Collect daily bars of stocks from HTTP or files into SQL tables.
 
     Args:
         source: a URL or an absolute path of CSV text, with {symbol} in it; {start} and {end} are filled in.
@@ -79,8 +79,10 @@ def data_collection(
         timeout_seconds: how long one stock may take to arrive.
         retries: how often a stock is asked for again that failed in passing.
         retry_seconds: the pause before that; longer where the server asks for it.
-        token: sent as a bearer token, to the server that the source names and to no other.
+        token: filled in for {token} in the source; without that, sent as a bearer token, to no other server.
     """
     if (database is None) == (database_secret is None):
         raise ValueError("give either database or database_secret")
+    if token is None and "{token}" in source:
+        raise ValueError("give token, which the source has in it")
     return linear_flow.Flow("data-collection").add(PrepareTables(name="prepare"), CollectBars(name="collect"))

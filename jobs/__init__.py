@@ -2,8 +2,9 @@
 
 from ebbtide.jobs.conductors import ConductorRecord, HeldJob
 from ebbtide.jobs.poster import Poster
-from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.records import CancelAnswer, CancelRequest, Entry, Job, JobAnswer, LogLine, TaskRecord
 from ebbtide.jobs.states import FINAL_STATES, JobState
+from ebbtide.jobs.statistics import FlowStatistics, Statistics
 
 __all__ = [
     "FINAL_STATES",
@@ -11,10 +12,13 @@ __all__ = [
     "CancelRequest",
     "ConductorRecord",
     "Entry",
+    "FlowStatistics",
     "HeldJob",
     "Job",
+    "JobAnswer",
     "JobState",
     "LogLine",
     "Poster",
+    "Statistics",
     "TaskRecord",
 ]

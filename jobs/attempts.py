@@ -28,6 +28,7 @@ def next_attempt() -> dict[str, Any]:
         "undoing": 0,
         "cancel_requested_at": None,
         "pause_requested_at": None,
+        "rewind_to": None,
         "tasks_done": 0,
         "tasks_undone": 0,
         "used_seconds": None,

@@ -284,6 +284,16 @@ class Claims:
         with self._store.read() as connection:
             return [Request(row.id, row.reason, row.source, row.attempt) for row in connection.execute(query)]
 
+    def to_pause(self) -> list[tuple[str, int]]:
+        """The running jobs of ours that are to stop between tasks, with their epochs."""
+        query = sa.select(_jobs.c.id, _jobs.c.epoch).where(
+            _jobs.c.owner == self.owner,
+            _jobs.c.state == JobState.RUNNING.value,
+            _jobs.c.pause_requested_at.is_not(None),
+        )
+        with self._store.read() as connection:
+            return [(row.id, row.epoch) for row in connection.execute(query)]
+
     def forwarded(self, request: Request, at: float) -> None:
         """Record that the request was handed to the run, `at` unix seconds. Repeating changes nothing.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,6 +76,7 @@ class Ensemble:
         if ensemble.cert_file and not ensemble.ca_file:
             raise ConfigError("zookeeper_cert_file wants TLS: set zookeeper_ca_file as well")
         ensemble._credential()
+        ensemble._context()
         return ensemble
 
     def node(self, *names: str) -> str:
@@ -88,16 +91,25 @@ class Ensemble:
         credential = self._credential()
         return KazooClient(
             hosts=self.hosts,
+            handler=_Handler(self._context()),
             logger=_kazoo_log,
             auth_data=[credential] if credential else None,
             default_acl=CREATOR_ALL_ACL if credential else None,
-            use_ssl=bool(self.ca_file),
-            ca=self.ca_file or None,
-            certfile=self.cert_file or None,
-            keyfile=self.key_file or None,
-            check_hostname=bool(self.ca_file),
             **options,
         )
+
+    def _context(self) -> ssl.SSLContext | None:
+        if not self.ca_file:
+            return None
+        # Whoever else the system trusts is not asked.
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file:
+                context.load_cert_chain(self.cert_file, self.key_file, password="")
+        except (OSError, ValueError) as error:
+            files = ", ".join(filter(None, (self.ca_file, self.cert_file, self.key_file)))
+            raise ConfigError(f"TLS for ZooKeeper cannot be used with {files}: {error}") from error
+        return context
 
     def _credential(self) -> tuple[str, str] | None:
         # Looked up each time: it may be changed while a conductor runs.
@@ -141,10 +153,8 @@ class Session:
     def __init__(self, ensemble: Ensemble, *, on_broken: Callable[[], None] = lambda: None) -> None:
         self._on_broken = on_broken
         self.broken = False  # written by a thread of kazoo, and never taken back
-        handler = _Handler()
         try:
             self.client = ensemble.make_client(
-                handler=handler,
                 timeout=_SESSION_SECONDS,
                 # Each host once: what waits and tries again is whoever makes sessions.
                 connection_retry={"max_tries": 1},
@@ -154,7 +164,7 @@ class Session:
         self.client.add_listener(self._note_state)
         try:
             with translated():
-                self._connect(handler)
+                self._connect(self.client.handler)
         except BaseException:
             self.close()
             raise
@@ -203,24 +213,30 @@ class Session:
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is untyped
-    """Knows how the last try to connect went, and lets nobody wait for ever.
+    """Speaks TLS as we want it, knows how the last try to connect went, and lets nobody wait for ever.
 
+    Kazoo's own TLS trusts all whom the system trusts, and leaves a socket open when it is refused.
     A server that holds the connection and says nothing is found out by kazoo itself only when two thirds of
     the session are over; who asks without a limit, as TaskFlow does, would wait that long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None) -> None:
         super().__init__()
+        self._context = context
         self.tried = False  # whether kazoo has begun to connect to a host
         self.refusal = ""  # why it could not, where that is worth telling
 
-    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+    def create_connection(self, address: Any, hostname: str, timeout: float, **options: Any) -> Any:
         self.tried = True
+        connected = socket.create_connection(address, timeout)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._context is None:
+            return connected
         try:
-            return super().create_connection(*args, **kwargs)
-        except OSError as error:
-            if kwargs.get("use_ssl"):  # the certificate, most likely: "no server" would mislead
-                self.refusal = f"TLS: {error.strerror or error}"
+            return self._context.wrap_socket(connected, server_hostname=hostname)
+        except OSError as error:  # the certificate, most likely: "no server" would mislead
+            connected.close()
+            self.refusal = f"TLS: {error.strerror or error}"
             raise
 
     def async_result(self) -> Any:

@@ -130,7 +130,9 @@ class Ledger:
         def request(connection: sa.Connection) -> str:
             row = locked(connection, job_id)
             state = JobState(row.state)
-            if row.cancel_requested_at is not None or state is JobState.CANCELLED:
+            # What has failed, having passed a limit, has a request as well; it is too late all the same.
+            stopping = row.cancel_requested_at is not None and state not in FINAL_STATES
+            if stopping or state is JobState.CANCELLED:
                 return ALREADY_REQUESTED
             if asked_at is not None and recorded_since(connection, job_id, reason, who, source, asked_at):
                 return ALREADY_REQUESTED
@@ -213,24 +215,30 @@ class Ledger:
             Marker("unparked", now, who),
         )
 
-    def unpark(self, job_id: str, *, who: str) -> None:
+    def unpark(self, job_id: str, *, who: str, skip: str | None = None, reason: str = "") -> None:
         """Let a parked job go on where it was: backwards if it was being undone, or is to be cancelled.
 
         One that holds goes on at what failed. A job that is to be cancelled and of which nothing has begun is
-        cancelled at once.
+        cancelled at once. `skip` is a task whose undo is left out, for that `reason`.
 
         Raises:
             EdgeRefused: it is not parked.
+            UsageError: no undo of `skip` has failed.
         """
         now = clock.wall()
 
         def let_go_on(connection: sa.Connection) -> None:
             parked = locked(connection, job_id)
             if holding.holds(connection, parked):
+                if skip is not None:
+                    parking.skip_undo(connection, parked, skip, reason)
                 holding.go_on(connection, parked, at=now, who=who)
                 return
             values = {"due_at": WallNow(), "interruptions": 0, "owner": None}
-            row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who)
+            detail = None if skip is None else {"skipped": skip, "reason": reason}
+            row = apply_edge(connection, "unparked", job_id, at=now, values=values, actor=who, detail=detail)
+            if skip is not None:
+                parking.skip_undo(connection, row, skip, reason)
             parking.let_try_again(connection, row)
             asked = row.cancel_requested_at is not None and not stopped_by_limit(connection, row)
             if asked and not row.begun:

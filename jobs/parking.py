@@ -6,14 +6,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.errors import EdgeRefused
+from ebbtide.errors import EdgeRefused, UsageError
 from ebbtide.jobs import tables
 from ebbtide.jobs.cancels import stopped_by_limit
 from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import JobState
+from ebbtide.wording import one_line
 
-__all__ = ["accept", "let_try_again", "park"]
+__all__ = ["accept", "let_try_again", "park", "skip_undo"]
 
 _parks = tables.job_parks
 _MAX_LISTED = 1000
@@ -109,6 +110,34 @@ def let_try_again(connection: sa.Connection, job: sa.Row[Any]) -> None:
         sa.update(tasks)
         .where(tasks.c.job == job.id, tasks.c.attempt == job.attempt, tasks.c.undo_ended_at.is_(None))
         .values(undo_failures=0)
+    )
+
+
+def skip_undo(connection: sa.Connection, job: sa.Row[Any], task: str, reason: str) -> None:
+    """Leave an undo out that has failed: whoever goes on takes it for done. `job` is its row, locked.
+
+    Raises:
+        UsageError: none of that name has.
+    """
+    tasks = tables.job_tasks
+    latest = latest_rounds(connection, [job]).get((job.id, job.attempt), [])
+    failed = {
+        each.task: each.round
+        for each in latest
+        if each.undo_begun_at is not None and each.undo_ended_at is None and each.undo_skipped is None
+    }
+    if task not in failed:
+        told = ", ".join(one_line(name, 110) for name in failed) or "none"
+        raise UsageError(f"no undo of '{one_line(task, 110)}' has failed in job {job.id} (failed: {told})")
+    connection.execute(
+        sa.update(tasks)
+        .where(
+            tasks.c.job == job.id,
+            tasks.c.attempt == job.attempt,
+            tasks.c.task == task,
+            tasks.c.round == failed[task],
+        )
+        .values(undo_skipped=reason)
     )
 
 

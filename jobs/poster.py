@@ -1,4 +1,4 @@
-"""Poster, the client: post, cancel, retry, unpark, accept, show, list, wait, follow, delete."""
+"""Poster, the client: post, cancel, retry, show, list, wait, follow, delete; and `Steering`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from ebbtide.config import Settings, load_settings
 from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
 from ebbtide.flows import Limits, Registry, RetryPolicy, load_flows
 from ebbtide.flows.policies import OnFailure
+from ebbtide.jobs.boards import Notice, open_postings
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.ledger import Ledger, NewJob
+from ebbtide.jobs.pausing import Pauses
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
+from ebbtide.jobs.retention import Retention, kept_days
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
+from ebbtide.jobs.statistics import Statistics, statistics
+from ebbtide.jobs.steering import Steering
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text, whoami
 from ebbtide.jobs.views import Views
@@ -35,7 +40,7 @@ _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
 
-class Poster:
+class Poster(Steering):
     """The client of one store. Safe to use from several threads; not across a fork.
 
         with Poster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -48,8 +53,8 @@ class Poster:
         flow_modules: modules that register flows, besides installed ones; needed to post only.
         registry: the flows to post from, instead of looking for modules.
         max_parameter_bytes: how many bytes the parameters of a job may take, as JSON.
-        settings: where the option `signal` and what belongs to it are read; default: those of file and
-            environment. Conductors and posters of a store want the same.
+        settings: where the options `signal` and `board` and what belongs to them are read; default: those of
+            file and environment. Conductors and posters of a store want the same.
 
     A change is signalled to the conductors once it is stored. A signal that cannot be sent is logged and
     changes no answer: they find the change by themselves.
@@ -77,9 +82,13 @@ class Poster:
         with ExitStack() as opened:
             self._store = opened.enter_context(Store(database or settings.database))
             self._signal = opened.enter_context(closing(open_signal(self._store, settings)))
+            self._postings = open_postings(settings)
+            if self._postings is not None:
+                opened.enter_context(closing(self._postings))
             ensure_schema(self._store)
             opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
+        self._pauses = Pauses(self._store)
         self._views = Views(self._store)
 
     def __enter__(self) -> Poster:
@@ -89,8 +98,10 @@ class Poster:
         self.close()
 
     def close(self) -> None:
-        """Send what is still to be signalled, and close the connections. May be called twice."""
+        """Send what is still to be signalled and posted, and close the connections. May be called twice."""
         self._signal.close()
+        if self._postings is not None:
+            self._postings.close()
         self._store.close()
 
     @property
@@ -147,7 +158,7 @@ class Poster:
         )
         job_id = self._ledger.post(new, who=whoami())
         self._signal.ring(job_id)
-        return self._stored(job_id)
+        return self._posted(self._stored(job_id))
 
     def cancel(self, job_id: str, reason: str = "", who: str | None = None) -> CancelAnswer:
         """Ask for a job to be stopped and undone. The request is stored before this returns.
@@ -181,36 +192,16 @@ class Poster:
         else:
             self._ledger.retry(full, who=whoami())
         self._signal.ring(full)
-        return self._stored(full)
+        return self._posted(self._stored(full))
 
-    def unpark(self, job_id: str) -> Job:
-        """Let a parked job go on, once what parked it is mended.
-
-        What could not be undone is tried again, with its true result; then what was held is undone. A
-        job that nothing had failed to undo in goes on where it was.
-
-        Raises:
-            EdgeRefused: it is not parked.
+    def _posted(self, job: Job) -> Job:
+        """The job, once it is on its way to the board, if it is due: nobody waits for that, and what does not
+        come there is posted by the conductors.
         """
-        full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
-
-    def accept(self, job_id: str, reason: str) -> Job:
-        """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
-
-        Raises:
-            UsageError: no reason is given.
-            EdgeRefused: it is not parked.
-        """
-        reason = checked_text(reason, "the reason", MAX_REASON)
-        if not reason:
-            raise UsageError("a reason is wanted: say why the job may stay as it is")
-        full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
+        if self._postings is not None and job.phase == JobState.PENDING.value:
+            key = f"{job.flow}@{job.version}"
+            self._postings.put(job.id, Notice(job.id, key, job.priority, job.due_at))
+        return job
 
     def _stored(self, job_id: str) -> Job:
         """The job after a change that is stored: a store that fails now must not deny that."""
@@ -232,6 +223,33 @@ class Poster:
             EdgeRefused: it is at work; cancel it first.
         """
         self._ledger.delete(self._views.resolve(job_id))
+
+    def prune(self, days: Mapping[str, float] | None = None, *, dry_run: bool = False) -> dict[str, int]:
+        """Remove jobs that have ended longer ago than `days` says, by state; returns how many, by state.
+
+        Conductors do so by themselves, as the options `keep_completed_days` and its like say.
+
+        Args:
+            days: such as ``{"completed": 30}``; a state that is not named is kept. None: as the options say.
+            dry_run: remove nothing, and say how many it would be.
+
+        Raises:
+            UsageError: of a state that is not final, or no number of days.
+        """
+        retention = Retention(self._store, kept_days(self._settings) if days is None else days)
+        return retention.count() if dry_run else retention.prune()
+
+    def statistics(self, window_seconds: float | None = None, *, flow: str | None = None) -> Statistics:
+        """How many jobs were posted, ended and parked, and how long they took; now, or in a window up to now.
+
+        Args:
+            window_seconds: how far back; None: all that the store holds.
+            flow: only its jobs.
+
+        Raises:
+            UsageError: the window is no number of seconds above 0.
+        """
+        return statistics(self._store, window_seconds=window_seconds, flow=flow)
 
     def show(self, job_id: str) -> Job:
         """The job as it stands."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -15,6 +15,7 @@ from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.states import JobState
 
 __all__ = [
+    "anything_due",
     "due_one",
     "first_due",
     "is_gone",
@@ -23,11 +24,13 @@ __all__ = [
     "long_gone",
     "next_due",
     "next_orphan",
+    "paused_flows",
     "waits_for",
 ]
 
 _jobs = tables.jobs
 _conductors = tables.conductors
+_paused = tables.paused_flows
 
 # One look into an index: a conductor with nothing to do asks all the time, and jobs may wait here by the
 # hundred thousand that it may not claim, or not yet.
@@ -90,6 +93,11 @@ def next_due(connection: sa.Connection, keys: Iterable[str], *, lock: bool) -> s
     return str(best[0].id) if best else None
 
 
+def anything_due(connection: sa.Connection) -> bool:
+    """Whether any job waits that is due, whoever may claim it."""
+    return connection.execute(_any_due).first() is not None
+
+
 def first_due(
     connection: sa.Connection, keys: Iterable[str], limit: int, *, lock: bool = False
 ) -> list[sa.Row[Any]]:
@@ -100,7 +108,7 @@ def first_due(
     Args:
         lock: as for `next_due`; of each flow so many are held.
     """
-    if connection.execute(_any_due).first() is None:
+    if not anything_due(connection):
         return []
     found: list[sa.Row[Any]] = []
     for some in _batches(sorted(set(keys))):
@@ -137,11 +145,18 @@ def _first_of_flow(flow: str, version: int, limit: int, lock: bool) -> sa.Subque
             _jobs.c.version == version,
             # As a sum, so that no index on due_at is chosen, which would have to sort all that is due.
             _jobs.c.due_at + 0.0 <= WallNow(),
+            _wanted(flow, version),
         )
         .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
         .limit(limit)
     )
     return (query.with_for_update(skip_locked=True) if lock else query).subquery()
+
+
+def _wanted(flow: Any, version: Any) -> sa.ColumnElement[bool]:
+    """Whether a job may be claimed although its flow may be paused. Whatever is to be cancelled may."""
+    stopped = sa.exists().where(_paused.c.flow == flow, _paused.c.version.in_((0, version)))
+    return sa.or_(_jobs.c.cancel_requested_at.is_not(None), ~stopped)
 
 
 def _batches(keys: list[str]) -> Iterator[tuple[str, ...]]:
@@ -156,7 +171,12 @@ def due_one(connection: sa.Connection, job_id: str) -> sa.Row[Any] | None:
     """
     query: sa.Select[Any] = (
         sa.select(_jobs.c.id, _jobs.c.flow, _jobs.c.version)
-        .where(_jobs.c.id == job_id, _jobs.c.state == JobState.PENDING.value, _jobs.c.due_at <= WallNow())
+        .where(
+            _jobs.c.id == job_id,
+            _jobs.c.state == JobState.PENDING.value,
+            _jobs.c.due_at <= WallNow(),
+            _wanted(_jobs.c.flow, _jobs.c.version),
+        )
         .with_for_update(skip_locked=True)
     )
     return connection.execute(query).first()
@@ -177,12 +197,26 @@ def live_conductors(connection: sa.Connection) -> dict[str, frozenset[str]]:
     return {row.id: frozenset(json.loads(row.flows)) for row in connection.execute(query)}
 
 
-def waits_for(job: sa.Row[Any], *, due: bool, live: Mapping[str, frozenset[str]]) -> str | None:
+def paused_flows(connection: sa.Connection) -> frozenset[tuple[str, int]]:
+    """The flows of which nobody claims a job, with their versions; 0 stands for every version."""
+    return frozenset((row.flow, row.version) for row in connection.execute(sa.select(_paused)))
+
+
+def waits_for(
+    job: sa.Row[Any],
+    *,
+    due: bool,
+    live: Mapping[str, frozenset[str]],
+    paused: Collection[tuple[str, int]] = (),
+) -> str | None:
     """Who would have to come for a job that nobody here can take up; None when somebody can, or need not."""
     pending = job.state == JobState.PENDING.value and due
     orphaned = job.state == JobState.RUNNING.value and job.owner not in live
     if not pending and not orphaned:
         return None
+    stopped = {(job.flow, 0), (job.flow, job.version)} & set(paused)
+    if pending and stopped and job.cancel_requested_at is None:
+        return f"somebody to resume flow {job.flow}, which is paused"
     if not live:
         return "a conductor: none is running"
     key = f"{job.flow}@{job.version}"

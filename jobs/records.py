@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-__all__ = ["CancelAnswer", "CancelRequest", "Entry", "Job", "LogLine", "Record", "TaskRecord", "iso"]
+__all__ = [
+    "CancelAnswer",
+    "CancelRequest",
+    "Entry",
+    "Job",
+    "JobAnswer",
+    "LogLine",
+    "Record",
+    "TaskRecord",
+    "iso",
+]
 
 
 def iso(at: float | None) -> str | None:
@@ -57,7 +67,9 @@ class Job(Record):
     as they are undone. `tasks_done` counts what returned in this attempt, `tasks_undone` what was
     undone again. `current` names the tasks that run, or are being undone, now. `not_undone` names,
     of a parked job and of one that was accepted as it is, those whose work is still in place.
-    `waits_for` tells, of a job that no conductor can take up now, which one it would take.
+    `waits_for` tells, of a job that no conductor can take up now, which one it would take. `held` is a parked
+    job that may go on from its failure; `retries` counts what it was tried again by itself, and
+    `deadline_at` is when its attempt will be out of time, while it is claimed.
     """
 
     id: str
@@ -86,14 +98,23 @@ class Job(Record):
     cancel: CancelRequest | None = None
     not_undone: list[str] = field(default_factory=list)
     waits_for: str | None = None
+    held: bool = False
+    retries: int = 0
+    deadline_at: float | None = None
+    policies: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class CancelAnswer:
-    """What a cancel was answered: the first request is accepted, later ones learn of it."""
+class JobAnswer:
+    """What a wish was answered: the first is accepted, later ones learn of it."""
 
     job: Job
     answer: Literal["accepted", "already requested"]
+
+
+@dataclass(frozen=True)
+class CancelAnswer(JobAnswer):
+    """What a cancel was answered."""
 
 
 @dataclass(frozen=True)

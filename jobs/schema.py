@@ -62,9 +62,14 @@ def ensure_schema(store: Store) -> None:
 def check_schema(url: str) -> SchemaReport:
     """Compare the database with this program. Changes and creates nothing; no file counts as empty."""
     with Store(url) as store:
-        if not store.dialect.exists():
-            return _reported(store, SchemaState.EMPTY, None)
-        return _report(store)
+        return check_store(store)
+
+
+def check_store(store: Store) -> SchemaReport:
+    """The same of a store that is open."""
+    if not store.dialect.exists():
+        return _reported(store, SchemaState.EMPTY, None)
+    return _report(store)
 
 
 def upgrade_schema(url: str) -> SchemaReport:

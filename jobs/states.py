@@ -73,7 +73,7 @@ EDGES: tuple[Edge, ...] = (
         "holder",
         "suspended between tasks by a drain; uses up no attempt",
     ),
-    _edge("completed", (_S.RUNNING,), _S.COMPLETED, "holder", "no cancel request"),
+    _edge("completed", (_S.RUNNING,), _S.COMPLETED, "holder", "no cancel request, nothing to rewind"),
     _edge(
         "failed",
         (_S.RUNNING,),

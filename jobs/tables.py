@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0004"
+REVISION = "0005"
 
 metadata = MetaData()
 
@@ -261,6 +261,9 @@ chores = Table(
     _time("free_at"),
     Column("owner", Text),
 )
+
+# One row for each thing that one conductor at a time does for all; it leads for as long as its lease runs.
+leaders = Table("leaders", metadata, _key("name"), _word("owner"))
 
 # TaskFlow's own tables as TaskFlow defines them: what its own tools read and what creates them.
 taskflow_metadata = MetaData()

@@ -9,9 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
+from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
 from ebbtide.jobs.moments import WallNow
-from ebbtide.jobs.queue import live_conductors, waits_for
+from ebbtide.jobs.queue import live_conductors, paused_flows, waits_for
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import CANCELLING, FINAL_STATES, OVERDUE, REVERTING, SCHEDULED, JobState, phase_of
@@ -136,17 +137,22 @@ class Views:
             rows = connection.execute(query).all()
             claimable = any(row.state in _CLAIMABLE for row in rows)
             live = live_conductors(connection) if claimable else {}
+            paused = paused_flows(connection) if claimable else frozenset()
             return [
                 job
                 for start in range(0, len(rows), _AT_ONCE)
-                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live)
+                for job in _jobs_of(connection, rows[start : start + _AT_ONCE], live, paused)
             ]
 
 
 def _jobs_of(
-    connection: sa.Connection, rows: Sequence[sa.Row[Any]], live: Mapping[str, frozenset[str]]
+    connection: sa.Connection,
+    rows: Sequence[sa.Row[Any]],
+    live: Mapping[str, frozenset[str]],
+    paused: frozenset[tuple[str, int]],
 ) -> list[Job]:
     parameters = _by_job(connection, tables.job_parameters, [row.id for row in rows])
+    policies = _by_job(connection, tables.job_policies, [row.id for row in rows])
     cancels = _by_attempt(connection, tables.job_cancels, rows)
     outcomes = _by_attempt(connection, tables.job_outcomes, rows)
     parks = _by_attempt(
@@ -162,7 +168,8 @@ def _jobs_of(
             outcomes.get((row.id, row.attempt)),
             parks.get((row.id, row.attempt)),
             tasks.get((row.id, row.attempt), []),
-            live,
+            waits_for(row, due=bool(row.is_due), live=live, paused=paused),
+            policies.get(row.id),
         )
         for row in rows
     ]
@@ -175,7 +182,8 @@ def _job(
     outcome: sa.Row[Any] | None,
     park: sa.Row[Any] | None,
     tasks: list[sa.Row[Any]],
-    live: Mapping[str, frozenset[str]],
+    waiting_for: str | None,
+    policies: sa.Row[Any] | None,
 ) -> Job:
     state = JobState(row.state)
     error, error_task = _error(outcome, park, tasks)
@@ -212,7 +220,11 @@ def _job(
         ended_at=row.ended_at,
         cancel=_record(CancelRequest, cancel) if cancel else None,
         not_undone=not_undone(tasks) if _left_standing(row) else [],
-        waits_for=waits_for(row, due=bool(row.is_due), live=live),
+        waits_for=waiting_for,
+        held=bool(state is JobState.PARKED and park is not None and park.held),
+        retries=row.retries,
+        deadline_at=row.deadline_at,
+        policies=_mapping(policies.policies) if policies else Policies().as_dict(),
     )
 
 

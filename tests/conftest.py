@@ -23,7 +23,7 @@ from tests.services import servants  # noqa: E402
 pytest_plugins = [
     f"tests.services.{name}"
     # `network` last: what it imports may not have been imported before it is registered here.
-    for name in ("postgresql", "proxy", "redis", "signals", "site", "tmpfs", "zookeeper", "network")
+    for name in ("boards", "postgresql", "proxy", "redis", "signals", "site", "tmpfs", "zookeeper", "network")
 ]
 
 STORES = ("sqlite", "postgresql")

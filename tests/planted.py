@@ -115,23 +115,30 @@ def outcome_before_undo() -> None:
     from ebbtide.conductor.journal import Journal
     from ebbtide.conductor.turning import TurningEngine
 
-    steps, leave = TurningEngine._steps, Execution._leave
+    steps, outcome_of, finish = TurningEngine._steps, Execution._outcome, Journal.finish
+    engines: list[Engine] = []
     reverted: Any = vars(TurningEngine)["reverted"]
 
     def only_forwards(self: TurningEngine, backwards: bool) -> Generator[str, None, None]:
         if not backwards:
             yield from steps(self, backwards)
 
-    def undo_then(self: Execution, name: str, engine: Engine, *args: Any) -> bool:
-        left = leave(self, name, engine, *args)
-        if left and engine._backwards:
-            _replace(Journal, "commit", lambda journal: None)  # the job is nobody's any more
-            engine._follow(steps(engine, True))
-        return left
+    def of_engine(self: Execution, name: str, engine: Engine, *args: Any, **kwargs: Any) -> Any:
+        engines.append(engine)
+        return outcome_of(self, name, engine, *args, **kwargs)
+
+    def undo_then(self: Journal, outcome: Any) -> bool:
+        stored = finish(self, outcome)
+        for engine in engines:
+            if stored and engine._journal is self and engine._backwards:
+                _replace(Journal, "commit", lambda journal: None)  # the job is nobody's any more
+                engine._follow(steps(engine, True))
+        return stored
 
     _replace(TurningEngine, "_steps", only_forwards)
     _replace(TurningEngine, "reverted", property(lambda self: self._backwards or reverted.fget(self)))
-    _replace(Execution, "_leave", undo_then)
+    _replace(Execution, "_outcome", of_engine)
+    _replace(Journal, "finish", undo_then)
 
 
 @_bug

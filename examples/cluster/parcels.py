@@ -1,4 +1,4 @@
-"""A flow whose effects one can look at: parcels that are put into a folder, and taken out again by the undo."""
+"""A flow whose effects one can look at: parcels put into a folder, and taken out again by the undo."""
 
 from pathlib import Path
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
 from ebbtide.jobs.linkhealth import Health, LinkBroken, start_thread
+from ebbtide.jobs.sending import Sender
 from ebbtide.jobs.signals.bell import Bell
 from ebbtide.jobs.signals.signal import Signal, wait_for
 
 __all__ = ["Link", "LinkBroken", "LinkedSignal"]
 
-LOG = logging.getLogger(__name__)
-
 # How long a link may be silent before it is asked whether it lives.
 _SILENCE_SECONDS = 5.0
-# How long `close` waits for what is still to be rung, and for a thread to end.
+# How long `close` waits for a thread to end.
 _CLOSE_SECONDS = 2.0
-# Each says "look" about the whole store: nobody needs to hear of all of them.
-_MOST_WAITING = 1000
 _MEANWHILE = "until it is mended the sweep finds what changes"
 
 
@@ -68,12 +64,19 @@ class LinkedSignal(Signal):
 
     def __init__(self, name: str, open_link: Callable[[], Link]) -> None:
         super().__init__()
-        self._ringer = _Ringer(name, open_link)
+        self._ringer: Sender[Link, None] = Sender(
+            f"ebbtide-ring-{name}",
+            Health("signal", name, _MEANWHILE),
+            open_link,
+            lambda link, job_ids: link.ring(list(job_ids)),
+            f"signal.not_rung {name}",
+        )
         self._listener = _Listener(name, open_link)
 
     def ring(self, job_id: str) -> None:
         """As promised by `Signal`: it is sent by another thread, within a moment."""
-        self._ringer.ring(job_id)
+        # Each says "look" about the whole store: nobody needs to hear of all of them.
+        self._ringer.put(job_id, None)
 
     def changed(self) -> bool:
         """As promised by `Signal`."""
@@ -102,81 +105,6 @@ class LinkedSignal(Signal):
         super().close()
         self._ringer.close()
         self._listener.close()
-
-
-class _Ringer:
-    """Sends what is rung, in a thread that begins with the first ring."""
-
-    def __init__(self, name: str, open_link: Callable[[], Link]) -> None:
-        self._name = name
-        self._open_link = open_link
-        self._told = threading.Condition()
-        # Guarded by `_told`:
-        self._waiting: dict[str, None] = {}
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        # Touched by the thread alone, once it has begun:
-        self._health = Health("signal", name, _MEANWHILE)
-
-    def ring(self, job_id: str) -> None:
-        with self._told:
-            if self._closed or len(self._waiting) >= _MOST_WAITING:
-                return
-            self._waiting[job_id] = None
-            self._told.notify()
-            if self._thread is None:
-                self._begin()
-
-    def _begin(self) -> None:
-        if self._health.may_try:
-            with self._health.watched():
-                self._thread = start_thread(f"ebbtide-ring-{self._name}", self._run)
-        if self._thread is None:
-            self._waiting.clear()
-
-    def close(self) -> None:
-        with self._told:
-            self._closed = True
-            self._told.notify()
-        if self._thread is not None:
-            self._thread.join(_CLOSE_SECONDS)
-            if self._thread.is_alive():
-                LOG.warning("signal.not_rung %s: the server does not answer; the sweep finds it", self._name)
-
-    def _run(self) -> None:
-        link: Link | None = None
-        while True:
-            with self._told:
-                self._told.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    break
-                job_ids = list(self._waiting)
-                self._waiting.clear()
-            link = self._send(link, job_ids)
-        if link is not None:
-            link.close()
-
-    def _send(self, link: Link | None, job_ids: Sequence[str]) -> Link | None:
-        """Ring over the link, or over a new one; returns the one that works."""
-        if link is not None:
-            try:
-                link.ring(job_ids)
-                return link
-            except LinkBroken:
-                link.close()  # it may have been dead for long: the server may be back since
-        if not self._health.may_try:
-            return None
-        link = None
-        with self._health.watched():
-            link = self._open_link()
-            try:
-                link.ring(job_ids)
-            except BaseException:
-                link.close()
-                link = None
-                raise
-            self._health.mended()
-        return link
 
 
 class _Listener:

@@ -5,21 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from ebbtide.errors import ConfigError
+from ebbtide.jobs.redisclient import ANSWER_SECONDS, make_client, require_redis_url
 from ebbtide.jobs.signals.links import Link, LinkBroken, LinkedSignal
 
-try:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-except ModuleNotFoundError as error:
-    raise ConfigError(
-        'signal redis wants the package redis, which is not here: pip install "ebbtide[redis]"'
-    ) from error
+import redis  # isort: skip  # what is imported above tells what to install when it is not here
 
 __all__ = ["RedisLink", "RedisSignal"]
-
-_ANSWER_SECONDS = 2.0
 
 
 class RedisSignal(LinkedSignal):
@@ -34,30 +25,15 @@ class RedisSignal(LinkedSignal):
     """
 
     def __init__(self, url: str, channel: str) -> None:
-        try:
-            redis.Redis.from_url(url).close()  # connects nowhere yet
-        except (ValueError, TypeError):
-            # What redis says of it quotes parts of it, and the password may be any of them.
-            raise ConfigError(
-                "redis_url cannot be used: write redis://:PASSWORD@HOST:PORT/0, % escapes in the password"
-            ) from None
+        require_redis_url(url)
         super().__init__("redis", lambda: RedisLink(url, channel))
 
 
 class RedisLink(Link):
     def __init__(self, url: str, channel: str) -> None:
         self._channel = channel
-        self._client = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=_ANSWER_SECONDS,
-            socket_timeout=_ANSWER_SECONDS,
-            socket_keepalive=True,
-            # Not by the library, which waits in between: a broken link is made anew.
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            client_name="ebbtide",
-        )
-        self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]  # typed in part
+        self._client = make_client(url)
+        self._pubsub = self._client.pubsub()
         self._asked = False  # whether it lives; no answer came yet
 
     def ring(self, job_ids: Sequence[str]) -> None:
@@ -70,7 +46,7 @@ class RedisLink(Link):
     def listen(self) -> None:
         with _translated():
             self._pubsub.subscribe(self._channel)
-            answer = self._pubsub.get_message(timeout=_ANSWER_SECONDS)
+            answer = self._pubsub.get_message(timeout=ANSWER_SECONDS)
         if answer is None or answer["type"] != "subscribe":
             raise LinkBroken("the server does not answer")
 

@@ -38,7 +38,7 @@ class CollectBars(CancelableTask):
     somebody else has changed since stays.
 
     Args of execute:
-        source: where bars come from, with ``{symbol}`` in it; if wanted ``{start}`` and ``{end}``.
+        source: where bars come from, with ``{symbol}`` in it; if wanted ``{start}``, ``{end}``, ``{token}``.
         symbols: which ones, in this order.
         start, end: the days that are wanted, both included; None: all.
         database, database_secret, table: where to; see `PrepareTables`.
@@ -46,7 +46,7 @@ class CollectBars(CancelableTask):
         timeout_seconds: how long one symbol may take to arrive.
         retries: how often a symbol is asked for again that failed in passing.
         retry_seconds: the pause before that; longer where the server asks for it.
-        token: sent as ``Authorization: Bearer``.
+        token: sent as ``Authorization: Bearer``; where the source has ``{token}`` in it, only there.
     """
 
     default_provides = "collected"
@@ -72,9 +72,10 @@ class CollectBars(CancelableTask):
             client = None
             if Source.is_remote(source):
                 silent = min(timeout_seconds, _SILENT_SECONDS)
-                client = stack.enter_context(Client(self, timeout_seconds=silent, token=token))
+                bearer = None if "{token}" in source else token
+                client = stack.enter_context(Client(self, timeout_seconds=silent, token=bearer))
             batch = Batch(store.tables, self._batch, self.job.epoch)
-            places = Source(source, start, end, client, timeout_seconds)
+            places = Source(source, start, end, client, seconds=timeout_seconds, token=token)
             reading = _Reading(self, places, patience, Pace(per_second) if client else None)
             failed = self._collect(symbols, reading, store, batch)
             counts = store.transaction(batch.counts)

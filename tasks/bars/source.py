@@ -18,7 +18,7 @@ from ebbtide.tasks.http import Client, RequestFailed, plain_url, shown_url
 __all__ = ["MAX_BYTES", "Source", "checked_symbol", "checked_template"]
 
 MAX_BYTES: Final = 64 * 1024 * 1024
-_FIELDS = frozenset({"symbol", "start", "end"})
+_FIELDS = frozenset({"symbol", "start", "end", "token"})
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9._^=-]{0,31}")
 
 
@@ -37,8 +37,10 @@ def checked_template(text: str) -> str:
     except ValueError:
         names, plain = [], False
     if not plain or "symbol" not in names or not _FIELDS.issuperset(names):
-        raise ValueError("should have {symbol} in it; of other names it may have {start} and {end}")
-    sample = text.format(symbol="A", start="2024-01-01", end="2024-01-01")
+        raise ValueError("should have {symbol} in it; of other names it may have {start}, {end}, {token}")
+    sample = text.format(symbol="A", start="2024-01-01", end="2024-01-01", token="A")
+    if not Source.is_remote(text) and "token" in names:
+        raise ValueError("should be a URL where it has {token} in it")
     if sample.startswith("/"):
         return text
     if urlsplit(sample).scheme == "file":
@@ -55,31 +57,39 @@ class Source:
     Args:
         client: makes the requests; None: the template is a path.
         seconds: how long one symbol may take to arrive.
+        token: what ``{token}`` stands for in the template.
     """
 
     def __init__(
-        self, template: str, start: date | None, end: date | None, client: Client | None, seconds: float
+        self,
+        template: str,
+        start: date | None,
+        end: date | None,
+        client: Client | None,
+        *,
+        seconds: float,
+        token: str | None = None,
     ) -> None:
         self._template, self._client, self._seconds = template, client, seconds
         self._start, self._end = start, end
-        self._span = {"start": _iso(start), "end": _iso(end)}
+        self._values = {"start": _iso(start), "end": _iso(end), "token": quote(token or "", safe="")}
 
     @staticmethod
     def is_remote(template: str) -> bool:
+        """Whether it is an address, and no path."""
         return template.startswith(("http://", "https://"))
 
     def place(self, symbol: str) -> str:
         """Where this symbol is found."""
-        return self._template.format(
-            symbol=quote(symbol, safe="^=") if self._client else symbol, **self._span
-        )
+        named = quote(symbol, safe="^=") if self._client else symbol
+        return self._template.format(symbol=named, **self._values)
 
     def bars(self, symbol: str) -> list[Bar]:
         """The bars of `symbol` that are wanted, by day.
 
         Raises:
             Cancelled: a cancel was requested meanwhile.
-            RequestFailed: see `Client.stream`; or it took too long.
+            RequestFailed: see `Client.get`; or it took too long.
             BarsUnreadable: it is no file that can be read, too large, or no table of bars.
         """
         place = self.place(symbol)
@@ -90,7 +100,7 @@ class Source:
     def _fetch(self, client: Client, url: str) -> bytes:
         pieces: list[bytes] = []
         size, until = 0, time.monotonic() + self._seconds
-        with client.stream("GET", url) as response:
+        with client.get(url) as response:
             if response.status_code != 200:
                 problem = f"answered {response.status_code}, which is no table"
                 raise RequestFailed(shown_url(url), problem, "mend the address, then retry")

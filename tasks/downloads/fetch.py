@@ -121,7 +121,7 @@ class _Answer:
         part = self._part
         if part.size and part.validators.if_range is None:
             part.begin(Validators())  # nobody could say whether the rest is of the same file
-        with self._client.stream("GET", self._file.url, headers=self._headers()) as response:
+        with self._client.get(self._file.url, self._headers()) as response:
             self._take(response)
             for piece in response.iter_raw():
                 self._refuse_large(part.size + len(piece))

@@ -74,10 +74,8 @@ class Client:
         self._task.checkpoint()
 
     @contextlib.contextmanager
-    def stream(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
-    ) -> Iterator[httpx.Response]:
-        """The answer to a request, its body not read yet; redirects are followed.
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Response]:
+        """What is answered to a GET, its body not read yet; redirects are followed.
 
         Within the block too, what httpx raises becomes what is said here.
 
@@ -85,10 +83,9 @@ class Client:
             Cancelled: a cancel was requested meanwhile.
             RequestFailed: there was no answer, or it broke off, or it is an error (4xx, 5xx).
         """
-
         self._task.checkpoint()
         try:
-            response = self._answer(method, url, dict(headers or {}), json)
+            response = self._answer(url, dict(headers or {}))
             try:
                 if wants_words(response):
                     refuse_error(response, url, next(response.iter_bytes(LONGEST_WORDS), b""))
@@ -101,15 +98,14 @@ class Client:
             self._task.checkpoint()
             raise failed(url, error) from error
 
-    def _answer(self, method: str, url: str, headers: dict[str, str], json: Any) -> httpx.Response:
+    def _answer(self, url: str, headers: dict[str, str]) -> httpx.Response:
         first = urlsplit(url)
         for _ in range(self._redirects + 1):
             sent = dict(headers)
             if self._token is not None and origin(urlsplit(url)) == origin(first):
                 sent["Authorization"] = f"Bearer {self._token}"
-            request = self._client.build_request(
-                method, url, headers=sent, json=json, extensions={"trace": self._sockets.trace}
-            )
+            traced = {"trace": self._sockets.trace}
+            request = self._client.build_request("GET", url, headers=sent, extensions=traced)
             response = self._client.send(request, stream=True, follow_redirects=False)
             if response.status_code not in _REDIRECTS or "location" not in response.headers:
                 return response

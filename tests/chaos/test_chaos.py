@@ -39,8 +39,8 @@ def test_whatever_breaks_no_promise_does(chaos, disk, server, wires, store_kind,
 def test_whichever_wire_is_pulled_no_promise_breaks(
     chaos, disk, server, network, network_zookeeper, zookeeper_path, seed, again
 ):
-    options = {"signal": "zookeeper", "zookeeper_hosts": network_zookeeper.hosts}
-    options |= {"zookeeper_path": zookeeper_path}
+    options = {"signal": "zookeeper", "board": "zookeeper"}
+    options |= {"zookeeper_hosts": network_zookeeper.hosts, "zookeeper_path": zookeeper_path}
     nemesis = Nemesis(
         chaos, chaos.recorder, disk, server, network=network, zookeeper=network_zookeeper, **options
     )

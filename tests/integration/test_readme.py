@@ -1,29 +1,16 @@
 """README and docs as a reader meets them: what they say is done, and what they show is compared."""
 
-import importlib.util
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.programs import loaded
+
 # A page is typed in one go; each command of it has a limit of its own.
 pytestmark = pytest.mark.timeout(600)
-
-DOCS = Path(__file__).parents[2] / "docs"
-
-
-def loaded(name: str) -> ModuleType:
-    """A program of the docs folder, which is no package, as a module."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 sessions = loaded("sessions")
 CONSOLES = [

@@ -27,10 +27,10 @@ from ebbtide.jobs import Poster, tables
 from ebbtide.jobs.schema import VERSION_TABLE, SchemaState, check_schema, ensure_schema, upgrade_schema
 from ebbtide.jobs.store import Store
 
-# Opens the store, stores one row, says so. Begins when it is told to.
 # A revision that this program does not know yet.
 NEXT = f"{int(tables.REVISION) + 1:04d}"
 
+# Opens the store, stores one row, says so. Begins when it is told to.
 _OPENER = """
 import os, sys
 from ebbtide.jobs.schema import ensure_schema
@@ -223,6 +223,18 @@ def test_upgrading_a_current_database_changes_nothing(path: Path) -> None:
 
     assert report.state is SchemaState.CURRENT
     assert path.read_bytes() == before
+
+
+def test_a_database_from_before_the_boards_is_given_its_leaders(path: Path) -> None:
+    _make(path)
+    _sql(path, "DROP TABLE leaders")
+    _sql(path, f"UPDATE {VERSION_TABLE} SET version_num = '0004'")
+
+    report = upgrade_schema(str(path))
+
+    assert report.state is SchemaState.CURRENT
+    with Store(str(path)) as store, store.read() as connection:
+        assert [tuple(row) for row in connection.execute(sa.select(tables.leaders))] == [("outbox", "")]
 
 
 # --- a schema that does not fit

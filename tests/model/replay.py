@@ -31,6 +31,12 @@ _ENTERS = ("claimed", "reclaimed")
 _NEXT_ATTEMPT = ("retried", "retry_scheduled")
 _UNLESS_REQUESTED = ("completed", "paused")
 _UNLESS_ASKED = ("failed", "retry_scheduled", "accepted_as_failed")  # a limit is nobody's wish
+# What a client may ask of a job that is in one of these states.
+_WISHES = {
+    "pause_requested": (JobState.RUNNING,),
+    "pause_withdrawn": (JobState.RUNNING,),
+    "rewind_requested": (JobState.PENDING, JobState.RUNNING, JobState.PAUSED),
+}
 _IF_REQUESTED = ("cancelled", "cancelled_unclaimed", "accepted_as_cancelled")
 
 
@@ -134,6 +140,10 @@ def _note(seen: Seen, entry: Entry) -> Seen:
         _require(not seen.requested, entry, "a second time in this attempt")
         _require(seen.state not in {"", *_FINAL}, entry, f"of a job that is {seen.state}")
         return replace(seen, requested=True)
+    if entry.name in _WISHES:
+        _require(not seen.requested, entry, "although a cancel was accepted")
+        _require(seen.state in _WISHES[entry.name], entry, f"of a job that is {seen.state}")
+        return seen
     if entry.name == "limit_passed":
         _require(not seen.requested, entry, "although it was being stopped in this attempt")
         _require(seen.state == JobState.RUNNING, entry, f"of a job that is {seen.state}, not running")

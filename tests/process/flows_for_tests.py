@@ -32,13 +32,14 @@ from ebbtide.tasks import INTERRUPTED, CancelableTask, Cancelled
 
 STATUS = 7  # of a runner that a task lets exit
 PATIENT = "@patient"  # ends the text of a step that has a long grace of its own
+HASTY = "@hasty"  # and of one that has next to no time
 
 
 class Step(CancelableTask):
     """Tells that it begins, does its action, tells that it ended. The undo tells what it was given."""
 
     def __init__(self, text: str) -> None:
-        name, _, self.action = text.removesuffix(PATIENT).partition(":")
+        name, _, self.action = text.removesuffix(PATIENT).removesuffix(HASTY).partition(":")
         super().__init__(name=name, provides=name)
 
     def execute(self, folder: str) -> dict[str, Any]:
@@ -85,6 +86,12 @@ class PatientStep(Step):
     """Has a grace that no test outlasts."""
 
     grace_seconds = 3600.0
+
+
+class HastyStep(Step):
+    """Is out of time at once."""
+
+    limit_seconds = 0.05
 
 
 def _wait(step: Step, folder: str) -> None:
@@ -324,9 +331,8 @@ _ACTIONS: dict[str, Callable[[Step, str], None]] = {
 @flow("steps")
 def steps(folder: str, steps: list[str], order: Literal["linear", "unordered"] = "linear") -> Flow:
     pattern = {"linear": linear_flow.Flow, "unordered": unordered_flow.Flow}[order]
-    return pattern("steps").add(
-        *[PatientStep(text) if text.endswith(PATIENT) else Step(text) for text in steps]
-    )
+    kinds = {PATIENT: PatientStep, HASTY: HastyStep}
+    return pattern("steps").add(*[kinds.get("@" + text.rpartition("@")[2], Step)(text) for text in steps])
 
 
 class DeafRetry(retry.Retry):

@@ -20,7 +20,8 @@ class Site:
     def __init__(self, stage, network, postgresql, zookeeper, path):
         self.network = network
         self._stage = stage
-        self.options = {"signal": "zookeeper", "zookeeper_hosts": zookeeper.hosts, "zookeeper_path": path}
+        self.options = {"signal": "zookeeper", "board": "zookeeper"}
+        self.options |= {"zookeeper_hosts": zookeeper.hosts, "zookeeper_path": path}
         self._database = postgresql.url(stage.database, network.store.address)
 
     def conductor(self, number, **options):

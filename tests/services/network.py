@@ -16,7 +16,7 @@ from tests.services.absence import missing
 from tests.services.ports import reserved_port
 from tests.services.postgresql import PostgresqlServer
 from tests.services.server import folder_for
-from tests.services.zookeeper import ZookeeperServer, needed_java
+from tests.services.zookeeper import ZookeeperServer, needed_java, served_by
 
 _RUN = Path("/run/netns")
 _INTERFACES = Path("/sys/class/net")
@@ -171,11 +171,9 @@ def network(_able_to_make_networks: None, postgresql: PostgresqlServer) -> Itera
 def network_zookeeper(network: Network) -> Iterator[ZookeeperServer]:
     """A server in the other segment."""
     java, address = needed_java(), network.coordinators.address
-    with folder_for("zookeeper") as folder, reserved_port(address) as port:
-        server = ZookeeperServer(java, folder, port, address=address)
-        try:
-            server.initialise()
-            server.start()
-            yield server
-        finally:
-            server.kill()
+    with (
+        folder_for("zookeeper") as folder,
+        reserved_port(address) as port,
+        served_by(ZookeeperServer(java, folder, port, address=address)) as server,
+    ):
+        yield server

@@ -168,24 +168,20 @@ def usual(answering: Answering, page: Page) -> None:
 
 def breaks_after(count: int) -> Fault:
     """It sends so many bytes of the content and closes the connection."""
-
-    def fault(answering: Answering, page: Page) -> None:
-        status, content, headers = _part(answering, page)
-        answering.head(status, {"Content-Length": str(len(content)), **headers})
-        answering.wfile.write(content[:count])
-        answering.cut()
-
-    return fault
+    return _sends(count, Answering.cut)
 
 
 def stalls_after(count: int) -> Fault:
     """It sends so many bytes of the content, and then nothing; the connection stays."""
+    return _sends(count, Answering.stall)
 
+
+def _sends(count: int, then: Callable[[Answering], None]) -> Fault:
     def fault(answering: Answering, page: Page) -> None:
         status, content, headers = _part(answering, page)
         answering.head(status, {"Content-Length": str(len(content)), **headers})
         answering.wfile.write(content[:count])
-        answering.stall()
+        then(answering)
 
     return fault
 

@@ -22,6 +22,8 @@ TICK_SECONDS = 0.2
 # What a client may ask for; the server would allow 2 to 20 ticks.
 SESSION_SECONDS = (0.4, 60.0)
 _JAR = Path("/usr/share/java/zookeeper.jar")
+# For TLS alone; Debian's package does not name it among the jars that it needs.
+_CODEC = Path("/usr/share/java/netty-codec.jar")
 _MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 _LOG4J = """
 log4j.rootLogger=INFO, out
@@ -39,7 +41,7 @@ class ZookeeperServer(Server):
         folder: where everything is kept.
         port: of clients; free, and nobody else's meanwhile.
         number: of the server in its cluster.
-        cluster: the lines that name all its servers; empty: it stands alone.
+        further: lines of its configuration, such as those that name all servers of a cluster.
         address: where clients reach it.
     """
 
@@ -49,15 +51,16 @@ class ZookeeperServer(Server):
         folder: Path,
         port: int,
         number: int = 1,
-        cluster: str = "",
+        further: str = "",
         *,
         address: str = HOST,
     ) -> None:
         super().__init__(folder)
         self.port = port
+        self.tls_port = 0  # where it has one
         self._java = java
         self._number = number
-        self._cluster = cluster
+        self._further = further
         self._address = address
 
     def initialise(self) -> None:
@@ -73,7 +76,7 @@ class ZookeeperServer(Server):
             f"dataDir={self.folder}/data\nclientPort={self.port}\nclientPortAddress={self._address}\n"
             "admin.enableServer=false\n4lw.commands.whitelist=srvr,ruok\n"
             # Quick instead of safe from power cuts: what a test kills is the server, not the machine.
-            f"forceSync=no\n{self._cluster}"
+            f"forceSync=no\n{self._further}"
         )
 
     def start(self, *, wait: bool = True) -> None:
@@ -85,7 +88,7 @@ class ZookeeperServer(Server):
         command = [self._java, "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         command += ["-Djava.net.preferIPv4Stack=true", "-Dzookeeper.jmx.log4j.disable=true"]
         command += ["-Dzookeeper.forceSync=no"]
-        command += ["-cp", f"{self.folder}:{_JAR}", _MAIN, str(self.folder / "zoo.cfg")]
+        command += ["-cp", f"{self.folder}:{_JAR}:{_CODEC}", _MAIN, str(self.folder / "zoo.cfg")]
         self._launch(command)
         if wait:
             self.await_ready()
@@ -192,17 +195,39 @@ def needed_java() -> str:
     return java
 
 
+@contextlib.contextmanager
+def served_by(server: ZookeeperServer) -> Iterator[ZookeeperServer]:
+    """A new server, which serves for the block."""
+    try:
+        server.initialise()
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
+def tls_server(further: str) -> Iterator[ZookeeperServer]:
+    """One more server, with a TLS port: ``PORT`` in the lines of configuration stands for that port. It is
+    the server's attribute `tls_port` as well.
+    """
+    java = needed_java()
+    with folder_for("zookeeper") as folder, reserved_port() as port, reserved_port() as tls_port:
+        server = ZookeeperServer(java, folder, port, further=further.replace("PORT", str(tls_port)))
+        server.tls_port = tls_port
+        with served_by(server):
+            yield server
+
+
 @pytest.fixture(scope="session")
 def _zookeeper_of_session() -> Iterator[ZookeeperServer]:
     java = needed_java()
-    with folder_for("zookeeper") as folder, reserved_port() as port:
-        server = ZookeeperServer(java, folder, port)
-        try:
-            server.initialise()
-            server.start()
-            yield server
-        finally:
-            server.kill()
+    with (
+        folder_for("zookeeper") as folder,
+        reserved_port() as port,
+        served_by(ZookeeperServer(java, folder, port)) as server,
+    ):
+        yield server
 
 
 @pytest.fixture(scope="session")

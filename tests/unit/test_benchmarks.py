@@ -13,8 +13,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # Script, the smallest run, and what every table of it has to show, whichever the database.
 RUNS = {
     "cancel_latency.py": (
-        ["--rounds", "3"],
-        ["cancelled from another process, signal auto, 3 times", "committed -> event set in the task"],
+        ["--rounds", "2", "--signal", "auto", "file"],
+        ["signal auto, 2 times", "committed -> event set in the task", "signal  called p50", "file  "],
     ),
     "stop_ladder.py": (
         ["--rounds", "2"],
@@ -27,6 +27,10 @@ RUNS = {
     "jobs_per_second.py": (
         ["--jobs", "5", "--rounds", "3", "--calls", "10"],
         ["5 jobs of one step, 2 runners", "posted -> task begins", "one claim", "execute(), wrapped"],
+    ),
+    "board_backlog.py": (
+        ["--jobs", "6", "8", "--measured", "2", "--conductors", "2"],
+        ["2 conductors", "jobs per second with so many waiting", "ebbtide, board none"],
     ),
     "queued_jobs.py": (
         ["--jobs", "3", "5"],
@@ -89,6 +93,24 @@ def test_each_signal_can_be_measured(kind, tmp_path, request):
     assert f"signal {kind}, 2 times" in ran.stdout
     assert "request called -> event set in the task" in ran.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(180)
+def test_each_board_can_be_measured_beside_the_stock_one(tmp_path, zookeeper, redis):
+    options = ["--folder", tmp_path, *RUNS["board_backlog.py"][0], "--stock-seconds", "20"]
+    servers = ["--zookeeper-hosts", zookeeper.hosts, "--redis-url", redis.url()]
+
+    ran = subprocess.run(
+        [sys.executable, BENCHMARKS / "board_backlog.py", *options, *servers],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    for row in ("board none", "board zookeeper", "board redis", "stock TaskFlow's board zookeeper"):
+        assert row in ran.stdout
 
 
 def test_every_script_is_run_here_and_explained():

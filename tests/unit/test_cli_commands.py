@@ -592,3 +592,37 @@ def test_conductors_are_listed_with_what_runs_there_and_ended_ones_on_request(ru
     (told,) = json.loads(shown.stdout)
     assert (told["name"], told["state"], [job["id"] for job in told["jobs"]]) == ("here:1", "alive", [posted])
     assert "gone:2" in all_of_them.stdout and "gone:2" not in text.stdout
+
+
+# -- doctor
+
+
+def test_the_doctor_finds_nothing_on_a_bare_set_up_and_makes_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    examined = run("doctor", own_store=True)
+
+    assert (examined.exit_code, examined.stderr) == (0, "")
+    assert {line.split()[0] for line in examined.stdout.splitlines()} == {"fine"}
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_doctor_says_what_is_wrong_and_what_to_do_and_ends_with_1(run, posted, database):
+    path = database.removeprefix("sqlite:///")
+    os.chmod(path, 0o602)
+
+    text, told = run("doctor"), run("doctor", "--json")
+
+    assert (text.exit_code, told.exit_code) == (1, 1)
+    assert f"wrong  permissions   everybody may write to {path}\n{'':21}chmod o-w {path}\n" in text.stdout
+    assert "note   conductors    none runs, and 1 job waits\n" in text.stdout
+    findings = {(each["subject"], each["level"]): each for each in json.loads(told.stdout)}
+    assert findings["permissions", "wrong"]["advice"] == f"chmod o-w {path}"
+
+
+def test_the_doctor_goes_on_where_a_store_cannot_be_used(run, tmp_path):
+    examined = run("doctor", "--database", f"{tmp_path}/no/such.db", own_store=True)
+
+    assert examined.exit_code == 1
+    (told,) = [line for line in examined.stdout.splitlines() if line.startswith("wrong")]
+    assert told.split()[1] == "store" and told.endswith("does not exist: create it first")

@@ -2,11 +2,9 @@
 
 import ast
 import importlib
-import importlib.util
 import re
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import click
 import pytest
@@ -16,6 +14,7 @@ from ebbtide.config import OPTIONS, variable
 from ebbtide.faults import FAULTS_VARIABLE
 from ebbtide.jobs import picture
 from ebbtide.jobs.states import EDGES, PHASES, JobState
+from tests.programs import loaded
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -23,15 +22,6 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 ROOMS = ("tasks", "flows", "jobs", "conductor", "cli")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-
-
-def loaded(name: str) -> ModuleType:
-    """A program of the docs folder, which is no package, as a module."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 generate = loaded("generate")

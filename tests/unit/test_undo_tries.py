@@ -3,6 +3,7 @@
 import threading
 import warnings
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,11 @@ class Run:
     """A run of which only the undos are asked, with a record of what is told of each."""
 
     def __init__(self, failures: int = 0) -> None:
-        self.told = []
+        self.told: list[Any] = []
         self.bodies = Bodies(CancelEvent(), 1.0, lambda grace: None, lambda *facts: self.told.append(facts))
         self.lost = None
         self.failures = failures
-        self.ended = []
+        self.ended: list[Any] = []
 
     def undo_failures(self, task):
         return self.failures, "the last one failed"

@@ -37,9 +37,10 @@ def upgrade() -> None:
         ),
         sa.Column("policies", sa.Text(), nullable=False),
     )
-    op.create_table(
+    chores = op.create_table(
         "chores",
         sa.Column("name", sa.Text(), primary_key=True, nullable=False),
         sa.Column("free_at", sa.Float(), nullable=False),
         sa.Column("owner", sa.Text()),
     )
+    op.bulk_insert(chores, [{"name": "prune", "free_at": 0.0}])

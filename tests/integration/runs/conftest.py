@@ -111,8 +111,9 @@ class Bench:
         """Start a conductor; returns when it claims jobs."""
         ready = threading.Event()
         # What fails to undo is parked at once, unless a test wants it tried again.
-        fixed = {"isolation": "thread", "revert_retries": 0}
-        chosen = Settings(database=self.database, runners=1, task_threads=workers, **fixed)
+        chosen = Settings(
+            database=self.database, runners=1, task_threads=workers, isolation="thread", revert_retries=0
+        )
         chosen = dataclasses.replace(chosen, **settings)
         registry = None if chosen.isolation == "process" else self.registry
         conductor = Conductor(chosen, registry=registry, on_ready=ready.set)
@@ -227,6 +228,12 @@ class Bench:
     def event(self) -> CancelEvent:
         """The cancel event of the latest run."""
         return self._executions[-1].event
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the latest run is to stop between tasks."""
+        engine = self._executions[-1]._engine
+        return engine is not None and engine.suspend_requested.is_set()
 
     def deafen(self) -> None:
         """From now on no conductor forwards anything: as if every signal were lost."""

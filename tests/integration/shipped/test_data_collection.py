@@ -444,8 +444,9 @@ def test_what_is_no_text_is_refused():
     ("changed", "words"),
     [
         ({"source": "/data/bars.csv"}, "should have {symbol} in it"),
-        ({"source": "/data/{symbol}{other}.csv"}, "it may have {start} and {end}"),
+        ({"source": "/data/{symbol}{other}.csv"}, "it may have {start}, {end}, {token}"),
         ({"source": "/data/{symbol!r}.csv"}, "should have {symbol} in it"),
+        ({"source": "/data/{token}/{symbol}.csv"}, "should be a URL where it has {token}"),
         ({"source": "data/{symbol}.csv"}, "begins with http:// or https://"),
         ({"source": "file://host/{symbol}.csv"}, "file:///ABSOLUTE/PATH"),
         ({"source": "https://me:hushhush@host/{symbol}"}, "without a user in it"),
@@ -467,6 +468,31 @@ def test_what_cannot_be_collected_is_refused_when_it_is_posted(changed, words):
 
     assert words in str(caught.value)
     assert "hushhush" not in str(caught.value)
+
+
+@on_sqlite_alone
+@pytest.mark.parametrize("where", ["in the address", "as a bearer token"])
+def test_a_token_goes_where_the_source_says_and_into_no_error(site, start, where):
+    path = "/A?key=hush%2Fhush%26" if where == "in the address" else "/A?"
+    site.next(path, says(404))
+    source = site.url + ("/{symbol}?key={token}" if where == "in the address" else "/{symbol}?")
+    run = start(symbols=["A"], source=source, token="env:TOKEN")
+    run.store["token"] = "hush/hush&"  # as a runner does
+
+    with pytest.raises(CollectionFailed) as caught:
+        run.forward()
+
+    (request,) = site.requests
+    assert request.path == path
+    assert request.headers.get("authorization") == (None if "key" in path else "Bearer hush/hush&")
+    assert "hush" not in str(caught.value)
+
+
+def test_a_token_that_the_source_wants_has_to_be_given():
+    with pytest.raises(FlowRefused, match="give token, which the source has in it"):
+        registered.get("data-collection").build(
+            {"source": "http://host/{symbol}?{token}", "symbols": ["A"], "database": "sqlite:////x.db"}
+        )
 
 
 def test_one_database_has_to_be_named():

@@ -43,6 +43,10 @@ def prove(tmp_path):
         assert ended.returncode == 0, ended.stdout
         assert {task["verdict"] for task in proof["tasks"]} == {"undo complete"}
         assert proof["crashes"] and proof["cancels"] and proof["stale"]
+        counts = ", ".join(
+            f"{proof[name]} {name}" for name in ("crashes", "cancels", "double_crashes", "stale")
+        )
+        print(f"{flow}: {len(proof['points'])} of {proof['points_known']} points, {counts}")
         return proof
 
     return call

@@ -1,0 +1,138 @@
+"""What a client does with a job between its post and its end: pause, resume, rewind, unpark, accept."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, cast
+
+from ebbtide.errors import UsageError
+from ebbtide.jobs.ledger import Ledger
+from ebbtide.jobs.pausing import EVERY_VERSION, Pauses
+from ebbtide.jobs.records import Job, JobAnswer
+from ebbtide.jobs.signals import Signal
+from ebbtide.jobs.texts import MAX_REASON, checked_text, whoami
+from ebbtide.jobs.views import Views
+
+__all__ = ["Steering"]
+
+
+class Steering(abc.ABC):
+    """Part of `Poster`, which says what holds of every method."""
+
+    _ledger: Ledger
+    _pauses: Pauses
+    _signal: Signal
+    _views: Views
+
+    @abc.abstractmethod
+    def _stored(self, job_id: str) -> Job:
+        """The job after a change that is stored."""
+
+    @abc.abstractmethod
+    def _posted(self, job: Job) -> Job:
+        """The job, once it is on its way to the board, if it is due."""
+
+    def pause(self, job_id: str) -> JobAnswer:
+        """Let a job rest: a waiting one at once, a running one between tasks. Nothing is undone.
+
+        A running job may end before it comes to rest, and stays ended. A cancel wins over a pause.
+
+        Raises:
+            EdgeRefused: it is parked, has ended, or is to be cancelled.
+        """
+        full = self._views.resolve(job_id)
+        answer = self._pauses.pause(full, who=whoami())
+        self._signal.ring(full)
+        return JobAnswer(self._stored(full), cast(Any, answer))
+
+    def resume(self, job_id: str) -> Job:
+        """Let a paused job go on where it was. One that has not come to rest yet goes on as well.
+
+        Raises:
+            EdgeRefused: it is neither paused nor to be paused.
+        """
+        full = self._views.resolve(job_id)
+        self._pauses.resume(full, who=whoami())
+        self._signal.ring(full)
+        return self._posted(self._stored(full))
+
+    def rewind(self, job_id: str, savepoint: str) -> JobAnswer:
+        """Have what came after a savepoint undone, newest first; then the job is `paused`, to be resumed.
+
+        Returns once that is stored; the undo may take longer. Work that is finished meanwhile is undone as
+        well. A job that fails meanwhile is undone as a whole, and a cancel wins at any time.
+
+        Raises:
+            SavepointNotReached: it has not come to a savepoint of that name, or not any more.
+            EdgeRefused: it is parked, has ended, is to be cancelled, or is being undone anyway.
+        """
+        full = self._views.resolve(job_id)
+        answer = self._pauses.rewind(full, savepoint, who=whoami())
+        self._signal.ring(full)
+        return JobAnswer(self._stored(full), cast(Any, answer))
+
+    def savepoints(self, job_id: str) -> list[str]:
+        """The savepoints to which a job can be rewound, in the order in which it came to them."""
+        return self._pauses.savepoints(self._views.resolve(job_id))
+
+    def unpark(self, job_id: str, *, skip: str | None = None, reason: str = "") -> Job:
+        """Let a parked job go on, once what parked it is mended.
+
+        What could not be undone is tried again, with its true result; then what was held is undone. A
+        job that nothing had failed to undo in goes on where it was.
+
+        Args:
+            skip: a task whose undo is left out: what it did stays, and is listed as not undone for ever.
+            reason: why; wanted with `skip`.
+
+        Raises:
+            UsageError: no undo of `skip` has failed, or no reason is given.
+            EdgeRefused: it is not parked.
+        """
+        reason = checked_text(reason, "the reason", MAX_REASON)
+        if skip is not None and not reason:
+            raise UsageError("a reason is wanted: say why that undo may be left out")
+        if skip is None and reason:
+            raise UsageError("a reason is for an undo that is left out: name its task as well")
+        full = self._views.resolve(job_id)
+        self._ledger.unpark(full, who=whoami(), skip=skip, reason=reason)
+        self._signal.ring(full)
+        return self._posted(self._stored(full))
+
+    def accept(self, job_id: str, reason: str) -> Job:
+        """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
+
+        Raises:
+            UsageError: no reason is given.
+            EdgeRefused: it is not parked.
+        """
+        reason = checked_text(reason, "the reason", MAX_REASON)
+        if not reason:
+            raise UsageError("a reason is wanted: say why the job may stay as it is")
+        full = self._views.resolve(job_id)
+        self._ledger.accept(full, reason=reason, who=whoami())
+        self._signal.ring(full)
+        return self._stored(full)
+
+    def pause_flow(self, flow: str, version: int | None = None) -> bool:
+        """Let no conductor take up a job of a flow, unless it is to be cancelled; what runs goes on.
+
+        Args:
+            version: None: every version.
+
+        Returns:
+            False: so it was already.
+        """
+        return self._pauses.pause_flow(flow, _version(version), who=whoami())
+
+    def resume_flow(self, flow: str, version: int | None = None) -> bool:
+        """Let its jobs be taken up again; what was paused by version is resumed so. False: it was not."""
+        return self._pauses.resume_flow(flow, _version(version))
+
+    def paused_flows(self) -> list[str]:
+        """The paused flows: names, or name@version where that version alone is."""
+        return self._pauses.paused_flows()
+
+
+def _version(version: int | None) -> int:
+    return EVERY_VERSION if version is None else version

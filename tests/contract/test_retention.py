@@ -1,0 +1,137 @@
+"""What has ended is removed after its time, a hundred to a transaction; of conductors one does so."""
+
+import warnings
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
+    from ebbtide.conductor.duties import Duties
+from ebbtide.config import Settings
+from ebbtide.errors import UsageError
+from ebbtide.jobs import Poster, tables
+from ebbtide.jobs.retention import Retention, kept_days, take_turn
+from ebbtide.jobs.states import FINAL_STATES, JobState
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def ended(board):
+    """Put a job there that ended so many days ago."""
+
+    def put(state: JobState, days: float) -> Any:
+        return board.put(state, ended_at=board.clock.now - days * DAY, created_at=board.clock.now - 9 * DAY)
+
+    return put
+
+
+def left(board) -> set[str]:
+    with board.store.read() as connection:
+        return set(connection.scalars(sa.select(tables.jobs.c.id)))
+
+
+def test_each_state_has_its_own_age_and_what_has_not_ended_stays(board, ended):
+    stays = {
+        ended(JobState.COMPLETED, 0.9),
+        ended(JobState.FAILED, 2.9),
+        ended(JobState.CANCELLED, 1000),
+        *(board.put(state, created_at=0.0) for state in JobState if state not in FINAL_STATES),
+    }
+    for state, days in ((JobState.COMPLETED, 1), (JobState.COMPLETED, 500), (JobState.FAILED, 3)):
+        ended(state, days)
+    retention = Retention(board.store, {"completed": 1, "failed": 3})
+
+    assert retention.count() == {"completed": 2, "failed": 1}
+    assert len(left(board)) == 3 + len(stays)
+    assert retention.prune() == {"completed": 2, "failed": 1}
+    assert left(board) == stays
+    assert retention.count() == {"completed": 0, "failed": 0}
+
+
+def test_all_that_is_stored_of_a_job_goes_with_it(board, ended):
+    job = ended(JobState.COMPLETED, 5)
+    board.add_task(job, "a", how="returned")
+    board.add(tables.job_outcomes, job=job, attempt=1, state="completed", undo="none", ended_at=1.0)
+    board.add(tables.job_policies, job=job, policies="{}")
+    board.add(tables.logbooks, uuid=job, name="copy@1", meta="{}")
+    board.add(tables.flowdetails, uuid="flow", parent_uuid=job, name="x", state="SUCCESS", meta="{}")
+    board.add(tables.atomdetails, uuid="atom", parent_uuid="flow", name="a", state="SUCCESS", meta="{}")
+
+    Retention(board.store, {"completed": 1}).prune()
+
+    of_jobs = [table for table in tables.metadata.sorted_tables if "job" in table.c]
+    theirs = [tables.jobs, tables.logbooks, tables.flowdetails, tables.atomdetails]
+    with board.store.read() as connection:
+        assert [
+            table.name for table in of_jobs + theirs if connection.execute(sa.select(table)).first()
+        ] == []
+
+
+def test_a_hundred_go_at_a_time(board, ended):
+    for _ in range(103):
+        ended(JobState.FAILED, 5)
+    ended(JobState.FAILED, 0.5)
+    retention = Retention(board.store, {"failed": 1})
+
+    assert [retention.prune_some() for _ in range(3)] == [100, 3, 0]
+
+
+@pytest.mark.parametrize("days", [{"running": 1}, {"failed": -1}, {"failed": True}, {"failed": float("nan")}])
+def test_what_is_no_age_of_ended_jobs_is_refused(board, days):
+    with pytest.raises(UsageError):
+        Retention(board.store, days)
+
+
+def test_the_options_say_what_is_kept_and_0_is_for_ever():
+    settings = Settings(database="x.db", keep_failed_days=7)
+
+    assert kept_days(settings) == {"failed": 7}
+
+
+def test_a_turn_is_one_conductors_until_it_is_over(board):
+    assert take_turn(board.store, "prune", "one", seconds=3600)
+    assert not take_turn(board.store, "prune", "two", seconds=3600)
+    board.clock.advance(3599)
+    assert not take_turn(board.store, "prune", "one", seconds=3600)
+
+    board.clock.advance(1)
+    assert take_turn(board.store, "prune", "two", seconds=3600)
+
+
+def test_of_two_conductors_one_prunes(board, made, ended):
+    for _ in range(2):
+        ended(JobState.FAILED, 5)
+    settings = Settings(database=made, keep_failed_days=1)
+    one, two = Duties(board.store, "one", settings), Duties(board.store, "two", settings)
+    turn = {"name": "prune", "free_at": board.clock.now + 3600, "owner": "one"}
+
+    one.prune()
+    assert left(board) == set()
+    ended(JobState.FAILED, 5)
+    two.prune()
+
+    assert board.rows(tables.chores) == [turn]
+    assert len(left(board)) == 1
+    one.prune()  # its turn goes on until nothing is left
+    assert left(board) == set()
+
+
+def test_a_conductor_that_keeps_all_takes_no_turn(board, made):
+    Duties(board.store, "one", Settings(database=made)).prune()
+
+    assert board.rows(tables.chores)[0]["owner"] is None
+
+
+def test_a_person_prunes_by_the_poster(board, made, ended):
+    ended(JobState.CANCELLED, 5)
+    kept = ended(JobState.FAILED, 5)
+
+    with Poster(made, settings=Settings(database=made, keep_cancelled_days=1)) as poster:
+        assert poster.prune(dry_run=True) == {"cancelled": 1}
+        assert poster.prune() == {"cancelled": 1}
+        assert poster.prune({"failed": 6}) == {"failed": 0}
+
+    assert left(board) == {kept}

@@ -1,0 +1,73 @@
+"""The conductor that keeps the board is killed: another one keeps it, and every job is run once.
+
+Promises: P6, P9, P10.
+"""
+
+import signal
+
+import pytest
+
+from ebbtide.config import Settings
+from ebbtide.jobs import Poster
+from ebbtide.jobs.boards import open_boards
+
+LEASE = (0.3, 1.5, 3.0)
+
+
+@pytest.fixture
+def settings(stage, board_options):
+    return Settings(database=stage.database, **board_options("redis"))
+
+
+@pytest.fixture
+def poster(stage, flows, settings):
+    """A client with the same board as the conductors."""
+    with Poster(registry=flows.registry, settings=settings) as opened:
+        stage.poster.close()
+        stage.poster = opened
+        yield opened
+
+
+@pytest.fixture
+def board(settings):
+    opened = open_boards(settings)()
+    yield opened
+    opened.close()
+
+
+def on(board):
+    return {each.notice.job_id for each in board.pinned()}
+
+
+def leader(ask):
+    """The pid of the conductor that leads, once one does."""
+    rows = ask("SELECT pid FROM conductors WHERE id = (SELECT owner FROM leaders WHERE name = 'outbox')")
+    return rows[0][0] if rows else None
+
+
+def test_when_the_leader_is_killed_another_one_keeps_the_board(stage, poster, settings, board, ask):
+    given = {"board": "redis", "redis_url": settings.redis_url, "redis_channel": settings.redis_channel}
+    pair = [stage.conductor(lease=LEASE, runners=1, sweep_seconds=0.3, **given) for _ in range(2)]
+    stage.wait_until(lambda: leader(ask), "one to lead")
+    busy = [stage.post("b:wait") for _ in pair]
+    for job in busy:
+        stage.await_effect(job, "waiting", "b")
+    waiting = [stage.post("c") for _ in range(3)]
+    stage.wait_until(lambda: on(board) == {job.id for job in waiting}, "the others to stand on the board")
+    first = leader(ask)
+
+    (killed,) = [each for each in pair if each.pid == first]
+    (other,) = [each for each in pair if each is not killed]
+    killed.kill(signal.SIGKILL)
+    stage.wait_until(lambda: leader(ask) == other.pid, "the other one to lead")
+    board.remove(board.pinned())
+    stage.wait_until(lambda: on(board) >= {job.id for job in waiting}, "them to stand there again")
+    for job in busy:
+        poster.cancel(job.id, "enough")
+
+    for job in waiting:
+        with stage.explained(job):
+            assert stage.ended(job).state == "completed"
+            assert stage.told(job, "begin") == ["begin c"]
+    assert [stage.ended(job).state for job in busy] == ["cancelled"] * 2
+    stage.wait_until(lambda: not on(board), "an empty board")
