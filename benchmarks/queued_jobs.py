@@ -10,9 +10,10 @@ from typing import TypeVar
 from measuring import FLOWS, arguments, database, heading, median_ms, scratch, table
 
 from ebbtide.flows import load_flows
-from ebbtide.jobs import Poster
+from ebbtide.jobs import Poster, Selection
 
 SAMPLES = 50
+LABELS = {"batch": "measured"}
 
 T = TypeVar("T")
 
@@ -30,7 +31,11 @@ def main() -> None:
         rows.append([f"{jobs:,}", *row])
         totals.append([f"{jobs:,}", *total])
     table("milliseconds for one", ["queued jobs", "post", "list 100", "show", "cancel"], rows)
-    table("seconds for all", ["queued jobs", "post", "list", "cancel"], totals)
+    table(
+        "seconds for all",
+        ["queued jobs", "post", "list", "cancel each", "retry by label", "cancel by label"],
+        totals,
+    )
 
 
 def measure(url: str, jobs: int) -> tuple[list[str], list[str]]:
@@ -38,7 +43,7 @@ def measure(url: str, jobs: int) -> tuple[list[str], list[str]]:
     with Poster(url, registry=load_flows([FLOWS])) as poster:
         posting, posted = [], []
         for _ in range(jobs):
-            seconds, job = timed(lambda: poster.post("measured.linear"))
+            seconds, job = timed(lambda: poster.post("measured.linear", labels=LABELS))
             posting.append(seconds)
             posted.append(job.id)
         listing = [timed(lambda: poster.list(limit=100))[0] for _ in range(SAMPLES)]
@@ -47,12 +52,19 @@ def measure(url: str, jobs: int) -> tuple[list[str], list[str]]:
             raise SystemExit(f"{len(found)} of {jobs} jobs were listed")
         showing = [timed(lambda: poster.show(posted[0]))[0] for _ in range(SAMPLES)]
         cancelling = [timed(partial(poster.cancel, one, "measured"))[0] for one in posted]
+        all_of_them = Selection(labels=LABELS)
+        together = []
+        for ask in (poster.retry_many, partial(poster.cancel_many, reason="measured")):
+            seconds, answers = timed(partial(ask, all_of_them))
+            if [answer.answer for answer in answers] != ["accepted"] * jobs:
+                raise SystemExit(f"of {jobs} jobs not all were accepted: {answers[:3]}")
+            together.append(seconds)
     # At the queue's full length: the last hundredth that was posted, the first that was cancelled.
     share = max(1, jobs // 100)
     each = [posting[-share:], listing, showing, cancelling[:share]]
     return (
         [f"{median_ms(seconds):.2f}" for seconds in each],
-        [f"{sum(posting):.2f}", f"{list_all:.2f}", f"{sum(cancelling):.2f}"],
+        [f"{seconds:.2f}" for seconds in (sum(posting), list_all, sum(cancelling), *together)],
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_options
 from ebbtide.cli.output import say
+from ebbtide.cli.selecting import ask_many, of_ids, selecting, selection_of
 from ebbtide.cli.several import STDIN, Answer, each, ids
 from ebbtide.cli.snapshot import ending
 from ebbtide.cli.waiting import awaited, see_through
@@ -18,18 +19,30 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("jobs", metavar="JOB...", nargs=-1, required=True, type=JobId())
+@click.argument("jobs", metavar="[JOB...]", nargs=-1, type=JobId())
+@selecting
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept with the job and shown with it.")
 @click.option("--wait", is_flag=True, help="Stay until it is undone; 1 unless it ended cancelled.")
 @shared_options
 @pass_invocation
-def cancel(invocation: Invocation, jobs: tuple[str, ...], reason: str, wait: bool) -> int:
+def cancel(invocation: Invocation, jobs: tuple[str, ...], reason: str, wait: bool, **options: Any) -> int:
     """Have jobs stopped, and what they did undone, newest first.
 
     The request is stored when this returns; the undo may take longer. Asking twice is asking once. A JOB of -
-    takes ids from stdin, one a line.
+    takes ids from stdin, one a line. Without a JOB, all that fit the options and have not ended.
     """
+    selection = selection_of(options, jobs)
+    if selection is not None and wait:
+        raise click.UsageError("--wait is for jobs that are named")
     with invocation.poster() as poster:
+        if selection is not None or options["dry_run"]:
+            meant = selection or of_ids(poster, ids(jobs))
+            return ask_many(
+                invocation,
+                "cancel",
+                options,
+                lambda dry: poster.cancel_many(meant, reason=reason, dry_run=dry),
+            )
         if STDIN in jobs and not invocation.json:
             say("ready for job ids on stdin, one a line")
 

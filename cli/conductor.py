@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--runners", type=Whole(1, 512), metavar="N", help="How many jobs run at once; 2 unless told."
-)
+@click.option("--runners", type=Whole(1, 512), metavar="N", help="How many jobs run at once; 2 unless told.")
 @click.option(
     "--isolation",
     type=click.Choice(("process", "thread")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from ebbtide.cli.exits import Exit
 from ebbtide.cli.invocation import (
     FlowName,
     Invocation,
+    JobId,
     Seconds,
     Whole,
     pairs,
@@ -21,6 +23,9 @@ from ebbtide.cli.invocation import (
 from ebbtide.cli.output import emit, say
 from ebbtide.cli.policies import given_policies, policy_options
 from ebbtide.cli.waiting import awaited, conclusion, see_through
+
+# These options are passed on as they are.
+_AS_GIVEN = ("priority", "delay_seconds", "exclusive", "on_busy", "key", "parent")
 
 
 @click.command()
@@ -41,6 +46,11 @@ from ebbtide.cli.waiting import awaited, conclusion, see_through
 @click.option(
     "--delay", "delay_seconds", type=Seconds(), default=0.0, metavar="SECONDS", help="Claim it no sooner."
 )
+@click.option("--at", metavar="TIME", help="Claim it no sooner, such as 2030-01-31T03:00.")
+@click.option("--exclusive", metavar="KEY", help="Run no two jobs with this key at once.")
+@click.option("--on-busy", type=click.Choice(("wait", "refuse")), help="While its key is taken.")
+@click.option("--key", metavar="KEY", help="Post it once, however often this is repeated.")
+@click.option("--parent", type=JobId(), metavar="JOB", help="Cancel it with that one, and before its undo.")
 @policy_options
 @click.option("--wait", is_flag=True, help="Stay until it ends; 1 unless it completed.")
 @shared_options
@@ -52,10 +62,8 @@ def post(
     params: tuple[str, ...],
     params_file: Any,
     labels: tuple[str, ...],
-    priority: int,
-    delay_seconds: float,
     wait: bool,
-    **policies: Any,
+    **wishes: Any,
 ) -> Exit:
     """Put a job on the board and print its id.
 
@@ -63,7 +71,7 @@ def post(
     wants no text: -p count=3 -p exclude='["*.pyc"]'. A plain text counts as a list's only element:
     -p exclude='*.pyc'.
     """
-    if not 0 <= delay_seconds < float("inf"):
+    if not 0 <= wishes["delay_seconds"] < float("inf"):
         raise click.UsageError("--delay wants a number of seconds, 0 or more")
     told = pairs(params, "-p")
     given = _values_of_file(params_file)
@@ -77,9 +85,9 @@ def post(
             values,
             version=definition.version,
             labels=pairs(labels, "--label"),
-            priority=priority,
-            delay_seconds=delay_seconds,
-            **given_policies(definition, invocation.settings(), policies),
+            at=_moment(wishes["at"]),
+            **{name: wishes[name] for name in _AS_GIVEN},
+            **given_policies(definition, invocation.settings(), wishes),
         )
         if not wait:
             if invocation.json:
@@ -96,6 +104,16 @@ def post(
         emit(last.job.as_dict())
     say(conclusion(last))
     return awaited(last)
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A moment as it is written; without a zone it is of this machine's."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise click.UsageError(f"--at wants a moment such as 2030-01-31T03:00: {error}") from error
 
 
 def _values_of_file(file: Any) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Engine(TurningEngine):
             options["suspend_requested"],
             options["end_leftovers"],
             options["undo_policy"],
+            options["before_undo"],
         )
 
     @misc.cachedproperty  # type: ignore[untyped-decorator]

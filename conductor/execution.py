@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import tenacity
@@ -11,6 +12,7 @@ from taskflow import exceptions as taskflow_exceptions
 
 from ebbtide.conductor.bodies import Bodies
 from ebbtide.conductor.engine import Engine, Rest
+from ebbtide.conductor.family import Family
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
 from ebbtide.conductor.options import RunOptions
@@ -78,6 +80,7 @@ class Execution:
         self._end_leftovers = end_leftovers
         self._engine: Engine | None = None
         self._suspended = False
+        self._childless = False  # surely, and for as long as this run lasts
         self._pausing = False
         self.redactor = Redactor()  # knows the job's secrets once the run has found them
         self.event = CancelEvent()
@@ -141,6 +144,7 @@ class Execution:
             log_lines=self._options.log_lines,
             redactor=self.redactor,
         )
+        family = Family(self._store, self._registry, claim, self._options.owner)
         info = JobInfo(claim.job_id, claim.flow, claim.attempt, claim.epoch, stored.labels)
         run = JobRun(
             info,
@@ -150,6 +154,7 @@ class Execution:
             self._options.task_threads,
             max_bytes=self._options.max_result_bytes,
             redactor=self.redactor,
+            family=family,
         )
         options = self._options
         tries = UndoPolicy(
@@ -165,6 +170,7 @@ class Execution:
             engine.end_leftovers = self._end_leftovers
             verdict = Verdict(stored.policies, stored.retries)
             engine.is_to_hold = verdict.holds
+            engine.before_undo = partial(self._stop_children, engine, journal, family)
             self._engine = engine
             if self._suspended or self._pausing:
                 engine.suspend_requested.set()
@@ -185,6 +191,26 @@ class Execution:
             return engine.drive(backwards=undo_failed)
         # Nothing more may begin without the secret. What began before is undone, as far as that needs none.
         return engine.undo_all(engine.error or problem)
+
+    def _stop_children(self, engine: Engine, journal: Journal, family: Family) -> None:
+        """Leaves first: no undo begins before the children have ended.
+
+        Until then the run is suspended, and the job handed back, which nobody claims before: its children may
+        need the very runner that it has.
+        """
+        if self._childless or engine.suspend_requested.is_set():
+            return
+        try:
+            children = self._patiently(family.stop)
+        except (ClaimLost, StoreUnavailable) as error:
+            journal.lost = journal.lost or error
+            engine.suspend_requested.set()
+            return
+        journal.undo_is_next()
+        self._childless = not children
+        if children:
+            LOG.info("job.waits %s for %d children", self.claim.job_id, len(children))
+            engine.suspend_requested.set()
 
     def _settle(
         self,

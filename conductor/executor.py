@@ -34,12 +34,14 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         suspend_requested: threading.Event,
         end_leftovers: Callable[[], None],
         undo_policy: UndoPolicy = UndoPolicy(),  # noqa: B008  # frozen
+        before_undo: Callable[[], None] = lambda: None,
     ) -> None:
         self._pool = pool
         self._run = run
         self._suspend_requested = suspend_requested
         self._end_leftovers = end_leftovers
         self._undo_tries = UndoTries(run, undo_policy, suspend_requested)
+        self._before_undo = before_undo
 
     def execute_task(
         self, task: CancelableTask, task_uuid: str, arguments: dict[str, Any], progress_callback: Any = None
@@ -55,6 +57,7 @@ class TaskExecutor(taskflow_executor.TaskExecutor):  # type: ignore[misc]  # tas
         failures: dict[str, failure.Failure],
         progress_callback: Any = None,
     ) -> Future[Any]:
+        self._before_undo()
         if not self._run.at_work:
             # What a task has started and left could write again what is about to be undone.
             self._end_leftovers()

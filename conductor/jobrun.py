@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from ebbtide import faults
 from ebbtide.conductor.bodies import Bodies
 from ebbtide.conductor.capture import capturing
 from ebbtide.conductor.enginerun import EngineRun
+from ebbtide.conductor.family import Family
 from ebbtide.conductor.journal import Journal
 from ebbtide.conductor.redaction import Redactor
+from ebbtide.errors import ParentEnding
+from ebbtide.jobs.posting import Wishes
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
 from ebbtide.tasks.run import Begun, How, JobInfo, Undo
@@ -29,6 +33,7 @@ class JobRun(EngineRun):
         workers: how many threads run the tasks.
         max_bytes: of a result, and of the data of a checkpoint.
         redactor: knows the secrets of this run.
+        family: posts the job's children; None: it can have none.
     """
 
     def __init__(
@@ -41,9 +46,11 @@ class JobRun(EngineRun):
         *,
         max_bytes: int = payload.MAX_BYTES,
         redactor: Redactor | None = None,
+        family: Family | None = None,
     ) -> None:
         super().__init__(job, event, bodies, redactor)
         self.journal = journal
+        self.family = family
         self.max_bytes = max_bytes
         self._workers = workers
         self._ended = threading.Event()
@@ -80,6 +87,8 @@ class JobRun(EngineRun):
     def begin(self, task: str) -> Begun:
         self._passing(task)
         faults.point("task.beginning", task)
+        if self.family is not None:
+            self.family.begins(task)
         begun = self.journal.begin(task)
         faults.point("task.begun", task)
         return begun
@@ -98,6 +107,26 @@ class JobRun(EngineRun):
         faults.point("task.saving", task)
         self.journal.save(task, text)
         faults.point("task.saved", task)
+
+    def post(self, task: str, flow: str, params: Mapping[str, Any] | None, wishes: Mapping[str, Any]) -> str:
+        if self.family is None:
+            return super().post(task, flow, params, wishes)
+        self.event.check()
+        new = self.family.prepare(task, flow, params, Wishes(**wishes))
+        reference = self.redactor.found(new.parameters)
+        if reference is not None:
+            raise payload.PayloadError(
+                f"the parameters of the child hold the secret {reference}, which is not stored: "
+                "give the child its reference"
+            )
+        try:
+            return self.family.post(new)
+        except ParentEnding:
+            request = self.family.request()
+            if request is not None:
+                self.event.set(*request)
+                self.event.check()
+            raise
 
     def report(self, task: str, fraction: float, message: str) -> None:
         self.journal.report(task, fraction, self.hide(message))

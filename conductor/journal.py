@@ -136,6 +136,11 @@ class Journal:
         with self._memory:
             self._backwards = True
 
+    def undo_is_next(self) -> None:
+        """From now on the job's row says that it is being undone, although no undo has begun yet."""
+        with self._memory:
+            self._undoing = True
+
     def begin_undo(self, task: str) -> Undo | None:
         """See `Run.begin_undo`."""
         with self._memory:

@@ -15,6 +15,7 @@ from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.parking import park
+from ebbtide.jobs.removal import remove_if_asked
 from ebbtide.jobs.states import FINAL_STATES, JobState, edge
 from ebbtide.tasks.savepoint import PREFIX
 
@@ -151,6 +152,8 @@ class Outcome:
             self._insert(connection, now)
         if self.edge == "cancelled" or stopped:
             self._close_request(connection, now)
+        if final:
+            remove_if_asked(connection, [self.claim.job_id])
 
     @property
     def _conditions(self) -> tuple[sa.ColumnElement[bool], ...]:

@@ -64,6 +64,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.suspend_requested = threading.Event()
         # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
+        # Called before an undo is begun once the whole flow goes backwards; may request a suspend instead.
+        self.before_undo: Callable[[], None] = lambda: None
         # Asked with the names of a failure's classes when nothing but the undo of all is left to do.
         self.is_to_hold: Callable[[Sequence[str]], bool] = lambda names: False
         self.error: str | None = detail.meta.get(_ERROR)  # why it was turned round, when no task is to blame
@@ -74,6 +76,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             "run": run,
             "suspend_requested": self.suspend_requested,
             "end_leftovers": lambda: self.end_leftovers(),
+            "before_undo": lambda: self._before_undo(),
         }
         super().__init__(flow, detail, backend, options | given)
 
@@ -210,6 +213,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self._run.holding = False
         self._rewinding = False
         self._go_backwards()
+        self.before_undo()
         self._mark_for_undo(self.atom_names())
 
     def _mark_for_undo(self, names: Collection[str]) -> None:
@@ -287,6 +291,11 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         if isinstance(atom, CancelableTask):
             self._run.holding = self._run.holding or self.is_to_hold(_class_names(reason))
         return self._run.holding
+
+    def _before_undo(self) -> None:
+        # A part of the flow that is undone, for another round or back to a savepoint, is no end of the job.
+        if self._backwards and not self._rewinding:
+            self.before_undo()
 
     def _go_backwards(self) -> None:
         """No task begins from here on."""

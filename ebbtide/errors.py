@@ -219,7 +219,6 @@ _REFUSED_WORDS = {
     "paused": "cannot be paused: it is {state}, and only a pending or running job can",
     "resumed": "cannot be resumed: it is {state}, and only a paused job can",
     "rewound": "cannot be rewound: it is {state}, and only a pending, running or paused job can",
-    "delete": "cannot be deleted while it is {state}: only a job that has ended or never began can",
     "result": "has no result: it is {state}, and only a completed job has one",
 }
 
@@ -236,6 +235,47 @@ class EdgeRefused(Conflict):
     def __str__(self) -> str:
         words = _REFUSED_WORDS.get(self.edge, f"is {{state}}: {self.edge} is not possible")
         return f"job {one_line(self.job_id, 60)} {words.format(state=self.state)}"
+
+
+class KeyBusy(Conflict):
+    """An exclusive key is taken, and the post was to be refused then. `jobs` hold it, or wait for it."""
+
+    def __init__(self, key: str, jobs: Iterable[str]) -> None:
+        self.key = key
+        self.jobs = list(jobs)
+        super().__init__(self.key, self.jobs)
+
+    def __str__(self) -> str:
+        by = f" by job {_names(self.jobs)}" if self.jobs else ""
+        return f'exclusive key {one_line(self.key, 110)} is taken{by}: try later, or post with on_busy "wait"'
+
+
+class ParentEnding(Conflict):
+    """A job that has ended, or is being undone, gets no child any more."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        self.job_id = job_id
+        self.state = str(state)
+        super().__init__(self.job_id, self.state)
+
+    def __str__(self) -> str:
+        word = f"is {self.state}" if self.state in ("completed", "failed", "cancelled") else "is being undone"
+        return f"job {one_line(self.job_id, 60)} {word}: no child can be posted to it; post without a parent"
+
+
+class KeyReused(UsageError):
+    """A post with this idempotency key is stored already, and was of something else."""
+
+    def __init__(self, key: str, job_id: str) -> None:
+        self.key = key
+        self.job_id = job_id
+        super().__init__(key, job_id)
+
+    def __str__(self) -> str:
+        return (
+            f"idempotency key {one_line(self.key, 110)} is that of job {one_line(self.job_id, 60)}, which is "
+            "another post: take another key, or repeat the same post"
+        )
 
 
 class AnswerLost(StoreUnavailable):

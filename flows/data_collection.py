@@ -42,6 +42,7 @@ Symbols = Annotated[
     "data-collection",
     version=1,
     returns="collected",
+    exclusive="data-collection",
     # For what fails a whole collection; a stock that fails is asked for again within it, by the same numbers.
     retry=RetryPolicy(
         attempts=1 + RETRIES,
@@ -65,7 +66,7 @@ def data_collection(
     retry_seconds: Annotated[float, Field(ge=0, le=86_400)] = RETRY_SECONDS,
     token: Secret | None = None,
 ) -> taskflow_flow.Flow:
-    """Collect daily bars of stocks from HTTP or files into SQL tables.
+    """Collect daily bars of stocks from HTTP or files into SQL tables; one collection runs at a time.
 
     Args:
         source: a URL or an absolute path of CSV text, with {symbol} in it; {start} and {end} are filled in.

@@ -10,6 +10,7 @@ from taskflow import flow as taskflow_flow
 
 from ebbtide.errors import FlowRefused, UsageError
 from ebbtide.flows.atoms import check_flow
+from ebbtide.flows.exclusive import WAIT, Exclusive
 from ebbtide.flows.parameters import Parameters
 from ebbtide.flows.policies import UNDO, Limits, OnFailure, Policies, RetryPolicy, checked_on_failure
 from ebbtide.wording import one_line
@@ -39,6 +40,7 @@ class FlowDefinition:
         parameters: of the factory's signature.
         retry, limits, on_failure: of each of its jobs that is posted with none of its own; None: as the
             options of whoever posts say.
+        exclusive: how many of its jobs may run at once; None: any number.
     """
 
     name: str
@@ -50,6 +52,7 @@ class FlowDefinition:
     retry: RetryPolicy | None = None
     limits: Limits | None = None
     on_failure: OnFailure | None = None
+    exclusive: Exclusive | None = None
 
     @classmethod
     def of(
@@ -59,22 +62,28 @@ class FlowDefinition:
         *,
         version: int = 1,
         returns: str | None = None,
+        exclusive: str | None = None,
+        limit: int | None = None,
+        on_busy: str = WAIT,
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
         on_failure: OnFailure | None = None,
     ) -> "FlowDefinition":
-        """Define a flow without registering it.
+        """Define a flow without registering it. The arguments are those of `@flow`.
 
         Raises:
-            FlowRefused: name, version, `returns`, a policy, the kind of factory, or one of its parameters
-                will not do.
+            FlowRefused: name, version, `returns`, a policy, the kind of factory, one of its parameters, or
+                its exclusive key will not do.
         """
         check_identity(name, version, returns)
         _check_policies(name, retry, limits, on_failure)
         _check_factory(name, factory)
         doc = one_line((inspect.getdoc(factory) or "").partition("\n")[0])
         parameters = Parameters.of(name, factory)
-        return cls(name, version, returns, factory, doc, parameters, retry, limits, on_failure)
+        shared = Exclusive.of(name, exclusive, limit, on_busy, list(parameters))
+        return cls(
+            name, version, returns, factory, doc, parameters, retry, limits, on_failure, exclusive=shared
+        )
 
     @property
     def key(self) -> str:

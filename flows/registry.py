@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ebbtide.errors import ConfigError, EbbtideError, FlowNotFound, FlowRefused
 from ebbtide.flows.definition import FlowDefinition, check_identity
+from ebbtide.flows.exclusive import WAIT
 from ebbtide.flows.policies import Limits, OnFailure, RetryPolicy
 from ebbtide.wording import one_line
 
@@ -42,6 +43,9 @@ class Registry:
         version: int = 1,
         *,
         returns: str | None = None,
+        exclusive: str | None = None,
+        limit: int | None = None,
+        on_busy: str = WAIT,
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
         on_failure: OnFailure | None = None,
@@ -60,6 +64,9 @@ class Registry:
                     factory,
                     version=version,
                     returns=returns,
+                    exclusive=exclusive,
+                    limit=limit,
+                    on_busy=on_busy,
                     retry=retry,
                     limits=limits,
                     on_failure=on_failure,
@@ -120,6 +127,9 @@ def flow(
     version: int = 1,
     *,
     returns: str | None = None,
+    exclusive: str | None = None,
+    limit: int | None = None,
+    on_busy: str = WAIT,
     retry: RetryPolicy | None = None,
     limits: Limits | None = None,
     on_failure: OnFailure | None = None,
@@ -138,6 +148,8 @@ def flow(
         name: lower case; letters, digits, ``_``, ``.`` and ``-``; at most 100 characters.
         version: raise it when jobs of the old shape cannot be run by the new one.
         returns: which provided value is the job's result; None: the outputs nobody consumed.
+        exclusive, limit, on_busy: how many of its jobs may run at once; see `Exclusive`. A limit alone is one
+            for all jobs of the flow.
         retry: when a job that failed is tried again by itself; None: as the options `max_retries` and
             `retry_interval` say.
         limits: how long a job may take; None: as the option `job_timeout` says.
@@ -149,7 +161,17 @@ def flow(
     Raises:
         FlowRefused: the function, a policy or a parameter will not do; another one has this name and version.
     """
-    return registered.flow(name, version, returns=returns, retry=retry, limits=limits, on_failure=on_failure)
+    return registered.flow(
+        name,
+        version,
+        returns=returns,
+        exclusive=exclusive,
+        limit=limit,
+        on_busy=on_busy,
+        retry=retry,
+        limits=limits,
+        on_failure=on_failure,
+    )
 
 
 def load_flows(modules: Iterable[str] = ()) -> Registry:

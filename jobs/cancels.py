@@ -6,12 +6,13 @@ how the attempt ends: what a person has cancelled ends cancelled, what was out o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
-from ebbtide.jobs.edges import record
+from ebbtide.jobs.edges import record_of_all
 
 __all__ = [
     "DEADLINE",
@@ -20,7 +21,7 @@ __all__ = [
     "is_limit",
     "recorded_since",
     "stopped_by_limit",
-    "store_request",
+    "store_requests",
 ]
 
 DEADLINE, TASK_LIMIT, NO_PROGRESS = "deadline", "task_limit", "no_progress"
@@ -35,18 +36,24 @@ def is_limit(source: str) -> bool:
     return source in _LIMITS
 
 
-def store_request(
-    connection: sa.Connection, row: sa.Row[Any], now: float, reason: str, who: str, source: str
+def store_requests(
+    connection: sa.Connection, job_ids: Sequence[str], now: float, reason: str, who: str, source: str
 ) -> None:
-    """Record the request, with an entry. `row` is the job's, locked, and has none in this attempt."""
-    connection.execute(
-        sa.insert(_cancels).values(
-            job=row.id, attempt=row.attempt, reason=reason, source=source, who=who, requested_at=now
-        )
-    )
-    connection.execute(sa.update(_jobs).where(_jobs.c.id == row.id).values(cancel_requested_at=now))
+    """Record the request of each job, with an entry. Their rows are locked, and have none in this attempt."""
+    values = {
+        "job": _jobs.c.id,
+        "attempt": _jobs.c.attempt,
+        "reason": sa.literal(reason, sa.Text),
+        "source": sa.literal(source, sa.Text),
+        "who": sa.literal(who, sa.Text),
+        "requested_at": sa.literal(now, sa.Float),
+    }
+    requests = sa.select(*values.values()).where(_jobs.c.id.in_(job_ids))
+    connection.execute(sa.insert(_cancels).from_select(list(values), requests))
     name = "limit_passed" if is_limit(source) else "cancel_requested"
-    record(connection, name, row.id, at=now, actor=who, detail={"reason": reason, "source": source})
+    detail = {"reason": reason, "source": source}
+    asked = {"cancel_requested_at": now}
+    record_of_all(connection, name, job_ids, at=now, actor=who, detail=detail, values=asked)
 
 
 def stopped_by_limit(connection: sa.Connection, row: sa.Row[Any]) -> bool:

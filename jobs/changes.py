@@ -28,13 +28,15 @@ _READ_BACK_SECONDS = 5.0
 class Marker:
     """The entry of the history by which a change is found again: no other has the same three.
 
-    `or_name` is for a change that decides between two names as it sees the job.
+    `or_name` is for a change that decides between two names as it sees the job, `or_gone` for one that may
+    remove it.
     """
 
     name: str
     at: float
     actor: str
     or_name: str | None = None
+    or_gone: bool = False
 
 
 def locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
@@ -55,58 +57,82 @@ class Changes:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def apply(self, change: Callable[[sa.Connection], _T], job_id: str, marker: Marker | None) -> _T:
+    def apply(self, change: Callable[[sa.Connection], _T], job_id: str, marker: Marker) -> _T:
         """Run `change` in a transaction of its own; returns what it returned, once that is stored.
 
         Args:
-            marker: the entry that the change writes; None for one that removes the job.
+            marker: the entry that the change writes.
 
         Raises:
             StoreUnavailable: nothing was stored.
             CommitUnknown: the answer was lost, and the store could not be read afterwards either.
         """
-        return self._unless_in_the_way(lambda: self._apply(change, job_id, marker))
+        return self.apply_to_many(change, lambda answer: job_id, marker)
 
-    def insert(self, change: Callable[[sa.Connection], None]) -> None:
-        """The same for one that inserts a job under an id of its own, which can be done once only."""
-        self._unless_in_the_way(lambda: self._insert(change))
+    def apply_to_many(
+        self,
+        change: Callable[[sa.Connection], _T],
+        changed: Callable[[_T], str | None],
+        marker: Marker,
+    ) -> _T:
+        """The same for a change of several jobs at once: all of it is stored, or nothing.
 
-    def _apply(self, change: Callable[[sa.Connection], _T], job_id: str, marker: Marker | None) -> _T:
+        Args:
+            changed: tells, by what the change returned, one job that got the entry; None: none did.
+        """
+        return self._unless_in_the_way(lambda: self._apply(change, changed, marker))
+
+    def insert(self, change: Callable[[sa.Connection], None], job_id: str) -> None:
+        """The same for one that inserts a job, under an id that nobody else ever uses.
+
+        Raises:
+            IntegrityError: another row is in its way.
+        """
+        self._unless_in_the_way(lambda: self._insert(change, job_id))
+
+    def _apply(
+        self,
+        change: Callable[[sa.Connection], _T],
+        changed: Callable[[_T], str | None],
+        marker: Marker,
+    ) -> _T:
         answers: list[_T] = []
         try:
             with self._store.write() as connection:
                 answers.append(change(connection))
         except CommitUnknown as error:
-            if not self._read_back(lambda: self._is_marked(job_id, marker), error):
+            job_id = changed(answers[0])
+            if job_id is not None and not self._read_back(lambda: self._is_marked(job_id, marker), error):
                 raise StoreUnavailable(f"connection lost before the commit: {error.detail}") from error
         return answers[0]
 
-    def _insert(self, change: Callable[[sa.Connection], None]) -> None:
+    def _insert(self, change: Callable[[sa.Connection], None], job_id: str) -> None:
         try:
             with self._store.write() as connection:
                 change(connection)
         except CommitUnknown as error:
             # Done again: it waits for the first one, should that still be under way, and meets its rows.
-            self._read_back(lambda: self._insert_again(change), error)
+            self._read_back(lambda: self._insert_again(change, job_id), error)
 
-    def _insert_again(self, change: Callable[[sa.Connection], None]) -> bool:
+    def _insert_again(self, change: Callable[[sa.Connection], None], job_id: str) -> bool:
         try:
             with self._store.write() as connection:
                 change(connection)
         except IntegrityError:
-            pass  # the first commit was stored
+            with self._store.read() as connection:
+                query = sa.select(_jobs.c.id).where(_jobs.c.id == job_id)
+                if connection.execute(query).first() is None:
+                    raise  # what is in the way is another's
         return True
 
-    def _is_marked(self, job_id: str, marker: Marker | None) -> bool:
+    def _is_marked(self, job_id: str, marker: Marker) -> bool:
         entries = tables.job_entries
         # Locked: the lost commit may still be under way, and is waited for by that.
         with self._store.write() as connection:
             try:
                 locked(connection, job_id)
             except JobNotFound:
-                return marker is None
-            if marker is None:
-                return False
+                return marker.or_gone
             query = sa.select(entries.c.number).where(
                 entries.c.job == job_id,
                 entries.c.name.in_([marker.name, marker.or_name or marker.name]),

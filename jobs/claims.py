@@ -8,18 +8,21 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from ebbtide import __version__
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.attempts import clock_started
+from ebbtide.jobs.cancels import store_requests
+from ebbtide.jobs.claim import Claim, Request
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.interrupted import mark_interrupted, record_hung, unended
+from ebbtide.jobs.keys import KeyTaken, take_slot
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.queue import due_one, is_gone, is_live, long_gone, next_due, next_orphan
@@ -37,45 +40,6 @@ _conductors = tables.conductors
 def new_owner_id() -> str:
     """An id that no other conductor ever has: a name may be configured twice, a pid comes again."""
     return f"{socket.gethostname()}:{os.getpid()}:{clock.boot_id()[:8]}:{secrets.token_hex(6)}"
-
-
-@dataclass(frozen=True)
-class Request:
-    """A cancel request as it is forwarded."""
-
-    job_id: str
-    reason: str
-    source: str
-    attempt: int
-
-    def is_for(self, claim: Claim) -> bool:
-        """Whether it asks for the end of that run: it says nothing of the job's other attempts."""
-        return (claim.job_id, claim.attempt) == (self.job_id, self.attempt)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to run one job. Travels to its runner as JSON, so it is small; the runner reads the rest."""
-
-    job_id: str
-    flow: str
-    version: int
-    attempt: int
-    epoch: int
-    write: int
-    cancel: Request | None = None
-
-    @property
-    def key(self) -> str:
-        return f"{self.flow}@{self.version}"
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Claim:
-        cancel = values["cancel"]
-        return cls(**(values | {"cancel": Request(**cancel) if cancel else None}))
 
 
 class Claims:
@@ -193,6 +157,8 @@ class Claims:
             claim = taken[1]
             if claim is None or self.held().get(claim.job_id) != claim.epoch:
                 raise
+        except (KeyTaken, IntegrityError):
+            return True, None  # two wanted one slot of a key; the other's claim is seen from now on
         return taken
 
     def _anything_to_claim(self, keys: list[str]) -> bool:
@@ -380,6 +346,9 @@ class Claims:
             )
         except EdgeRefused:
             return None
+        take_slot(connection, row)
+        if row.delete_requested_at is not None and row.cancel_requested_at is None:
+            store_requests(connection, [job_id], now, "to be deleted", self.owner, "user")  # tried again
         mark_interrupted(connection, job_id, row.attempt)
         return _claim_of(connection, row)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from ebbtide.errors import ClaimLost, EdgeRefused, JobNotFound
 from ebbtide.jobs import tables
 from ebbtide.jobs.attempts import clock_stopped
-from ebbtide.jobs.states import JobState, edge
+from ebbtide.jobs.states import FINAL_STATES, Edge, JobState, edge
 from ebbtide.tasks import payload
 
-__all__ = ["apply_edge", "insert_first_entry", "record"]
+__all__ = ["apply_edge", "apply_edge_to_all", "insert_first_entry", "record", "record_of_all"]
 
 _jobs = tables.jobs
+_entries = tables.job_entries
 
 
 def apply_edge(
@@ -51,13 +52,63 @@ def apply_edge(
     where = [_jobs.c.id == job_id, _jobs.c.state == source.value, *conditions]
     if epoch is not None:
         where.append(_jobs.c.epoch == epoch)
-    changed = {"state": way.target.value, "entries": _jobs.c.entries + 1, "overdue_at": None}
-    changed |= clock_stopped(source, way.target) | dict(values or {})
-    row = connection.execute(sa.update(_jobs).where(*where).values(changed).returning(_jobs)).first()
+    row = connection.execute(
+        sa.update(_jobs).where(*where).values(_moved(way, source) | dict(values or {})).returning(_jobs)
+    ).first()
     if row is None:
         raise _refusal(connection, name, job_id, epoch)
     _insert_entry(connection, row, name, at, actor, detail, source.value, way.target.value)
     return row
+
+
+def apply_edge_to_all(
+    connection: sa.Connection,
+    name: str,
+    job_ids: Sequence[str],
+    *,
+    at: float,
+    source: JobState,
+    values: Mapping[str, Any] | None = None,
+    actor: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """`apply_edge` for many jobs, in two statements. The caller has locked them and found them in `source`.
+
+    Raises:
+        RuntimeError: one of them is not there: the caller did not look, or does not hold the lock.
+    """
+    way = edge(name)
+    if not job_ids:
+        return
+    if source not in way.sources:
+        raise RuntimeError(f"{name} does not begin at {source}")
+    moved = connection.execute(
+        sa.update(_jobs)
+        .where(_jobs.c.id.in_(job_ids), _jobs.c.state == source.value)
+        .values(_moved(way, source) | dict(values or {}))
+    )
+    if moved.rowcount != len(job_ids):
+        raise RuntimeError(f"{name}: {moved.rowcount} of {len(job_ids)} jobs are {source}")
+    _insert_entries(connection, job_ids, name, at, actor, detail, source.value, way.target.value)
+
+
+def _moved(way: Edge, source: JobState) -> dict[str, Any]:
+    """What every edge changes in the row.
+
+    An exclusive key is held from the claim until all is undone: through a crash, a pause and a park. Where
+    nothing has begun there is nothing that it would protect, so that nobody waits for a job that waits.
+    """
+    values: dict[str, Any] = {
+        "state": way.target.value,
+        "entries": _jobs.c.entries + 1,
+        "overdue_at": None,
+    }
+    values |= clock_stopped(source, way.target)
+    if way.target in FINAL_STATES or way.name == "retry_scheduled":
+        values["held_key"] = None
+    elif source is JobState.RUNNING and way.target is not JobState.RUNNING:
+        values["held_key"] = sa.case((_jobs.c.begun == 0, None), else_=_jobs.c.held_key)
+    return values
 
 
 def _refusal(connection: sa.Connection, name: str, job_id: str, epoch: int | None) -> Exception:
@@ -88,9 +139,64 @@ def record(
     _insert_entry(connection, row, name, at, actor, detail, None, None)
 
 
-def insert_first_entry(connection: sa.Connection, row: sa.Row[Any], at: float, actor: str | None) -> None:
+def record_of_all(
+    connection: sa.Connection,
+    name: str,
+    job_ids: Sequence[str],
+    *,
+    at: float,
+    actor: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> None:
+    """`record` for many jobs, whose rows the caller has locked. `values` are further columns of the rows."""
+    if not job_ids:
+        return
+    connection.execute(
+        sa.update(_jobs)
+        .where(_jobs.c.id.in_(job_ids))
+        .values({"entries": _jobs.c.entries + 1} | dict(values or {}))
+    )
+    _insert_entries(connection, job_ids, name, at, actor, detail, None, None)
+
+
+def insert_first_entry(
+    connection: sa.Connection,
+    row: sa.Row[Any],
+    at: float,
+    actor: str | None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
     """The entry of a job that was inserted just now, with ``entries = 1``."""
-    _insert_entry(connection, row, "posted", at, actor, None, None, JobState.PENDING.value)
+    _insert_entry(connection, row, "posted", at, actor, detail, None, JobState.PENDING.value)
+
+
+def _insert_entries(
+    connection: sa.Connection,
+    job_ids: Sequence[str],
+    name: str,
+    at: float,
+    actor: str | None,
+    detail: Mapping[str, Any] | None,
+    from_state: str | None,
+    to_state: str | None,
+) -> None:
+    """One entry for each of the jobs, as their rows are now."""
+    told = payload.encode(dict(detail or {}), f"the detail of {name}")
+    columns: dict[str, Any] = {
+        "job": _jobs.c.id,
+        "number": _jobs.c.entries,
+        "at": sa.literal(at, sa.Float),
+        "name": sa.literal(name, sa.Text),
+        "from_state": sa.literal(from_state, sa.Text),
+        "to_state": sa.literal(to_state, sa.Text),
+        "attempt": _jobs.c.attempt,
+        "epoch": _jobs.c.epoch,
+        "actor": sa.literal(actor, sa.Text),
+        "detail": sa.literal(told, sa.Text),
+    }
+    rows = sa.select(*columns.values()).where(_jobs.c.id.in_(job_ids))
+    connection.execute(sa.insert(_entries).from_select(list(columns), rows))
 
 
 def _insert_entry(
@@ -104,7 +210,7 @@ def _insert_entry(
     to_state: str | None,
 ) -> None:
     connection.execute(
-        sa.insert(tables.job_entries).values(
+        sa.insert(_entries).values(
             job=row.id,
             number=row.entries,
             at=at,

@@ -6,44 +6,29 @@ Each is one transaction, committed before it returns.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from ebbtide.errors import EdgeRefused, TooLate
-from ebbtide.flows.policies import Policies
 from ebbtide.jobs import clock, holding, parking, tables
-from ebbtide.jobs.attempts import next_attempt
-from ebbtide.jobs.cancels import recorded_since, stopped_by_limit, store_request
+from ebbtide.jobs.cancelling import Cancel, end_unbegun
+from ebbtide.jobs.cancels import recorded_since, stopped_by_limit
 from ebbtide.jobs.changes import Changes, Marker, locked
-from ebbtide.jobs.edges import apply_edge, insert_first_entry
+from ebbtide.jobs.deletion import Delete
+from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.moments import WallNow
-from ebbtide.jobs.removal import remove
-from ebbtide.jobs.states import FINAL_STATES, JobState
+from ebbtide.jobs.posting import NewJob, insert_job
+from ebbtide.jobs.retrying import Retry
+from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
-from ebbtide.tasks import payload
+from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, DONE, REFUSED, TOO_LATE, Verb
 
 __all__ = ["ACCEPTED", "ALREADY_REQUESTED", "Ledger", "NewJob", "logbook_of"]
 
-ACCEPTED = "accepted"
-ALREADY_REQUESTED = "already requested"
-
 _jobs = tables.jobs
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A job to be posted. `parameters` and `labels_text` are JSON texts, checked by the caller."""
-
-    flow: str
-    version: int
-    parameters: str
-    labels_text: str
-    labels: Mapping[str, str]
-    priority: int = 0
-    delay_seconds: float = 0.0
-    policies: Policies = field(default_factory=Policies)
 
 
 def logbook_of(job_id: str) -> str:
@@ -63,44 +48,28 @@ class Ledger:
         self._changes = Changes(store)
 
     def post(self, new: NewJob, *, who: str) -> str:
-        """Store a job; returns its id. It may be claimed before this returns."""
+        """Store a job; returns its id. It may be claimed before this returns.
+
+        With an idempotency key it may be the id of a job that was posted before.
+
+        Raises:
+            KeyReused, KeyBusy, JobNotFound, ParentEnding: see `insert_job`.
+        """
         job_id = str(uuid.uuid4())
         now = clock.wall()
+        answered = [job_id]
 
         def insert(connection: sa.Connection) -> None:
-            row = connection.execute(
-                sa.insert(_jobs)
-                .values(
-                    id=job_id,
-                    flow=new.flow,
-                    version=new.version,
-                    state=JobState.PENDING.value,
-                    priority=new.priority,
-                    created_at=now,
-                    due_at=WallNow() + new.delay_seconds,
-                    limit_seconds=new.policies.limits.job_seconds,
-                    stall_seconds=new.policies.limits.no_progress_seconds,
-                    entries=1,
-                )
-                .returning(_jobs)
-            ).one()
-            connection.execute(
-                sa.insert(tables.job_parameters).values(
-                    job=job_id, parameters=new.parameters, labels=new.labels_text
-                )
-            )
-            if new.policies != Policies():
-                text = payload.encode(new.policies.as_dict(), "the policies")
-                connection.execute(sa.insert(tables.job_policies).values(job=job_id, policies=text))
-            if new.labels:
-                connection.execute(
-                    sa.insert(tables.job_labels),
-                    [{"job": job_id, "key": key, "value": value} for key, value in new.labels.items()],
-                )
-            insert_first_entry(connection, row, now, who)
+            answered[0] = insert_job(connection, new, job_id, at=now, who=who)
 
-        self._changes.insert(insert)
-        return job_id
+        while True:
+            try:
+                self._changes.insert(insert, job_id)
+                return answered[0]
+            except IntegrityError:
+                # Two reserved one slot at once. The other's is stored, and seen the next time.
+                if not new.refuse_busy:
+                    raise
 
     def knows(self, job_id: str) -> bool:
         """Whether there is such a job."""
@@ -125,57 +94,37 @@ class Ledger:
             TooLate: it has completed or failed already.
             JobNotFound: no such job.
         """
+        verb = Cancel(who, reason=reason, source=source)
+
+        def answer(connection: sa.Connection, row: sa.Row[Any]) -> str:
+            known = asked_at is not None and recorded_since(connection, job_id, reason, who, source, asked_at)
+            return ALREADY_REQUESTED if known else verb.answer(row)
+
+        word, row = self._ask(verb, job_id, answer)
+        if word == TOO_LATE:
+            raise TooLate(job_id, row.state)
+        return word
+
+    def _ask(
+        self,
+        verb: Verb,
+        job_id: str,
+        answer: Callable[[sa.Connection, sa.Row[Any]], str] | None = None,
+    ) -> tuple[str, sa.Row[Any]]:
+        """What one job is answered, and its row as it was then; done, where that is the answer."""
         now = clock.wall()
 
-        def request(connection: sa.Connection) -> str:
+        def change(connection: sa.Connection) -> tuple[str, sa.Row[Any]]:
             row = locked(connection, job_id)
-            state = JobState(row.state)
-            # What has failed, having passed a limit, has a request as well; it is too late all the same.
-            stopping = row.cancel_requested_at is not None and state not in FINAL_STATES
-            if stopping or state is JobState.CANCELLED:
-                return ALREADY_REQUESTED
-            if asked_at is not None and recorded_since(connection, job_id, reason, who, source, asked_at):
-                return ALREADY_REQUESTED
-            if state in FINAL_STATES:
-                raise TooLate(job_id, state)
-            held = holding.holds(connection, row)
-            store_request(connection, row, now, reason, who, source)
-            if held:
-                holding.let_undo(connection, row, at=now, who=who)
-                state = JobState.PENDING
-            if state in (JobState.PENDING, JobState.PAUSED) and not row.begun:
-                self._cancel_unclaimed(connection, job_id, state, row.attempt, now, who)
-            elif state is JobState.PENDING:
-                # It is undone as soon as a conductor is free, whenever it was due.
-                connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(due_at=WallNow()))
-            elif state is JobState.PAUSED:
-                apply_edge(connection, "resumed", job_id, at=now, actor=who, values={"due_at": WallNow()})
-            return ACCEPTED
+            word = verb.answer(row) if answer is None else answer(connection, row)
+            if word in DONE:
+                verb.apply(connection, [row], at=now)
+            return word, row
 
-        return self._changes.apply(request, job_id, Marker("cancel_requested", now, who))
+        def changed(told: tuple[str, sa.Row[Any]]) -> str | None:
+            return job_id if told[0] in DONE else None
 
-    def _cancel_unclaimed(
-        self, connection: sa.Connection, job_id: str, state: JobState, attempt: int, now: float, who: str
-    ) -> None:
-        """Of a job that has begun nothing: there is nothing to undo, so its request is fulfilled."""
-        apply_edge(
-            connection,
-            "cancelled_unclaimed",
-            job_id,
-            at=now,
-            source=state,
-            conditions=(_jobs.c.begun == 0,),
-            values={"ended_at": now, "undo": "none"},
-            actor=who,
-        )
-        connection.execute(
-            sa.insert(tables.job_outcomes).values(
-                job=job_id, attempt=attempt, state=JobState.CANCELLED.value, undo="none", ended_at=now
-            )
-        )
-        cancels = tables.job_cancels
-        mine = (cancels.c.job == job_id, cancels.c.attempt == attempt)
-        connection.execute(sa.update(cancels).where(*mine).values(reverted_at=now))
+        return self._changes.apply_to_many(change, changed, verb.marker(now))
 
     def retry(self, job_id: str, *, who: str) -> int:
         """Post a failed or cancelled job once more under the same id; returns the new attempt's number.
@@ -185,22 +134,10 @@ class Ledger:
         Raises:
             EdgeRefused: it is neither failed nor cancelled.
         """
-        now = clock.wall()
-
-        def post_again(connection: sa.Connection) -> int:
-            row = locked(connection, job_id)
-            new = apply_edge(
-                connection,
-                "retried",
-                job_id,
-                at=now,
-                source=JobState(row.state),
-                values=next_attempt() | {"retries": 0},
-                actor=who,
-            )
-            return int(new.attempt)
-
-        return self._changes.apply(post_again, job_id, Marker("retried", now, who))
+        word, row = self._ask(Retry(who), job_id)
+        if word == REFUSED:
+            raise EdgeRefused(job_id, row.state, "retried")
+        return int(row.attempt) + 1
 
     def retry_from_failure(self, job_id: str, *, who: str) -> None:
         """Let a job that holds go on at the task that failed, in the same attempt: nothing was undone.
@@ -242,9 +179,9 @@ class Ledger:
             parking.let_try_again(connection, row)
             asked = row.cancel_requested_at is not None and not stopped_by_limit(connection, row)
             if asked and not row.begun:
-                self._cancel_unclaimed(connection, job_id, JobState.PENDING, row.attempt, now, who)
+                end_unbegun(connection, [job_id], JobState.PENDING, at=now, who=who)
 
-        self._changes.apply(let_go_on, job_id, Marker("unparked", now, who))
+        self._changes.apply(let_go_on, job_id, Marker("unparked", now, who, or_gone=True))
 
     def accept(self, job_id: str, *, reason: str, who: str) -> None:
         """End a parked job as it is: cancelled if that was requested, else failed; its undo is `accepted`.
@@ -258,22 +195,12 @@ class Ledger:
                 connection, locked(connection, job_id), at=now, reason=reason, who=who
             ),
             job_id,
-            Marker("accepted_as_failed", now, who, or_name="accepted_as_cancelled"),
+            Marker("accepted_as_failed", now, who, or_name="accepted_as_cancelled", or_gone=True),
         )
 
-    def delete(self, job_id: str) -> None:
-        """Remove a job that has ended, or of which nothing has begun, with all that is stored of it.
+    def delete(self, job_id: str, *, who: str) -> str:
+        """Remove a job with all that is stored of it; returns `DELETED`, `ACCEPTED` or `ALREADY_REQUESTED`.
 
-        Raises:
-            EdgeRefused: it is running, parked, or half-done; cancel it first.
+        One that is at work, or half-done, is cancelled and undone first: see `Delete`.
         """
-
-        def remove_it(connection: sa.Connection) -> None:
-            row = locked(connection, job_id)
-            state = JobState(row.state)
-            idle = state in (JobState.PENDING, JobState.PAUSED) and not row.begun
-            if state not in FINAL_STATES and not idle:
-                raise EdgeRefused(job_id, state, "delete")
-            remove(connection, [job_id])
-
-        self._changes.apply(remove_it, job_id, None)
+        return self._ask(Delete(who), job_id)[0]

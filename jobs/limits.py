@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ebbtide.errors import JobNotFound
 from ebbtide.jobs import clock, tables
-from ebbtide.jobs.cancels import DEADLINE, NO_PROGRESS, TASK_LIMIT, store_request
+from ebbtide.jobs.cancels import DEADLINE, NO_PROGRESS, TASK_LIMIT, store_requests
 from ebbtide.jobs.changes import locked
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.states import JobState
@@ -130,5 +130,5 @@ class LimitWatch:
         same = (row.state, row.owner, row.epoch) == (JobState.RUNNING, self._owner, passed.epoch)
         if not same or row.cancel_requested_at is not None:
             return False  # it ended, or somebody has asked before
-        store_request(connection, row, clock.wall(), passed.reason, self._owner, passed.source)
+        store_requests(connection, [row.id], clock.wall(), passed.reason, self._owner, passed.source)
         return True

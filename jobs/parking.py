@@ -10,6 +10,7 @@ from ebbtide.errors import EdgeRefused, UsageError
 from ebbtide.jobs import tables
 from ebbtide.jobs.cancels import stopped_by_limit
 from ebbtide.jobs.edges import apply_edge
+from ebbtide.jobs.removal import remove_if_asked
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import JobState
 from ebbtide.wording import one_line
@@ -70,8 +71,8 @@ def park(
 def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: str, who: str) -> None:
     """End a parked job as it is: cancelled if a person had asked for that, else failed.
 
-    `job` is its row, locked.
-    The request, if any, stays without the time of its undo: there was none.
+    `job` is its row, locked. The request, if any, stays without the time of its undo: there was none. A job
+    that was to be deleted is removed.
 
     Raises:
         EdgeRefused: it is not parked.
@@ -101,6 +102,7 @@ def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: st
             ended_at=at,
         )
     )
+    remove_if_asked(connection, [job.id])
 
 
 def let_try_again(connection: sa.Connection, job: sa.Row[Any]) -> None:

@@ -6,36 +6,40 @@ import builtins
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, Unpack, cast
 
 import tenacity
 
 from ebbtide.config import Settings, load_settings
-from ebbtide.errors import AnswerLost, PayloadTooLarge, StoreUnavailable, UsageError
-from ebbtide.flows import Limits, Registry, RetryPolicy, load_flows
-from ebbtide.flows.policies import OnFailure
+from ebbtide.errors import AnswerLost, StoreUnavailable, UsageError
+from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.boards import Notice, open_postings
+from ebbtide.jobs.cancelling import Cancel
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
-from ebbtide.jobs.ledger import Ledger, NewJob
+from ebbtide.jobs.deletion import Delete
+from ebbtide.jobs.ledger import Ledger
+from ebbtide.jobs.many import Answer, Many
 from ebbtide.jobs.pausing import Pauses
+from ebbtide.jobs.posting import Wishes, WishesByName, checked_post
 from ebbtide.jobs.records import CancelAnswer, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.retention import Retention, kept_days
+from ebbtide.jobs.retrying import Retry
 from ebbtide.jobs.schema import ensure_schema
+from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.signals import open_signal, own_signal
 from ebbtide.jobs.states import FINAL_STATES, PHASES, JobState
 from ebbtide.jobs.statistics import Statistics, statistics
 from ebbtide.jobs.steering import Steering
 from ebbtide.jobs.store import Store
-from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_text, whoami
+from ebbtide.jobs.texts import MAX_REASON, MAX_WHO, checked_labels, checked_text, is_number, whoami
+from ebbtide.jobs.verbs import Verb
 from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
 
 __all__ = ["Poster"]
 
-MAX_LABEL = 255
 MAX_LISTED = 100_000
-MAX_PRIORITY = 1000
-MAX_DELAY_SECONDS = 10 * 365 * 86400
 _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
@@ -73,7 +77,7 @@ class Poster(Steering):
         max_parameter_bytes: int = payload.MAX_BYTES,
         settings: Settings | None = None,
     ) -> None:
-        if not _is_number(max_parameter_bytes, int) or max_parameter_bytes < 1:
+        if not is_number(max_parameter_bytes, int) or max_parameter_bytes < 1:
             raise UsageError("max_parameter_bytes should be a whole number from 1")
         self._max_parameter_bytes = max_parameter_bytes
         self._flow_modules = tuple(flow_modules)
@@ -88,6 +92,7 @@ class Poster(Steering):
             ensure_schema(self._store)
             opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
+        self._many = Many(self._store)
         self._pauses = Pauses(self._store)
         self._views = Views(self._store)
 
@@ -117,46 +122,39 @@ class Poster(Steering):
         params: Mapping[str, Any] | None = None,
         *,
         version: int | None = None,
-        labels: Mapping[str, str] | None = None,
-        priority: int = 0,
-        delay_seconds: float = 0.0,
-        retry: RetryPolicy | None = None,
-        limits: Limits | None = None,
-        on_failure: OnFailure | None = None,
+        who: str | None = None,
+        **wishes: Unpack[WishesByName],
     ) -> Job:
         """Put a job on the board. Once this returns it is stored.
 
         The parameters are checked against the flow's schema, and the flow is built once to see
-        that every task of it can be cancelled.
+        that every task of it can be cancelled. `wishes` are the attributes of `Wishes`: labels, priority,
+        delay_seconds or at, exclusive, on_busy, key, parent and detached.
+
+        With an idempotency key that was used before, the job of then is returned.
 
         Args:
             retry, limits, on_failure: as for `ebbtide.flow`; None: as the flow says, else the options.
 
         Raises:
             FlowNotFound, ParameterError, FlowRefused, PayloadTooLarge, UsageError.
+            KeyReused: the idempotency key is that of another post.
+            KeyBusy: the exclusive key is taken, and the post is to be refused then.
+            JobNotFound, AmbiguousJob, ParentEnding: the parent is not there, or takes no child any more.
         """
-        definition = self.registry.get(flow, version)
-        if not isinstance(params or {}, Mapping):
-            raise UsageError(f"parameters are given by name, in a mapping, not as a {type(params).__name__}")
-        canonical = definition.validate(params or {})
-        text = _encoded(canonical, "the parameters", self._max_parameter_bytes)
-        definition.build(canonical)
-        wanted = _checked_labels(labels or {})
-        if not _is_number(priority, int) or abs(priority) > MAX_PRIORITY:
-            raise UsageError(f"the priority should be a whole number of -{MAX_PRIORITY} to {MAX_PRIORITY}")
-        if not _is_number(delay_seconds, (int, float)) or not 0 <= delay_seconds <= MAX_DELAY_SECONDS:
-            raise UsageError(f"the delay should be a number of seconds, 0 to {MAX_DELAY_SECONDS}")
-        new = NewJob(
-            flow=definition.name,
-            version=definition.version,
-            parameters=text,
-            labels_text=_encoded(wanted, "the labels", payload.MAX_BYTES),
-            labels=wanted,
-            priority=priority,
-            delay_seconds=delay_seconds,
-            policies=definition.policies(self._settings, retry=retry, limits=limits, on_failure=on_failure),
+        wanted = Wishes(**wishes)
+        if wanted.parent is not None:
+            wanted = replace(wanted, parent=self._views.resolve(wanted.parent))
+        new = checked_post(
+            self.registry,
+            flow,
+            params,
+            wanted,
+            settings=self._settings,
+            version=version,
+            max_parameter_bytes=self._max_parameter_bytes,
         )
-        job_id = self._ledger.post(new, who=whoami())
+        job_id = self._ledger.post(new, who=_checked_who(who))
         self._signal.ring(job_id)
         return self._posted(self._stored(job_id))
 
@@ -171,9 +169,9 @@ class Poster(Steering):
             JobNotFound, AmbiguousJob, UsageError.
         """
         reason = checked_text(reason, "the reason", MAX_REASON)
-        who = whoami() if who is None else checked_text(who, "who asks", MAX_WHO)
+        who = _checked_who(who)
         full = self._views.resolve(job_id)
-        answer = self._ledger.cancel(full, reason=reason, who=who or whoami())
+        answer = self._ledger.cancel(full, reason=reason, who=who)
         self._signal.ring(full)
         return CancelAnswer(self._stored(full), cast(Any, answer))
 
@@ -216,13 +214,52 @@ class Poster(Steering):
         except StoreUnavailable as error:
             raise AnswerLost(job_id, str(error)) from error
 
-    def delete(self, job_id: str) -> None:
-        """Remove a job that has ended, or that never began, with its history.
+    def delete(self, job_id: str, who: str | None = None) -> str:
+        """Remove a job with its history; returns what it was answered.
+
+        ``deleted``: it had ended or never begun, and is gone. ``accepted``: it is cancelled and undone first,
+        and removed with its end; ``already requested`` the next time. One that parks on its way there stays
+        until a person has unparked or accepted it.
+        """
+        full = self._views.resolve(job_id)
+        answer = self._ledger.delete(full, who=_checked_who(who))
+        self._signal.ring(full)
+        return answer
+
+    def cancel_many(
+        self, selection: Selection, reason: str = "", who: str | None = None, *, dry_run: bool = False
+    ) -> builtins.list[Answer]:
+        """`cancel` for each job of a selection, a thousand in each transaction; what each was answered.
+
+        A store that goes away in the middle raises nothing: the jobs that it did not take are answered so.
+
+        Args:
+            dry_run: change nothing, and tell what would be answered.
 
         Raises:
-            EdgeRefused: it is at work; cancel it first.
+            UsageError: the selection names nothing, or no such state.
+            StoreUnavailable: the store was away before the first job.
         """
-        self._ledger.delete(self._views.resolve(job_id))
+        reason = checked_text(reason, "the reason", MAX_REASON)
+        return self._ask_many(Cancel(_checked_who(who), reason=reason), selection, dry_run)
+
+    def retry_many(
+        self, selection: Selection, who: str | None = None, *, dry_run: bool = False
+    ) -> builtins.list[Answer]:
+        """`retry` for each job of a selection; see `cancel_many`."""
+        return self._ask_many(Retry(_checked_who(who)), selection, dry_run)
+
+    def delete_many(
+        self, selection: Selection, who: str | None = None, *, dry_run: bool = False
+    ) -> builtins.list[Answer]:
+        """`delete` for each job of a selection; see `cancel_many`."""
+        return self._ask_many(Delete(_checked_who(who)), selection, dry_run)
+
+    def _ask_many(self, verb: Verb, selection: Selection, dry_run: bool) -> builtins.list[Answer]:
+        selection.check()
+        if dry_run:
+            return builtins.list(self._many.foreseen(verb, selection))
+        return builtins.list(self._many.answers(verb, selection, stored=self._signal.ring))
 
     def prune(self, days: Mapping[str, float] | None = None, *, dry_run: bool = False) -> dict[str, int]:
         """Remove jobs that have ended longer ago than `days` says, by state; returns how many, by state.
@@ -266,9 +303,7 @@ class Poster(Steering):
         """Jobs, newest first; `state` takes the words of state and phase."""
         if state is not None and state not in PHASES:
             raise UsageError(f"no such state: {state[:40]!r}; one of {', '.join(PHASES)}")
-        wanted = _checked_labels(labels or {})
-        if flow is not None and payload.storable(flow) != flow:
-            return []  # no store takes such a text, so no job has it
+        wanted = checked_labels(labels or {})
         return self._views.jobs(state=state, flow=flow, labels=wanted, limit=_checked_limit(limit))
 
     def tasks(self, job_id: str, attempt: int | None = None) -> builtins.list[TaskRecord]:
@@ -345,30 +380,11 @@ def _rests(job: Job) -> bool:
     return JobState(job.state) in FINAL_STATES or job.state == JobState.PARKED
 
 
-def _encoded(value: Any, what: str, max_bytes: int) -> str:
-    text = payload.encode(value, what, max_bytes=1 << 62)
-    if len(text) > max_bytes:
-        raise PayloadTooLarge(what, len(text), max_bytes)
-    return text
-
-
-def _is_number(value: object, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+def _checked_who(who: str | None) -> str:
+    return (whoami() if who is None else checked_text(who, "who asks", MAX_WHO)) or whoami()
 
 
 def _checked_limit(limit: int) -> int:
-    if not _is_number(limit, int) or not 1 <= limit <= MAX_LISTED:
+    if not is_number(limit, int) or not 1 <= limit <= MAX_LISTED:
         raise UsageError(f"the limit should be a whole number of 1 to {MAX_LISTED}")
     return limit
-
-
-def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    if not isinstance(labels, Mapping):
-        raise UsageError(f"labels are given by key, in a mapping, not as a {type(labels).__name__}")
-    for key, value in labels.items():
-        for text in (key, value):
-            if not isinstance(text, str) or not text or len(text) > MAX_LABEL or not text.isprintable():
-                raise UsageError(
-                    f"label {str(key)[:40]!r}: key and value are printable, of 1 to {MAX_LABEL} characters"
-                )
-    return dict(labels)

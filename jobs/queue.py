@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.jobs import clock, tables
+from ebbtide.jobs.children import children_ended
+from ebbtide.jobs.keys import has_room
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.states import JobState
 
@@ -25,7 +27,6 @@ __all__ = [
     "next_due",
     "next_orphan",
     "paused_flows",
-    "waits_for",
 ]
 
 _jobs = tables.jobs
@@ -146,11 +147,17 @@ def _first_of_flow(flow: str, version: int, limit: int, lock: bool) -> sa.Subque
             # As a sum, so that no index on due_at is chosen, which would have to sort all that is due.
             _jobs.c.due_at + 0.0 <= WallNow(),
             _wanted(flow, version),
+            *_claimable(),
         )
         .order_by(_jobs.c.priority.desc(), _jobs.c.due_at, _jobs.c.created_at)
         .limit(limit)
     )
-    return (query.with_for_update(skip_locked=True) if lock else query).subquery()
+    return (query.with_for_update(skip_locked=True, of=_jobs) if lock else query).subquery()
+
+
+def _claimable() -> tuple[sa.ColumnElement[bool], ...]:
+    """What keeps a job that is due from being claimed: its exclusive key, and children that it waits for."""
+    return has_room(), children_ended()
 
 
 def _wanted(flow: Any, version: Any) -> sa.ColumnElement[bool]:
@@ -166,8 +173,8 @@ def _batches(keys: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def due_one(connection: sa.Connection, job_id: str) -> sa.Row[Any] | None:
-    """The job of that id if it is pending and due, held until the transaction ends; None: it is not, or
-    another conductor is about to claim it.
+    """The job of that id if it is pending and due, and waits for no other, held until the transaction ends;
+    None: it is not, or another conductor is about to claim it.
     """
     query: sa.Select[Any] = (
         sa.select(_jobs.c.id, _jobs.c.flow, _jobs.c.version)
@@ -176,8 +183,9 @@ def due_one(connection: sa.Connection, job_id: str) -> sa.Row[Any] | None:
             _jobs.c.state == JobState.PENDING.value,
             _jobs.c.due_at <= WallNow(),
             _wanted(_jobs.c.flow, _jobs.c.version),
+            *_claimable(),
         )
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=_jobs)
     )
     return connection.execute(query).first()
 
@@ -200,26 +208,3 @@ def live_conductors(connection: sa.Connection) -> dict[str, frozenset[str]]:
 def paused_flows(connection: sa.Connection) -> frozenset[tuple[str, int]]:
     """The flows of which nobody claims a job, with their versions; 0 stands for every version."""
     return frozenset((row.flow, row.version) for row in connection.execute(sa.select(_paused)))
-
-
-def waits_for(
-    job: sa.Row[Any],
-    *,
-    due: bool,
-    live: Mapping[str, frozenset[str]],
-    paused: Collection[tuple[str, int]] = (),
-) -> str | None:
-    """Who would have to come for a job that nobody here can take up; None when somebody can, or need not."""
-    pending = job.state == JobState.PENDING.value and due
-    orphaned = job.state == JobState.RUNNING.value and job.owner not in live
-    if not pending and not orphaned:
-        return None
-    stopped = {(job.flow, 0), (job.flow, job.version)} & set(paused)
-    if pending and stopped and job.cancel_requested_at is None:
-        return f"somebody to resume flow {job.flow}, which is paused"
-    if not live:
-        return "a conductor: none is running"
-    key = f"{job.flow}@{job.version}"
-    if any(key in flows for flows in live.values()):
-        return None
-    return f"a conductor that knows {key}: none of those running does"

@@ -67,8 +67,9 @@ class Job(Record):
     as they are undone. `tasks_done` counts what returned in this attempt, `tasks_undone` what was
     undone again. `current` names the tasks that run, or are being undone, now. `not_undone` names,
     of a parked job and of one that was accepted as it is, those whose work is still in place.
-    `waits_for` tells, of a job that no conductor can take up now, which one it would take. `held` is a parked
-    job that may go on from its failure; `retries` counts what it was tried again by itself, and
+    `waits_for` tells, of a job that no conductor can take up now, for what: a conductor, an exclusive key
+    that others hold, or the end of its children. `exclusive_key` and `parent` are as it was posted. `held` is
+    a parked job that may go on from its failure; `retries` counts what it was tried again by itself, and
     `deadline_at` is when its attempt will be out of time, while it is claimed.
     """
 
@@ -102,6 +103,8 @@ class Job(Record):
     retries: int = 0
     deadline_at: float | None = None
     policies: dict[str, Any] = field(default_factory=dict)
+    exclusive_key: str | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True)

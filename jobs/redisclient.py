@@ -40,7 +40,9 @@ def make_client(url: str) -> Any:
         socket_keepalive=True,
         # Not by the library, which waits in between: a broken link is made anew.
         retry=Retry(NoBackoff(), 0),
-        # With a later one redis-py 8 asks each new connection for what no Redis before 8 has.
+        # With a later one redis-py 8 asks each new connection for what no Redis before 8 has; and it tells
+        # its own name to those before 7.2, which do not know how to be told.
         protocol=2,
+        driver_info=None,
         client_name="ebbtide",
     )

@@ -1,4 +1,8 @@
-"""Removal: all that is stored of a job goes, in one transaction."""
+"""Removal: all that is stored of a job goes, in one transaction, once it has ended.
+
+That a job is to be removed stands in its row. Whoever stores its outcome removes it in the same transaction,
+so that no crash comes between the two.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
+from ebbtide.jobs.states import FINAL_STATES
 
-__all__ = ["remove"]
+__all__ = ["remove", "remove_if_asked"]
 
 _jobs = tables.jobs
+_final = [state.value for state in FINAL_STATES]
 
 
 def remove(connection: sa.Connection, job_ids: Sequence[str]) -> None:
@@ -21,6 +27,14 @@ def remove(connection: sa.Connection, job_ids: Sequence[str]) -> None:
         connection.execute(sa.delete(table).where(table.c.job.in_(job_ids)))
     _delete_logbooks(connection, job_ids)
     connection.execute(sa.delete(_jobs).where(_jobs.c.id.in_(job_ids)))
+
+
+def remove_if_asked(connection: sa.Connection, job_ids: Sequence[str]) -> None:
+    """Remove those of these jobs that have ended and were to be removed then."""
+    asked = sa.select(_jobs.c.id).where(
+        _jobs.c.id.in_(job_ids), _jobs.c.delete_requested_at.is_not(None), _jobs.c.state.in_(_final)
+    )
+    remove(connection, list(connection.scalars(asked)))
 
 
 def _tables_by_job() -> list[sa.Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from typing import Any, cast
 
-from ebbtide.errors import UsageError
+from ebbtide.errors import JobNotFound, UsageError
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.pausing import EVERY_VERSION, Pauses
 from ebbtide.jobs.records import Job, JobAnswer
@@ -94,10 +94,10 @@ class Steering(abc.ABC):
             raise UsageError("a reason is wanted: say why that undo may be left out")
         if skip is None and reason:
             raise UsageError("a reason is for an undo that is left out: name its task as well")
-        full = self._views.resolve(job_id)
-        self._ledger.unpark(full, who=whoami(), skip=skip, reason=reason)
-        self._signal.ring(full)
-        return self._posted(self._stored(full))
+        before = self._views.job(self._views.resolve(job_id))
+        self._ledger.unpark(before.id, who=whoami(), skip=skip, reason=reason)
+        self._signal.ring(before.id)
+        return self._posted(self._stored_unless_gone(before))
 
     def accept(self, job_id: str, reason: str) -> Job:
         """End a parked job as it is: `cancelled` if that was requested, else `failed`. Nothing is undone.
@@ -109,10 +109,17 @@ class Steering(abc.ABC):
         reason = checked_text(reason, "the reason", MAX_REASON)
         if not reason:
             raise UsageError("a reason is wanted: say why the job may stay as it is")
-        full = self._views.resolve(job_id)
-        self._ledger.accept(full, reason=reason, who=whoami())
-        self._signal.ring(full)
-        return self._stored(full)
+        before = self._views.job(self._views.resolve(job_id))
+        self._ledger.accept(before.id, reason=reason, who=whoami())
+        self._signal.ring(before.id)
+        return self._stored_unless_gone(before)
+
+    def _stored_unless_gone(self, before: Job) -> Job:
+        """The job after a change by which it may have ended; as it was, if it was to be deleted then."""
+        try:
+            return self._stored(before.id)
+        except JobNotFound:
+            return before
 
     def pause_flow(self, flow: str, version: int | None = None) -> bool:
         """Let no conductor take up a job of a flow, unless it is to be cancelled; what runs goes on.

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from taskflow.persistence.backends.sqlalchemy import tables as taskflow_schema
 
 # The migration that makes exactly these tables.
-REVISION = "0005"
+REVISION = "0006"
 
 metadata = MetaData()
 
@@ -95,6 +95,9 @@ jobs = Table(
     Column("used_seconds", Float),  # of that, by the claims of this attempt that are over
     Column("deadline_at", Float),  # by the store's clock, while it is claimed
     Column("stall_seconds", Float),  # without anything stored of it
+    Column("exclusive_key", Text),  # which it has to hold to run; `held_key` is one of its `key_limit` slots
+    _count("key_limit", 1),
+    Column("parent", _ID),  # whose cancel is its cancel, and whose undo waits for its end
 )
 Index(
     "ix_jobs_queue",
@@ -111,6 +114,16 @@ Index("ix_jobs_newest", jobs.c.created_at.desc(), jobs.c.id)
 Index("ix_jobs_flow", jobs.c.flow, jobs.c.created_at)
 Index("ix_jobs_ended", jobs.c.state, jobs.c.ended_at)
 
+
+def _index_where(name: str, condition: str, *columns: Column[Any]) -> None:
+    """An index on the few rows that fulfil the condition."""
+    Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+_index_where("ix_jobs_holders", "held_key IS NOT NULL", jobs.c.exclusive_key)
+_index_where("ix_jobs_exclusive", "exclusive_key IS NOT NULL", jobs.c.exclusive_key, jobs.c.state)
+_index_where("ix_jobs_parent", "parent IS NOT NULL", jobs.c.parent, jobs.c.state)
+
 job_parameters = Table("job_parameters", metadata, _key("job"), _word("parameters"), _word("labels"))
 
 # Of a job that was posted with any: `ebbtide.flows.policies.Policies`, as JSON.
@@ -123,6 +136,18 @@ job_labels = Table(
     _key("key"),
     _word("value"),
     Index("ix_job_labels_value", "key", "value"),
+    sqlite_with_rowid=False,
+)
+
+# By which a post that is repeated is known again. The primary key is the promise that one of them is stored.
+job_keys = Table(
+    "job_keys",
+    metadata,
+    _key("owner", Text),
+    _key("key", Text),
+    Column("job", _ID, nullable=False),
+    _word("body"),  # a digest of what was posted
+    Index("ix_job_keys_job", "job"),
     sqlite_with_rowid=False,
 )
 

@@ -11,20 +11,19 @@ import sqlalchemy as sa
 from ebbtide.errors import AmbiguousJob, EdgeRefused, JobNotFound
 from ebbtide.flows.policies import Policies
 from ebbtide.jobs import tables
-from ebbtide.jobs.moments import WallNow
-from ebbtide.jobs.queue import live_conductors, paused_flows, waits_for
+from ebbtide.jobs.queue import live_conductors, paused_flows
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
-from ebbtide.jobs.states import CANCELLING, FINAL_STATES, OVERDUE, REVERTING, SCHEDULED, JobState, phase_of
+from ebbtide.jobs.selection import conditions_of, is_due
+from ebbtide.jobs.states import FINAL_STATES, JobState, phase_of
 from ebbtide.jobs.store import Store
+from ebbtide.jobs.waits import waits_of
 
 __all__ = ["Views"]
 
 _jobs = tables.jobs
 _tasks = tables.job_tasks
-_due = _jobs.c.due_at <= WallNow()
-_is_due = _due.label("is_due")
-_UNENDED = tuple(state.value for state in JobState if state not in FINAL_STATES)
+_is_due = is_due.label("is_due")
 _CLAIMABLE = (JobState.PENDING.value, JobState.RUNNING.value)
 # How many jobs one statement may name: a database takes a limited number of values.
 _AT_ONCE = 500
@@ -76,16 +75,7 @@ class Views:
         limit: int = 100,
     ) -> list[Job]:
         """Jobs, newest first. `state` takes the words of both state and phase; all filters must fit."""
-        query = sa.select(_jobs, _is_due)
-        if state is not None:
-            query = query.where(_in_phase(state))
-        if flow is not None:
-            query = query.where(_jobs.c.flow == flow)
-        for key, value in (labels or {}).items():
-            of = tables.job_labels
-            query = query.where(
-                sa.exists().where(of.c.job == _jobs.c.id, of.c.key == key, of.c.value == value)
-            )
+        query = sa.select(_jobs, _is_due).where(*conditions_of(state=state, flow=flow, labels=labels or {}))
         return self._jobs(query.order_by(_jobs.c.created_at.desc(), _jobs.c.id).limit(limit))
 
     def tasks(self, job_id: str, attempt: int | None = None) -> list[TaskRecord]:
@@ -158,6 +148,7 @@ def _jobs_of(
     parks = _by_attempt(
         connection, tables.job_parks, [row for row in rows if _left_standing(row)], tables.job_parks.c.number
     )
+    waits = waits_of(connection, rows, live, paused)
     untold = [row for row in rows if JobState(row.state) not in FINAL_STATES or _left_standing(row)]
     tasks = latest_rounds(connection, untold)
     return [
@@ -168,7 +159,7 @@ def _jobs_of(
             outcomes.get((row.id, row.attempt)),
             parks.get((row.id, row.attempt)),
             tasks.get((row.id, row.attempt), []),
-            waits_for(row, due=bool(row.is_due), live=live, paused=paused),
+            waits.get(row.id),
             policies.get(row.id),
         )
         for row in rows
@@ -225,6 +216,8 @@ def _job(
         retries=row.retries,
         deadline_at=row.deadline_at,
         policies=_mapping(policies.policies) if policies else Policies().as_dict(),
+        exclusive_key=row.exclusive_key,
+        parent=row.parent,
     )
 
 
@@ -270,22 +263,6 @@ def _runs(task: sa.Row[Any]) -> bool:
     if task.undo_begun_at is not None:
         return task.undo_ended_at is None
     return task.ended_at is None
-
-
-def _in_phase(word: str) -> sa.ColumnElement[bool]:
-    """The condition for a word that is a state or a phase; the mirror of `phase_of`."""
-    state, requested = _jobs.c.state, _jobs.c.cancel_requested_at.is_not(None)
-    active = state.in_([s for s in _UNENDED if s != JobState.PARKED.value])
-    overdue = sa.and_(state == JobState.RUNNING.value, requested, _jobs.c.overdue_at.is_not(None))
-    if word == OVERDUE:
-        return overdue
-    if word == CANCELLING:
-        return sa.and_(active, requested, ~overdue)
-    if word == SCHEDULED:
-        return sa.and_(state == JobState.PENDING.value, ~requested, ~_due)
-    if word == REVERTING:
-        return sa.and_(state == JobState.RUNNING.value, ~requested, _jobs.c.undoing == 1)
-    return state == word
 
 
 def _by_job(connection: sa.Connection, table: sa.Table, ids: list[str]) -> dict[str, sa.Row[Any]]:

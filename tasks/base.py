@@ -218,6 +218,24 @@ class CancelableTask(taskflow_task.Task):  # type: ignore[misc]  # taskflow is u
         """Tell how far the work is, 0 to 1. Best effort and cheap: stored at most four times a second."""
         self.run.report(self.name, min(1.0, max(0.0, float(fraction))), message)
 
+    def post_child(self, flow: str, params: Mapping[str, Any] | None = None, **wishes: Any) -> str:
+        """Post a job that belongs to this one; returns its id once it is stored.
+
+        It is cancelled with this job. This job's undo, of a failure too, begins once all its children have
+        ended. A child that has completed stays: let the revert see to what it did. A task that is run again
+        is given the children that it has posted before, in the same order. Do not wait here for the end of a
+        child: it may need the runner that this task has.
+
+        Args:
+            wishes: as for `Poster.post`: labels, priority, delay_seconds or at, exclusive, on_busy, key; and
+                ``detached=True`` for a job that is only noted as posted by this one.
+
+        Raises:
+            Cancelled: this job is being cancelled.
+            EbbtideError: see `Poster.post`.
+        """
+        return self.run.post(self.name, flow, params, wishes)
+
     def shield(self) -> contextlib.AbstractContextManager[None]:
         """A stretch in which nothing is delivered: for a step that must not be cut in two."""
         return self.run.event.shield()
@@ -244,6 +262,7 @@ _RELIED_ON = (
     "heeding",
     "job",
     "no_undo",
+    "post_child",
     "report",
     "run",
     "shield",

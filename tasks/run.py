@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ebbtide.errors import UsageError
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
 
@@ -131,6 +132,15 @@ class Run(abc.ABC):
     @abc.abstractmethod
     def save(self, task: str, text: str) -> None:
         """Store checkpoint data (JSON) durably before returning."""
+
+    def post(self, task: str, flow: str, params: Mapping[str, Any] | None, wishes: Mapping[str, Any]) -> str:
+        """Post a child of the job; returns its id once it is stored.
+
+        Raises:
+            Cancelled: the job is being cancelled.
+            UsageError: nothing is run here that could have a child; or see `Poster.post`.
+        """
+        raise UsageError("only a task of a job that a conductor runs can post a child of it")
 
     @abc.abstractmethod
     def report(self, task: str, fraction: float, message: str) -> None:

@@ -76,9 +76,7 @@ def _tried(name: str, signal: Signal, ring: Callable[[], object], sweep_seconds:
     return fine(_SUBJECT, f"{name} comes through in {1000 * (time.monotonic() - began):.0f} ms")
 
 
-def _heard_within(
-    signal: Signal, wanted: Callable[[bool], bool], seconds: float = _PATIENCE_SECONDS
-) -> bool:
+def _heard_within(signal: Signal, wanted: Callable[[bool], bool], seconds: float = _PATIENCE_SECONDS) -> bool:
     """Ask the signal until what it says is wanted; whether that came in time."""
     give_up = time.monotonic() + seconds
     while not wanted(signal.changed()):

@@ -56,6 +56,7 @@ class Job:
     undo: str | None = None
     undoing: bool = False
     interruptions: int = 0
+    deleting: bool = False
     attempts: dict[int, Attempt] = field(default_factory=lambda: {1: Attempt()})
     entries: list[Entry] = field(default_factory=list)
 
@@ -155,6 +156,11 @@ class Reference:
                 job.end("cancelled_unclaimed", "cancelled", "none")
         return "accepted"
 
+    def _bury(self, job: Job) -> None:
+        """What was to be deleted goes with its end."""
+        if job.deleting and job.state in FINAL:
+            del self.jobs[job.id]
+
     def retry(self, job_id: str, at: float) -> str:
         job = self.jobs.get(job_id)
         if job is None:
@@ -177,6 +183,7 @@ class Reference:
         job.move("unparked", "pending")
         if job.requested and not job.now.tasks:
             job.end("cancelled_unclaimed", "cancelled", "none")
+            self._bury(job)
         return "None"
 
     def accept(self, job_id: str) -> str:
@@ -187,16 +194,22 @@ class Reference:
             return f"EdgeRefused {job.state}"
         target = "cancelled" if job.requested else "failed"
         job.end(f"accepted_as_{target}", target, "accepted")
+        self._bury(job)
         return "None"
 
-    def delete(self, job_id: str) -> str:
+    def delete(self, job_id: str, at: float) -> str:
         job = self.jobs.get(job_id)
         if job is None:
             return NOT_FOUND
         if job.state in FINAL or (job.state == "pending" and not job.now.tasks):
             del self.jobs[job_id]
-            return "None"
-        return f"EdgeRefused {job.state}"
+            return "deleted"
+        if job.deleting:
+            return "already requested"
+        job.deleting = True
+        job.note("delete_requested")
+        self.cancel(job_id, "to be deleted", at)
+        return "accepted"
 
     # Conductors.
 
@@ -254,4 +267,5 @@ class Reference:
             job.move("released", "pending")
         else:
             job.end(edge, edge, "none" if edge == "completed" else undone)
+            self._bury(job)
         return True

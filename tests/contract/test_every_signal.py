@@ -335,7 +335,7 @@ def test_a_server_that_lost_its_data_is_used_as_before(opened, store, server, ki
     attend(listener)
     ringer.ring("a")
 
-    server.stop("immediate")  # by itself: it might listen again before anybody sees that it did not
+    lose(server, kind)  # by itself: it might listen again before anybody sees that it did not
     until("it notices", lambda: listener.changed() is None or not listener.listening)
     server.lose_data()
     until("it listens again", lambda: listener.changed() is None or listener.listening)

@@ -141,7 +141,7 @@ def test_an_unknown_job_is_neither_cancelled_retried_nor_deleted(board):
     for call in (
         lambda: board.ledger.cancel(NOBODY, reason="", who="bob"),
         lambda: board.ledger.retry(NOBODY, who="bob"),
-        lambda: board.ledger.delete(NOBODY),
+        lambda: board.ledger.delete(NOBODY, who="bob"),
     ):
         with pytest.raises(JobNotFound):
             call()
@@ -220,18 +220,21 @@ def test_each_attempt_can_be_cancelled_for_a_reason_of_its_own(board):
 
 @pytest.mark.parametrize("begun", [0, 1])
 @pytest.mark.parametrize("state", sorted(JobState))
-def test_what_has_ended_or_never_begun_is_deleted_and_nothing_else(board, state, begun):
+def test_what_has_ended_or_never_begun_is_deleted_and_all_else_is_cancelled_first(board, state, begun):
     job = board.put(state, begun=begun)
     idle = state in (JobState.PENDING, JobState.PAUSED) and not begun
 
     if state in FINAL_STATES or idle:
-        board.ledger.delete(job)
+        assert board.ledger.delete(job, who="bob") == "deleted"
         assert board.rows(tables.jobs) == board.rows(tables.job_entries) == []
-    else:
-        with pytest.raises(EdgeRefused) as caught:
-            board.ledger.delete(job)
-        assert (caught.value.state, caught.value.edge) == (state, "delete")
-        assert board.history(job) == ["posted"]
+        return
+    assert board.ledger.delete(job, who="bob") == "accepted"
+    assert board.ledger.delete(job, who="eve") == "already requested"
+    resumed = ["resumed"] * (state is JobState.PAUSED)
+    assert board.history(job) == ["posted", "delete_requested", "cancel_requested", *resumed]
+    asked = request(board, job)
+    assert (asked["who"], asked["reason"]) == ("bob", "to be deleted")
+    assert board.row(job).delete_requested_at == board.clock.now
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry", "delete"])
@@ -246,7 +249,7 @@ def test_other_jobs_are_left_alone(board, verb):
         case "retry":
             board.ledger.retry(job, who="bob")
         case "delete":
-            board.ledger.delete(job)
+            board.ledger.delete(job, who="bob")
 
     assert [board.row(job) for job in others] == before
     assert {row["job"] for row in board.rows(tables.job_cancels)} <= {job}

@@ -121,7 +121,7 @@ def test_whoever_is_deleted_leaves_nothing(board, job, mark):
     mark(job)
     board.change(job, state="cancelled")
 
-    board.ledger.delete(job)
+    board.ledger.delete(job, who="bob")
 
     with board.store.read() as connection:
         assert connection.execute(sa.select(tables.job_entries)).all() == []

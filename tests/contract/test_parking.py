@@ -266,7 +266,7 @@ def test_an_accepted_job_can_be_deleted(board, parked):
     job = parked()
     board.ledger.accept(job, reason="x", who="ann")
 
-    board.ledger.delete(job)
+    board.ledger.delete(job, who="bob")
 
     assert board.rows(tables.jobs) == board.rows(tables.job_parks) == []
 

@@ -195,11 +195,11 @@ def test_a_cancel_that_comes_too_late_names_the_outcome(board, poster, state):
         poster.cancel(job)
 
 
-def test_a_job_at_work_is_neither_retried_unparked_accepted_nor_deleted_and_has_no_result(board, poster):
+def test_a_job_at_work_is_neither_retried_unparked_nor_accepted_and_has_no_result(board, poster):
     job = board.put(JobState.RUNNING)
 
     words = {"retry": "be retried: it", "unpark": "be unparked: it", "accept": "be accepted as it is: it"}
-    for verb, word in (words | {"delete": "be deleted while it", "result": "has no result: it"}).items():
+    for verb, word in (words | {"result": "has no result: it"}).items():
         with pytest.raises(EdgeRefused, match=f"{word} is running"):
             VERBS[verb](poster, job)
 

@@ -408,9 +408,9 @@ def test_a_statement_is_compiled_once_however_often_it_is_written(store: Store) 
     event.listen(
         store.engine,
         "before_cursor_execute",
-        lambda _c, _cursor, text, _p, context, _m: compiled.append(context.cache_hit.name == "CACHE_HIT")
-        if text.startswith("UPDATE")
-        else None,
+        lambda _c, _cursor, text, _p, context, _m: (
+            compiled.append(context.cache_hit.name == "CACHE_HIT") if text.startswith("UPDATE") else None
+        ),
     )
 
     for atom in ("a", "b", "c"):

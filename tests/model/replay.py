@@ -67,6 +67,7 @@ class Seen:
     expired: bool = False  # the request is no person's: a limit was passed
     forwarded: bool = False
     delivered: bool = False
+    deleting: bool = False  # it is to be removed with its outcome: no history tells of both
     number: int = 0
 
 
@@ -127,6 +128,7 @@ def _edge(seen: Seen, entry: Entry, way: Edge) -> Seen:
         _require(not seen.requested or seen.expired, entry, "although a cancel was accepted")
     if way.name in _IF_REQUESTED:
         _require(seen.requested and not seen.expired, entry, "although nobody has asked for a cancel")
+    _require(not seen.deleting or target not in _FINAL, entry, "and is still there, though to be deleted")
     after = replace(seen, state=target, epoch=seen.epoch + (way.name in _ENTERS))
     if way.name in _NEXT_ATTEMPT:
         return Seen(state=after.state, attempt=seen.attempt + 1, epoch=after.epoch)
@@ -140,6 +142,10 @@ def _note(seen: Seen, entry: Entry) -> Seen:
         _require(not seen.requested, entry, "a second time in this attempt")
         _require(seen.state not in {"", *_FINAL}, entry, f"of a job that is {seen.state}")
         return replace(seen, requested=True)
+    if entry.name == "delete_requested":
+        _require(not seen.deleting, entry, "a second time")
+        _require(seen.state not in {"", *_FINAL}, entry, f"of a job that is {seen.state}")
+        return replace(seen, deleting=True)
     if entry.name in _WISHES:
         _require(not seen.requested, entry, "although a cancel was accepted")
         _require(seen.state in _WISHES[entry.name], entry, f"of a job that is {seen.state}")

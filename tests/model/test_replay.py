@@ -16,7 +16,14 @@ from tests.model.rules import moves
 from tests.model.state import NONE, Shape, State, first_state
 
 # What a history may hold beside edges; the model knows the first two.
-NOTES = ("cancel_requested", "limit_passed", "cancel_forwarded", "cancel_delivered", "overdue")
+NOTES = (
+    "cancel_requested",
+    "limit_passed",
+    "cancel_forwarded",
+    "cancel_delivered",
+    "overdue",
+    "delete_requested",
+)
 
 
 def history(*names: str) -> list[Entry]:
@@ -43,6 +50,7 @@ RIGHT = [
     ("posted", "claimed", "cancel_requested", "overdue", "reclaimed", "cancelled", "retried", "claimed"),
     ("posted", "claimed", "reclaimed", "parked", "unparked", "claimed", "completed"),
     ("posted", "claimed", "parked", "cancel_requested", "accepted_as_cancelled"),
+    ("posted", "claimed", "delete_requested", "cancel_requested", "parked", "unparked", "claimed"),
     ("posted", "claimed", "parked", "cancel_requested", "unparked", "claimed", "cancelled"),
     ("posted", "claimed", "limit_passed", "cancel_forwarded", "parked", "accepted_as_failed"),
     ("posted", "claimed", "limit_passed", "released", "claimed", "failed"),
@@ -105,6 +113,10 @@ WRONG = {
     "delivered twice": (
         ("posted", "claimed", "cancel_requested", "cancel_delivered", "cancel_delivered"),
         "entry 5, cancel_delivered, a second time in this attempt",
+    ),
+    "to be deleted and still there": (
+        ("posted", "claimed", "delete_requested", "cancel_requested", "cancelled"),
+        "entry 5, cancelled, and is still there, though to be deleted",
     ),
     "nothing before it": (("claimed",), "entry 1, claimed, does not begin at nothing"),
 }

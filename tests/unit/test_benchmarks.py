@@ -34,7 +34,7 @@ RUNS = {
     ),
     "queued_jobs.py": (
         ["--jobs", "3", "5"],
-        ["milliseconds for one", "seconds for all", "cancel"],
+        ["milliseconds for one", "seconds for all", "cancel by label"],
     ),
 }
 

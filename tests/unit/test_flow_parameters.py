@@ -461,7 +461,7 @@ def test_a_text_is_read_by_the_annotation(annotation, text, value):
         (list[int], "x", "[0] should be a whole number, not 'x'"),
         (None, "[" * 100_000, "it is nested deeper than 100 levels"),
         (list[str], '["a", b]', NO_JSON),
-        (list[str], ' [a-z]*.txt', NO_JSON),
+        (list[str], " [a-z]*.txt", NO_JSON),
         (list[str], '{"a": 1}', NO_JSON),
         (list[str] | None, '["a"', NO_JSON),
         (list[dict], '{"a": b}', NO_JSON),

@@ -81,7 +81,14 @@ def test_a_path_that_can_only_be_a_folder_is_refused(written: str) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["mysql://host/x", "sqlite:/x.db", "sqlite:x.db", "sqlite://x.db", "file:x.db?mode=memory", "http://host/x.db"],
+    [
+        "mysql://host/x",
+        "sqlite:/x.db",
+        "sqlite:x.db",
+        "sqlite://x.db",
+        "file:x.db?mode=memory",
+        "http://host/x.db",
+    ],
 )
 def test_what_is_no_form_of_ours_is_refused_with_the_forms_that_are(written: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot be used: write sqlite:///FILE"):

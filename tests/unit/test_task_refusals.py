@@ -127,9 +127,7 @@ def test_any_other_name_may_be_used():
 
 @pytest.mark.parametrize("grace", [-1, -0.1, float("nan"), float("inf"), "10", True, [1]], ids=repr)
 def test_a_grace_that_is_no_number_of_seconds_is_refused(grace):
-    with pytest.raises(
-        TypeError, match=r"\.Odd\.grace_seconds is .*: give a number of seconds, 0"
-    ):
+    with pytest.raises(TypeError, match=r"\.Odd\.grace_seconds is .*: give a number of seconds, 0"):
         type("Odd", (CancelableTask,), {"execute": plain, "grace_seconds": grace})
 
 

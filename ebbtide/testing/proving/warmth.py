@@ -45,7 +45,7 @@ def warm_up(store: Store, folder: Path) -> None:
         order = Order(job, folder / "warm-up", run, gone=gone.owner)
         hold_job(subject, store, order, log, lambda **facts: None, sleep=lambda: None)
         read_account(store, job)
-        Ledger(store).delete(job)
+        Ledger(store).delete(job, who=gone.owner)
     store.close()
 
 

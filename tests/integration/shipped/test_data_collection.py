@@ -9,6 +9,7 @@ import pytest
 
 from ebbtide.errors import FlowRefused, ParameterError
 from ebbtide.flows import data_collection as _registers  # noqa: F401
+from ebbtide.flows.exclusive import Exclusive
 from ebbtide.flows.registry import registered
 from ebbtide.tasks.bars import BarsUnreadable, CollectionFailed, Database, DatabaseUnusable, PrepareTables
 from ebbtide.tasks.bars.bar import Bar, read_bars
@@ -493,6 +494,10 @@ def test_a_token_that_the_source_wants_has_to_be_given():
         registered.get("data-collection").build(
             {"source": "http://host/{symbol}?{token}", "symbols": ["A"], "database": "sqlite:////x.db"}
         )
+
+
+def test_one_collection_runs_at_a_time_and_the_others_wait():
+    assert registered.get("data-collection").exclusive == Exclusive("data-collection", 1, "wait")
 
 
 def test_one_database_has_to_be_named():

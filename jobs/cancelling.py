@@ -1,0 +1,126 @@
+"""Cancel: a request is recorded, with those of the job's children; what has begun nothing ends at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ebbtide.jobs import tables
+from ebbtide.jobs.cancels import store_requests
+from ebbtide.jobs.children import unended_descendants
+from ebbtide.jobs.edges import apply_edge_to_all
+from ebbtide.jobs.holding import holds, let_undo
+from ebbtide.jobs.moments import WallNow
+from ebbtide.jobs.removal import remove_if_asked
+from ebbtide.jobs.states import FINAL_STATES, JobState
+from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, TOO_LATE, Rows, Verb, in_state
+
+__all__ = ["PARENT", "Cancel", "cancel_children", "end_unbegun"]
+
+#: The source of a request that a job has by its parent's.
+PARENT = "parent"
+
+_jobs = tables.jobs
+_cancels = tables.job_cancels
+_final = [state.value for state in FINAL_STATES]
+
+
+class Cancel(Verb):
+    """Record a cancel request of each job.
+
+    A job of which nothing has begun is cancelled at once. One that is running, or was released half-done, is
+    undone by its conductor and then ends cancelled, or parks on its way there. The children of a job, and
+    theirs, are cancelled in the same transaction, unless they have ended.
+    """
+
+    entry = "cancel_requested"
+
+    def __init__(self, who: str, *, reason: str, source: str = "user") -> None:
+        super().__init__(who)
+        self.reason = reason
+        self.source = source
+
+    def answer(self, row: sa.Row[Any]) -> str:
+        # What has failed, having passed a limit, has a request as well; it is too late all the same.
+        stopping = row.cancel_requested_at is not None and row.state not in FINAL_STATES
+        if stopping or row.state == JobState.CANCELLED:
+            return ALREADY_REQUESTED
+        return TOO_LATE if row.state in FINAL_STATES else ACCEPTED
+
+    def fits(self) -> sa.ColumnElement[bool]:
+        return sa.and_(_jobs.c.state.not_in(_final), _jobs.c.cancel_requested_at.is_(None))
+
+    def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
+        held = [row for row in rows if holds(connection, row)]
+        ids = [row.id for row in rows]
+        store_requests(connection, ids, at, self.reason, self.who, self.source)
+        for row in held:
+            let_undo(connection, row, at=at, who=self.who)
+        unbegun = [row for row in rows if not row.begun]
+        let_go = [row.id for row in held if not row.begun]
+        end_unbegun(connection, let_go, JobState.PENDING, at=at, who=self.who)
+        for state in (JobState.PENDING, JobState.PAUSED):
+            end_unbegun(connection, in_state(unbegun, state), state, at=at, who=self.who)
+        begun = [row for row in rows if row.begun]
+        # It is undone as soon as a conductor is free, whenever it was due.
+        due = {"due_at": WallNow()}
+        pending = in_state(begun, JobState.PENDING)
+        if pending:
+            connection.execute(sa.update(_jobs).where(_jobs.c.id.in_(pending)).values(due))
+        paused = in_state(begun, JobState.PAUSED)
+        apply_edge_to_all(
+            connection, "resumed", paused, at=at, source=JobState.PAUSED, actor=self.who, values=due
+        )
+        cancel_children(connection, ids, at=at, who=self.who, reason=self.reason)
+
+
+def cancel_children(
+    connection: sa.Connection, parents: Sequence[str], *, at: float, who: str, reason: str
+) -> None:
+    """Cancel what these jobs have posted, down to the last; `parents` are locked by the caller."""
+    verb = Cancel(who, reason=reason, source=PARENT)
+    rows = [row for row in unended_descendants(connection, parents) if verb.answer(row) == ACCEPTED]
+    if rows:
+        verb.apply(connection, rows, at=at)
+
+
+def end_unbegun(
+    connection: sa.Connection,
+    job_ids: Sequence[str],
+    state: JobState,
+    *,
+    at: float,
+    who: str,
+    values: Mapping[str, Any] | None = None,
+) -> None:
+    """Of jobs that have begun nothing: there is nothing to undo, so their requests are fulfilled."""
+    if not job_ids:
+        return
+    apply_edge_to_all(
+        connection,
+        "cancelled_unclaimed",
+        job_ids,
+        at=at,
+        source=state,
+        values={"ended_at": at, "undo": "none"} | dict(values or {}),
+        actor=who,
+    )
+    outcomes = tables.job_outcomes
+    columns = {
+        "job": _jobs.c.id,
+        "attempt": _jobs.c.attempt,
+        "state": _jobs.c.state,
+        "undo": _jobs.c.undo,
+        "ended_at": _jobs.c.ended_at,
+    }
+    ended = sa.select(*columns.values()).where(_jobs.c.id.in_(job_ids))
+    connection.execute(sa.insert(outcomes).from_select(list(columns), ended))
+    attempt = sa.select(_jobs.c.attempt).where(_jobs.c.id == _cancels.c.job).scalar_subquery()
+    connection.execute(
+        sa.update(_cancels)
+        .where(_cancels.c.job.in_(job_ids), _cancels.c.attempt == attempt)
+        .values(reverted_at=at)
+    )
+    remove_if_asked(connection, job_ids)

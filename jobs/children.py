@@ -1,0 +1,106 @@
+"""Jobs that other jobs have posted: they are cancelled with their parent, and have ended before it is undone.
+
+Whoever changes both locks the parent's row before those of its children. So a child is stored before the
+request that stops its parent, and is stopped with it; or after it, and then it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ebbtide.errors import ClaimLost, ParentEnding
+from ebbtide.jobs import tables
+from ebbtide.jobs.changes import locked
+from ebbtide.jobs.states import FINAL_STATES, JobState
+
+__all__ = [
+    "children_ended",
+    "goes_back",
+    "parents_going_back",
+    "require_parent",
+    "unended_children",
+    "unended_descendants",
+]
+
+_jobs = tables.jobs
+UNENDED = tuple(state.value for state in JobState if state not in FINAL_STATES)
+_child = _jobs.alias("child")
+
+
+def goes_back() -> sa.ColumnElement[bool]:
+    """Whether a job that has begun is to be undone, or is being undone."""
+    return sa.or_(_jobs.c.cancel_requested_at.is_not(None), _jobs.c.undoing == 1)
+
+
+def children_ended() -> sa.ColumnElement[bool]:
+    """Whether a pending job may be claimed as far as its children go: one that is undone waits for them."""
+    alive = sa.exists().where(_child.c.parent == _jobs.c.id, _child.c.state.in_(UNENDED))
+    return sa.or_(sa.not_(goes_back()), sa.not_(alive))
+
+
+def unended_children(connection: sa.Connection, parents: Collection[str]) -> dict[str, list[str]]:
+    """The children of each of these jobs that have not ended, the oldest first."""
+    query = (
+        sa.select(_jobs.c.parent, _jobs.c.id)
+        .where(_jobs.c.parent.in_(parents), _jobs.c.state.in_(UNENDED))
+        .order_by(_jobs.c.created_at, _jobs.c.id)
+    )
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(query) if parents else ():
+        found.setdefault(row.parent, []).append(row.id)
+    return found
+
+
+def unended_descendants(connection: sa.Connection, parents: Sequence[str]) -> list[sa.Row[Any]]:
+    """The rows of their children that have not ended, of the children of these, and so on; locked."""
+    found: dict[str, sa.Row[Any]] = {}
+    level: Sequence[str] = parents
+    while level:
+        query = (
+            sa.select(_jobs)
+            .where(_jobs.c.parent.in_(level), _jobs.c.state.in_(UNENDED))
+            .order_by(_jobs.c.id)
+            .with_for_update()
+        )
+        rows = [row for row in connection.execute(query) if row.id not in found]
+        found |= {row.id: row for row in rows}
+        level = [row.id for row in rows]
+    return list(found.values())
+
+
+def require_parent(connection: sa.Connection, parent: str, *, epoch: int | None, detached: bool) -> None:
+    """Lock the job that is to have a child.
+
+    Args:
+        epoch: of the claim under which its own task posts the child; None: somebody else does.
+
+    Raises:
+        JobNotFound: there is none.
+        ClaimLost: it has another holder than that.
+        ParentEnding: it has ended, or is being undone: a child of it, unless detached, would be stopped by
+            nobody.
+    """
+    row = locked(connection, parent)
+    if epoch is not None and (row.epoch, row.state) != (epoch, JobState.RUNNING):
+        raise ClaimLost(parent, epoch)
+    if not detached and (
+        JobState(row.state) in FINAL_STATES or row.cancel_requested_at is not None or row.undoing
+    ):
+        raise ParentEnding(parent, row.state)
+
+
+def parents_going_back(connection: sa.Connection, children: Collection[sa.Row[Any]]) -> set[str]:
+    """The parents of these jobs that are being undone, or are to be; all that have not ended are locked."""
+    parents = sorted({row.parent for row in children if row.parent is not None})
+    if not parents:
+        return set()
+    query = (
+        sa.select(_jobs.c.id, goes_back().label("goes_back"))
+        .where(_jobs.c.id.in_(parents), _jobs.c.state.in_(UNENDED))
+        .order_by(_jobs.c.id)
+        .with_for_update()
+    )
+    return {row.id for row in connection.execute(query) if row.goes_back}

@@ -1,0 +1,54 @@
+"""Delete: what has ended, or never began, is removed; all else is cancelled and undone before that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from ebbtide.jobs import tables
+from ebbtide.jobs.cancelling import Cancel, cancel_children
+from ebbtide.jobs.edges import record_of_all
+from ebbtide.jobs.removal import remove
+from ebbtide.jobs.states import FINAL_STATES, JobState
+from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, DELETED, Rows, Verb
+
+__all__ = ["Delete"]
+
+_jobs = tables.jobs
+_final = [state.value for state in FINAL_STATES]
+_REASON = "to be deleted"
+
+
+class Delete(Verb):
+    """Remove jobs with all that is stored of them.
+
+    `DELETED`: it is gone. `ACCEPTED`: it is at work, or half-done; its cancel is requested, and who stores
+    its outcome removes it. One that parks on its way there stays until it is unparked or accepted as it is.
+    """
+
+    entry = "delete_requested"
+    removes = True
+
+    def answer(self, row: sa.Row[Any]) -> str:
+        idle = row.state in (JobState.PENDING, JobState.PAUSED) and not row.begun
+        if row.state in FINAL_STATES or idle:
+            return DELETED
+        return ALREADY_REQUESTED if row.delete_requested_at is not None else ACCEPTED
+
+    def fits(self) -> sa.ColumnElement[bool]:
+        return _jobs.c.state.in_(_final)
+
+    def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
+        gone = [row for row in rows if self.answer(row) == DELETED]
+        unbegun = [row.id for row in gone if row.state not in FINAL_STATES]
+        cancel_children(connection, unbegun, at=at, who=self.who, reason=_REASON)
+        remove(connection, [row.id for row in gone])
+        at_work = [row for row in rows if self.answer(row) == ACCEPTED]
+        wished = {"delete_requested_at": at}
+        ids = [row.id for row in at_work]
+        record_of_all(connection, self.entry, ids, at=at, actor=self.who, values=wished)
+        cancel = Cancel(self.who, reason=_REASON)
+        asked = [row for row in at_work if cancel.answer(row) == ACCEPTED]
+        if asked:
+            cancel.apply(connection, asked, at=at)

@@ -1,0 +1,204 @@
+"""Many jobs at once: one verb, a thousand in each transaction, and a true answer for each job."""
+
+from collections import Counter
+
+import pytest
+
+from ebbtide import faults
+from ebbtide.errors import CommitUnknown, EdgeRefused, StoreUnavailable, TooLate, UsageError
+from ebbtide.jobs import Selection, many, tables
+from ebbtide.jobs.cancelling import Cancel
+from ebbtide.jobs.deletion import Delete
+from ebbtide.jobs.ledger import Ledger
+from ebbtide.jobs.many import Many
+from ebbtide.jobs.retrying import Retry
+from ebbtide.jobs.states import JobState
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+VERBS = {
+    "cancel": lambda: Cancel("bob", reason="x"),
+    "retry": lambda: Retry("bob"),
+    "delete": lambda: Delete("bob"),
+}
+
+
+def ask(board, verb, **selection) -> dict[str, str]:
+    asked = Selection(**selection)
+    asked.check()
+    return {answer.job_id: answer.answer for answer in Many(board.store).answers(verb, asked)}
+
+
+def one_of_each(board) -> dict[str, str]:
+    """A job in each state, half-done and not, by what it is called."""
+    return {f"{state} {begun}": board.put(state, begun=begun) for state in JobState for begun in (0, 1)}
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_many_are_answered_and_changed_as_each_would_be_alone(board, name):
+    """The same statements do both: this compares the rows, histories and requests that come of it."""
+    alone, together = one_of_each(board), one_of_each(board)
+    verb, ledger = VERBS[name](), Ledger(board.store)
+    calls = {
+        "cancel": lambda job: ledger.cancel(job, reason="x", who="bob"),
+        "retry": lambda job: ledger.retry(job, who="bob"),
+        "delete": lambda job: ledger.delete(job, who="bob"),
+    }
+
+    for job in alone.values():
+        try:
+            calls[name](job)
+        except (TooLate, EdgeRefused) as error:
+            assert "too late" in str(error) or "cannot be retried" in str(error)
+    answers = ask(board, verb, ids=[*together.values(), NOBODY])
+
+    assert answers.pop(NOBODY) == "unknown"
+    assert set(answers) == set(together.values())
+    for called, job in together.items():
+        assert seen(board, job) == seen(board, alone[called]), called
+
+
+def seen(board, job: str) -> object:
+    """All that is stored of a job but its id."""
+    rows = [row for row in board.rows(tables.jobs) if row["id"] == job]
+    told = (tables.job_entries, tables.job_cancels, tables.job_outcomes)
+    rows += [row for table in told for row in board.rows(table, job)]
+    return [{key: value for key, value in row.items() if key not in ("id", "job")} for row in rows]
+
+
+def test_a_cancel_takes_what_fits_all_filters_and_has_not_ended(board):
+    labels = {"labels": {"team": "a"}, "labels_text": '{"team":"a"}'}
+    old = board.post(**labels)
+    board.clock.advance(100)
+    young, other, unlabelled = board.post(**labels), board.post("move", **labels), board.post()
+    board.ledger.cancel(board.post(**labels), reason="", who="ann")
+    verb = Cancel("bob", reason="x")
+
+    assert ask(board, verb, labels={"team": "a"}, older_than_seconds=60) == {old: "accepted"}
+    assert ask(board, verb, labels={"team": "a"}, flow="copy") == {young: "accepted"}
+    assert ask(board, verb, everything=True) == {other: "accepted", unlabelled: "accepted"}
+
+
+def test_without_a_state_a_retry_takes_what_can_be_retried_and_a_deletion_what_has_ended(board):
+    jobs = one_of_each(board)
+    fits = {state: {jobs[f"{state} {begun}"] for begun in (0, 1)} for state in JobState}
+
+    retried = ask(board, Retry("bob"), flow="copy")
+    assert set(retried) == fits[JobState.FAILED] | fits[JobState.CANCELLED]
+    deleted = ask(board, Delete("bob"), flow="copy")
+
+    assert set(deleted) == fits[JobState.COMPLETED]
+    assert set(deleted.values()) == {"deleted"}
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(board):
+    jobs = [*one_of_each(board).values(), NOBODY]
+    before = board.rows(tables.jobs)
+
+    for make in VERBS.values():
+        foreseen = list(Many(board.store).foreseen(make(), Selection(ids=jobs)))
+        assert board.rows(tables.jobs) == before
+        assert [answer.job_id for answer in foreseen] == jobs
+    assert list(Many(board.store).answers(make(), Selection(ids=jobs))) == foreseen
+
+
+def test_what_no_longer_fits_when_its_turn_comes_is_left_alone(board, monkeypatch):
+    job, other = board.post(), board.post()
+    real = Many._apply
+
+    def meanwhile(self, *args):
+        monkeypatch.setattr(Many, "_apply", real)
+        board.ledger.cancel(job, reason="", who="ann")
+        return self._apply(*args)
+
+    monkeypatch.setattr(Many, "_apply", meanwhile)
+
+    assert ask(board, Delete("bob"), state="pending") == {job: "changed", other: "deleted"}
+    assert board.row(job).state == "cancelled"
+
+
+@pytest.mark.parametrize(("error", "word"), [(StoreUnavailable, "not stored"), (CommitUnknown, "not known")])
+def test_a_store_that_goes_away_in_the_middle_leaves_no_answer_untrue(board, monkeypatch, error, word):
+    monkeypatch.setattr(many, "AT_ONCE", 2)
+    jobs = [board.post() for _ in range(6)]
+
+    def fail() -> None:
+        raise error("away")
+
+    monkeypatch.setattr("ebbtide.jobs.changes._READ_BACK_SECONDS", 0.0)
+    with faults.arm("store.committing", fail, at=2):
+        if error is CommitUnknown:
+            monkeypatch.setattr("ebbtide.jobs.changes.Changes._is_marked", lambda *_: fail_again())
+        answers = ask(board, Cancel("bob", reason="x"), ids=jobs)
+
+    assert [answers[job] for job in jobs] == ["accepted"] * 2 + [word] * 2 + ["not stored"] * 2
+    assert Counter(row["state"] for row in board.rows(tables.jobs)) == {"cancelled": 2, "pending": 4}
+    # The same call again does the rest.
+    assert set(ask(board, Cancel("bob", reason="x"), ids=jobs).values()) == {"already requested", "accepted"}
+
+
+def fail_again() -> bool:
+    raise StoreUnavailable("still away")
+
+
+def test_a_commit_whose_answer_is_lost_is_read_back(board):
+    jobs = [board.post() for _ in range(3)]
+
+    def lose() -> None:
+        raise CommitUnknown("the connection is gone")
+
+    with faults.arm("store.committed", lose):
+        answers = ask(board, Cancel("bob", reason="x"), ids=jobs)
+    assert set(answers.values()) == {"accepted"}
+    with faults.arm("store.committed", lose):
+        answers = ask(board, Delete("bob"), ids=jobs)
+
+    assert set(answers.values()) == {"deleted"}
+    assert board.rows(tables.jobs) == []
+
+
+def test_children_in_the_selection_are_asked_once(board):
+    parent = board.post()
+    child = board.post(parent=parent)
+
+    assert ask(board, Cancel("bob", reason="x"), everything=True) == {parent: "accepted", child: "accepted"}
+    assert board.history(child) == ["posted", "cancel_requested", "cancelled_unclaimed"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"state": "done"},
+        {"labels": {"": "x"}},
+        {"older_than_seconds": -1},
+        {"everything": True, "flow": "copy"},
+        {"everything": True, "ids": []},
+    ],
+    ids=str,
+)
+def test_a_selection_that_names_nothing_or_contradicts_itself_is_refused(wrong):
+    with pytest.raises(UsageError):
+        Selection(**wrong).check()
+
+
+# -- a deletion that waits for the end
+
+
+def test_who_stores_the_outcome_of_a_job_that_is_to_be_deleted_removes_it(board):
+    parked = board.put(JobState.PARKED, begun=1)
+    assert ask(board, Delete("bob"), ids=[parked]) == {parked: "accepted"}
+    assert board.row(parked).state == "parked"
+
+    board.ledger.accept(parked, reason="it may stay", who="ann")
+
+    for table in (tables.jobs, tables.job_entries, tables.job_cancels, tables.job_outcomes, tables.job_parks):
+        assert board.rows(table) == []
+
+
+def test_a_parked_job_that_had_begun_nothing_is_removed_as_it_is_let_go(board):
+    parked = board.put(JobState.PARKED)
+    board.ledger.delete(parked, who="bob")
+
+    board.ledger.unpark(parked, who="ann")
+
+    assert board.rows(tables.jobs) == []
