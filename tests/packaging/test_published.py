@@ -107,6 +107,7 @@ def test_the_metadata_says_what_a_user_must_know(wheel):
     assert set(metadata.get_all("Provides-Extra", [])) == {"redis", "http", "api", "test", "all"}
     assert dict(entries["console_scripts"]) == {"ebbtide": "ebbtide.__main__:main"}
     assert dict(entries["ebbtide.flows"]) == {
+        "agent": "ebbtide.flows.agent",
         "data-collection": "ebbtide.flows.data_collection",
         "download": "ebbtide.flows.download",
         "file-processing": "ebbtide.flows.file_processing",
