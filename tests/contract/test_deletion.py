@@ -11,7 +11,7 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.ledger import logbook_of
 from ebbtide.jobs.states import JobState
 
-OF_NO_JOB = {"chores", "conductors", "leaders", "paused_flows"}
+OF_NO_JOB = {"chores", "conductors", "credentials", "leaders", "paused_flows", "published_flows"}
 OURS = [table for table in tables.metadata.sorted_tables if table.name not in OF_NO_JOB]
 TASKFLOWS = [tables.logbooks, tables.flowdetails, tables.atomdetails]
 FILLER = {"INTEGER": 1, "BIGINT": 1, "FLOAT": 1.0}
