@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ebbtide.testing import wait_until
+
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 0.5)"
 
 
@@ -39,7 +41,8 @@ def test_a_pulled_wire_cuts_off_one_host_from_one_segment_until_it_is_put_back(
     assert reaches(one, network.coordinators.address, network_zookeeper.port)
     assert reaches(two, network.store.address, postgresql.port)
     network.heal()
-    assert reaches(one, network.store.address, postgresql.port)
+    # Whoever was asked for while the wire was out is asked for again once a second.
+    wait_until(lambda: reaches(one, network.store.address, postgresql.port), "it is reached again")
 
 
 def test_nothing_of_it_is_left(network):

@@ -45,7 +45,7 @@ def test_children_are_undone_before_their_parent_when_it_is_cancelled(family):
 
     bench.cancel(job, "enough")
     bench.reached("undo a")
-    bench.until("b is undone", lambda: "b" in bench.words("undo"))
+    bench.until("b has ended", lambda: children(bench, job)["b"].state == "cancelled")
     bench.until("the parent waits", lambda: bench.poster.show(job.id).state == "pending")
     kids = children(bench, job)
     assert bench.poster.show(job.id).waits_for == f"the end of its children: {kids['a'].id}"
