@@ -78,6 +78,7 @@ _orphan = (
         ~sa.exists().where(_conductors.c.id == _jobs.c.owner, is_live()),
         (_jobs.c.flow + "@" + sa.cast(_jobs.c.version, sa.Text)).in_(sa.bindparam("keys", expanding=True)),
     )
+    .order_by(_jobs.c.created_at)  # else it is the plan of the day that says which is found
     .limit(1)
 )
 _orphan_locked = _orphan.with_for_update(skip_locked=True, of=_jobs)
