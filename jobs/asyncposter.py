@@ -108,6 +108,9 @@ class AsyncPoster:
     rewind = _in_thread(Poster.rewind)
     savepoints = _in_thread(Poster.savepoints)
     statistics = _in_thread(Poster.statistics)
+    page = _in_thread(Poster.page)
+    counts = _in_thread(Poster.counts)
+    graph = _in_thread(Poster.graph)
 
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """As `Poster.wait`."""

@@ -7,7 +7,7 @@ import pytest
 from taskflow.patterns import linear_flow
 
 import ebbtide.flows.registry
-from ebbtide.flows import Registry, flow
+from ebbtide.flows import Registry, flow, load_flows
 from ebbtide.tasks import AsyncTask, StreamTask
 
 with warnings.catch_warnings():
@@ -45,6 +45,7 @@ class Waits(AsyncTask):
 @pytest.fixture
 def flows(monkeypatch):
     """Factories by name, registered for this test alone."""
+    load_flows()  # a module registers its flows once, when it is imported: not here, to go with the test
     monkeypatch.setattr(ebbtide.flows.registry, "registered", Registry())
     Waits.log, Waits.let_on = [], False
 
