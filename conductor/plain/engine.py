@@ -11,6 +11,7 @@ from typing import Any
 from taskflow import exceptions, states
 from taskflow.flow import Flow
 from taskflow.persistence import models
+from taskflow.storage import Storage
 from taskflow.types import failure
 
 from ebbtide.conductor.plain.executor import PlainExecutor
@@ -75,6 +76,7 @@ class CancelableEngine(TurningEngine):
         self._open = True
         run = PlainRun(JobInfo(id=flow_detail.uuid, flow=flow.name), CancelEvent())
         given = options | {"max_workers": _workers(options.get("max_workers", 1))}
+        _mend_store(flow_detail)
         super().__init__(flow, flow_detail, backend, given, run)
 
     @classmethod
@@ -202,6 +204,17 @@ def _tell_job(event: str, details: dict[str, Any]) -> None:
     engine = details["engine"]
     if isinstance(engine, CancelableEngine):
         engine.job_id = details["job"].uuid
+
+
+def _mend_store(flow_detail: models.FlowDetail) -> None:
+    """TaskFlow puts the store of a job down in two commits: an atom of its own, and then its results.
+
+    Of an owner that died between these its storage cannot be opened (6.5.0, `Storage.__init__`), and a stock
+    conductor throws such a job away. What belongs there is injected anew by whoever loads the flow.
+    """
+    for atom in flow_detail:
+        if atom.name == Storage.injector_name and atom.results is None:
+            atom.results, atom.state = {}, states.SUCCESS
 
 
 def _workers(value: object) -> int:

@@ -531,3 +531,26 @@ def _wait_for_answer(requests: CancelRequests, engine: CancelableEngine) -> None
             return
         waiting.wait(0.01)
     pytest.fail("nobody has answered the request")
+
+
+class Says(CancelableTask):
+    def execute(self, word: str) -> None:
+        diary.lines.append(f"say {word}")
+
+
+def test_what_an_owner_left_that_died_as_it_put_the_store_down_is_loaded(load, stored, persistence):
+    """Between two commits of TaskFlow's: its own engines cannot open that, and a conductor throws it away."""
+    engine = load(Says("say"))
+    flow = stored(engine)
+    with contextlib.closing(persistence.get_connection()) as connection:
+        flow.add(models.TaskDetail(engine.storage.injector_name, uuid=_uuid()))
+        connection.update_flow_details(flow)
+    with pytest.raises(AttributeError, match="keys"):
+        stock = engines.load(Says("say"), flow_detail=stored(engine), backend=persistence)
+        stock.storage.inject({"word": "hello"})
+
+    again = load(Says("say"), detail=stored(engine), store={"word": "hello"})
+    again.run()
+
+    assert again.storage.get_flow_state() == states.SUCCESS
+    assert diary.lines == ["say hello"]

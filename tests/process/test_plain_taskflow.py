@@ -88,9 +88,13 @@ class Program:
         give_up = time.monotonic() + PATIENCE_SECONDS
         while not happened():
             if time.monotonic() > give_up:
-                logs = "\n".join(log.read_text() for log in sorted(self.folder.glob("*.log")))
-                pytest.fail(f"waited {PATIENCE_SECONDS} s in vain for {what}\n{logs}")
+                pytest.fail(f"waited {PATIENCE_SECONDS} s in vain for {what}\n{self.log}")
             threading.Event().wait(0.05)
+
+    @property
+    def log(self) -> str:
+        """What all conductors have logged."""
+        return "\n".join(log.read_text() for log in sorted(self.folder.glob("*.log")))
 
     def _run(self, script: str, *arguments: str) -> str:
         command = [sys.executable, str(EXAMPLE / self.form / script), *arguments]
@@ -187,7 +191,7 @@ def test_of_two_conductors_one_is_killed_and_the_other_ends_its_jobs(start, boar
     program.cancel(cancelled_job)
 
     program.wait_until(lambda: board.job_count == 0, "all jobs to be consumed")
-    assert [program.state(flow) for flow in flows] == [states.SUCCESS] * 5
+    assert [program.state(flow) for flow in flows] == [states.SUCCESS] * 5, program.log
     assert [program.pieces(name) for name in names] == [40] * 5
     assert program.state(cancelled_flow) == states.REVERTED
     assert not (program.folder / "unwanted").exists()
