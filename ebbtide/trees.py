@@ -11,9 +11,11 @@ import ctypes
 import logging
 import math
 import os
+import select
 import signal
 import threading
 import time
+from collections.abc import Iterable
 
 __all__ = [
     "become_subreaper",
@@ -144,15 +146,40 @@ def _end_descendants(pid: int) -> set[int]:
 
 
 def end_marked(mark: str) -> None:
-    """SIGKILL every process that was started with `mark` in its environment, until there is none.
+    """SIGKILL every process that was started with `mark` in its environment, until all have ended.
 
     For a tree whose root died before it could end it: what the root's death orphaned is below nobody
     any more. A process that was given another environment on its way is not found.
     """
+    give_up = time.monotonic() + _KERNEL_SECONDS
     while marked := _marked(mark):
+        ending = {}
         for pid in marked:
-            _signal(pid, signal.SIGKILL)
-        _pause.wait(0.001)
+            with contextlib.suppress(ProcessLookupError):
+                ending[os.pidfd_open(pid)] = pid
+        try:
+            # Looked at again: by now the number may be somebody else's.
+            killed = {end: pid for end, pid in ending.items() if _has(pid, mark.encode())}
+            for end in killed:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    signal.pidfd_send_signal(end, signal.SIGKILL)
+            # A process that ends loses its environment first, and its files and locks only then.
+            if not _have_ended(killed, give_up):
+                LOG.error("of processes %s some do not end although they are killed", sorted(killed.values()))
+                return
+        finally:
+            for end in ending:
+                os.close(end)
+
+
+def _have_ended(ends: Iterable[int], give_up: float) -> bool:
+    """Wait for the processes of these descriptors, until `give_up` at most."""
+    for end in ends:
+        poll = select.poll()
+        poll.register(end, select.POLLIN)
+        if not poll.poll(max(0.0, give_up - time.monotonic()) * 1000):
+            return False
+    return True
 
 
 def term_marked(mark: str, *, but_below: int) -> None:

@@ -1,5 +1,6 @@
 """Ending a process with everything below it."""
 
+import signal
 import subprocess
 import sys
 import warnings
@@ -72,3 +73,29 @@ def test_a_sigterm_to_a_tree_passes_over_what_was_started_after_it_was_ordered(p
 
     parent.wait()
     assert trees.children(parent.pid) == []
+
+
+# So much memory that the kernel needs a while to take it back.
+_LARGE = """
+held = bytearray(400 << 20)
+print(flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def large():
+    """A large process, marked."""
+    command = [sys.executable, "-c", _LARGE]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(command, env={"MARK": "of-this-test"}, **pipes)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_what_is_marked_has_ended_and_not_only_lost_its_environment(large):
+    trees.end_marked("MARK=of-this-test")
+
+    assert large.poll() == -signal.SIGKILL
