@@ -95,6 +95,7 @@ class AsyncPoster:
     result = _in_thread(Poster.result)
     cancel_many = _in_thread(Poster.cancel_many)
     delete_many = _in_thread(Poster.delete_many)
+    choices = _in_thread(Poster.choices)
     preview = _in_thread(Poster.preview)
     receipt = _in_thread(Poster.receipt)
     retry_many = _in_thread(Poster.retry_many)
