@@ -108,6 +108,7 @@ class AsyncPoster:
     resume_flow = _in_thread(Poster.resume_flow)
     rewind = _in_thread(Poster.rewind)
     savepoints = _in_thread(Poster.savepoints)
+    tail = _in_thread(Poster.tail)
     statistics = _in_thread(Poster.statistics)
     page = _in_thread(Poster.page)
     counts = _in_thread(Poster.counts)
