@@ -90,3 +90,8 @@ def test_a_form_without_its_token_changes_nothing_and_is_answered_by_a_page(brow
     assert answer.status_code == 403
     assert "This form is too old" in shown(answer.text)
     assert browser.get("/").status_code == 200
+
+
+def test_browsers_may_say_from_which_page_a_form_comes(anonymous):
+    """Told to send no referrer at all, they send the origin `null` with forms, which is refused."""
+    assert anonymous.get("/login").headers["referrer-policy"] == "same-origin"
