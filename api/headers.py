@@ -20,7 +20,7 @@ HEADERS: dict[str, str] = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Not no-referrer: browsers would send our forms with the origin null, as foreign pages can.
+    # Not no-referrer: browsers would send forms of our own pages with the origin `null`, which is refused.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",

@@ -30,7 +30,10 @@ _PING_SECONDS = 15
 _FAREWELL_SECONDS = 0.8
 _MOST = 40
 
-Names = Annotated[list[str], Query(max_length=_MOST)]
+_NONE: list[str] = []
+
+Lists = Annotated[list[str], Query(alias="list", max_length=_MOST)]
+Ids = Annotated[list[str], Query(alias="job", max_length=_MOST)]
 
 
 class RowsWatch(ListWatch):
@@ -76,12 +79,7 @@ class TouchWatch(Watch):
 
 
 @router.get("/live")
-async def live(
-    request: Request,
-    desk: Viewer,
-    lists: Annotated[Names, Query(alias="list")] = [],
-    jobs: Annotated[Names, Query(alias="job")] = [],  # noqa: B006
-) -> Response:
+async def live(request: Request, desk: Viewer, lists: Lists = _NONE, jobs: Ids = _NONE) -> Response:
     """Events `news`: `of` names a list by its query, or a job by its id; `event` and `data` say what is new.
 
     A list that cannot be, or a job that is not there, is told `deleted` and keeps nothing else from coming.

@@ -21,7 +21,7 @@ _NAMES_A_SECRET = re.compile(
 
 
 def masked(params: Mapping[str, Any], schema: Mapping[str, Any] | None) -> dict[str, str]:
-    """Each parameter as a text. What the flow's schema or a name calls a secret is hidden, a URL's password too.
+    """Each parameter as a text. What a schema or a name calls a secret is hidden, a URL's password too.
 
     Args:
         schema: of the flow's parameters; None: nobody has published the flow.

@@ -27,7 +27,7 @@ DONE, NOW, AHEAD, BAD = "done", "now", "ahead", "bad"
 
 @dataclass(frozen=True)
 class Step:
-    """One step. `state` is done, now, ahead, or bad: where it has gone wrong; `after` tells how long it took."""
+    """One step. `state` is done, now, ahead or bad, where it went wrong; `after` is how long it took."""
 
     word: str
     state: str

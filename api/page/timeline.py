@@ -27,7 +27,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`marks` are places in percent and how long after the beginning they are; `rows` a task's name and bars."""
+    """`marks` are places in percent, and the time that they stand for; `rows` a task's name and its bars."""
 
     marks: Sequence[tuple[float, str]]
     rows: Sequence[tuple[str, Sequence[Bar]]]

@@ -22,7 +22,7 @@ CASES = [
 
 @pytest.fixture
 def standing(board):
-    """Make a job in a state: `load` and a savepoint are done, the undo of `write` has failed if it is parked."""
+    """Make a job in a state: `load` and a savepoint are done; if it is parked, the undo of `write` failed."""
 
     def make(state, asked=None, held=False):
         columns = {} if asked is None else {asked: board.clock.now}
