@@ -1,18 +1,18 @@
-"""Acts on one job: forms that post, each by the poster's method of that name; what undoes is shown first."""
+"""Acts on one job, all but its cancel: forms that post, each by the poster's method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
 
 from ebbtide.api.desk import Operator
 from ebbtide.api.page.printing import printed, told
 from ebbtide.api.routes.jobs import JobId
 from ebbtide.jobs import Poster
 from ebbtide.jobs.acts import Act
-from ebbtide.jobs.states import FINAL_STATES
-from ebbtide.jobs.verbs import ALREADY_REQUESTED, DELETED
+from ebbtide.jobs.verbs import DELETED
 
 __all__ = ["router"]
 
@@ -21,37 +21,22 @@ router = APIRouter(prefix="/jobs/{job_id}", include_in_schema=False)
 Form = Mapping[str, str]
 
 
-@router.get("/cancel")
-def ask_cancel(request: Request, desk: Operator, job_id: JobId) -> Response:
-    """What a cancel would undo, and the question why."""
-    return _asked(request, desk, job_id, Act.CANCEL)
-
-
 @router.get("/delete")
 def ask_delete(request: Request, desk: Operator, job_id: JobId) -> Response:
     """What is removed, and undone before that."""
-    return _asked(request, desk, job_id, Act.DELETE)
+    job = desk.show(job_id)
+    allowed = Act.DELETE in desk.choices(job.id).acts
+    return printed(request, "delete.html", job=job, allowed=allowed, preview=desk.preview(job.id))
 
 
 @router.post("/{act}")
-def do(request: Request, desk: Operator, job_id: JobId, act: Act) -> Response:
+def do(request: Request, desk: Operator, job_id: JobId, act: str) -> Response:
     """Ask for it. What the state rules out is refused as the API refuses it."""
+    if act not in _ACTS:
+        raise HTTPException(404, "Not Found")
     job_id = desk.show(job_id).id
-    place, code = _ACTS[act](desk, job_id, request.state.form)
+    place, code = _ACTS[Act(act)](desk, job_id, request.state.form)
     return told(place or f"/jobs/{job_id}", code)
-
-
-def _asked(request: Request, desk: Poster, job_id: str, act: Act) -> Response:
-    job = desk.show(job_id)
-    facts = {"job": job, "act": act, "choices": desk.choices(job.id), "preview": desk.preview(job.id)}
-    return printed(request, "jobact.html", **facts)
-
-
-def _cancel(desk: Poster, job_id: str, form: Form) -> tuple[str, str]:
-    answer = desk.cancel(job_id, form.get("reason", ""))
-    if answer.answer == ALREADY_REQUESTED:
-        return "", "cancel-known"
-    return "", "cancel-at-once" if answer.job.state in FINAL_STATES else "cancel-accepted"
 
 
 def _retry(desk: Poster, job_id: str, form: Form) -> tuple[str, str]:
@@ -98,7 +83,6 @@ def _delete(desk: Poster, job_id: str, form: Form) -> tuple[str, str]:
 
 
 _ACTS: Mapping[Act, Callable[[Poster, str, Form], tuple[str, str]]] = {
-    Act.CANCEL: _cancel,
     Act.RETRY: _retry,
     Act.GO_ON: _go_on,
     Act.PAUSE: _pause,

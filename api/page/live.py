@@ -115,8 +115,8 @@ async def live(request: Request, desk: Viewer, lists: Lists = _NONE, jobs: Ids =
                 while (each := await told.get()) is not None:
                     yield ServerSentEvent(each, event="news", sep="\n")
             finally:
-                for each in pumps:
-                    each.cancel()
+                for task in pumps:
+                    task.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
 
     return EventSourceResponse(
