@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -28,13 +28,20 @@ LOG = logging.getLogger(__name__)
 ROUTERS = (many.router, jobs.router, acts.router, events.router, flows.router, service.router, session.router)
 
 
-def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = False) -> FastAPI:
+def create_app(
+    poster: Poster,
+    *,
+    limits: Limits | None = None,
+    https: bool = False,
+    hosts: Collection[str] | None = None,
+) -> FastAPI:
     """The API of a store.
 
     Args:
         poster: stays the caller's, who closes it once the application serves no more.
         limits: of each caller; default: those of `Limits`.
         https: whether browsers reach it by https alone, by way of a proxy: cookies are for that only then.
+        hosts: the names by which it may be asked for, without ports; default: any.
     """
     limits = limits or Limits()
     feed = Feed(poster, per_caller=limits.streams)
@@ -64,7 +71,11 @@ def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = Fa
     _handle_errors(app)
     _describe(app)
     app.add_middleware(
-        Gate, credentials=poster.credentials, limits=limits, wrong_tokens=app.state.wrong_tokens
+        Gate,
+        credentials=poster.credentials,
+        limits=limits,
+        wrong_tokens=app.state.wrong_tokens,
+        hosts=None if hosts is None else frozenset(hosts),
     )
     app.add_middleware(Headers)  # added last, so the outermost
     return app
