@@ -14,9 +14,15 @@ from ebbtide.jobs.boards import open_boards
 LEASE = (0.3, 1.5, 3.0)
 
 
+@pytest.fixture(params=["redis", "zookeeper"])
+def options(request, board_options):
+    """Those of each board, and of where it is."""
+    return board_options(request.param)
+
+
 @pytest.fixture
-def settings(stage, board_options):
-    return Settings(database=stage.database, **board_options("redis"))
+def settings(stage, options):
+    return Settings(database=stage.database, **options)
 
 
 @pytest.fixture
@@ -45,9 +51,8 @@ def leader(ask):
     return rows[0][0] if rows else None
 
 
-def test_when_the_leader_is_killed_another_one_keeps_the_board(stage, poster, settings, board, ask):
-    given = {"board": "redis", "redis_url": settings.redis_url, "redis_channel": settings.redis_channel}
-    pair = [stage.conductor(lease=LEASE, runners=1, sweep_seconds=0.3, **given) for _ in range(2)]
+def test_when_the_leader_is_killed_another_one_keeps_the_board(stage, poster, options, board, ask):
+    pair = [stage.conductor(lease=LEASE, runners=1, sweep_seconds=0.3, **options) for _ in range(2)]
     stage.wait_until(lambda: leader(ask), "one to lead")
     busy = [stage.post("b:wait") for _ in pair]
     for job in busy:
