@@ -1,4 +1,4 @@
-"""The conductor that keeps the board is killed: another one keeps it, and every job is run once.
+"""The conductor that keeps the board is killed, or cut off from it: another one keeps it; all jobs run once.
 
 Promises: P6, P9, P10.
 """
@@ -76,3 +76,31 @@ def test_when_the_leader_is_killed_another_one_keeps_the_board(stage, poster, op
             assert stage.told(job, "begin") == ["begin c"]
     assert [stage.ended(job).state for job in busy] == ["cancelled"] * 2
     stage.wait_until(lambda: not on(board), "an empty board")
+
+
+def test_a_leader_that_does_not_reach_the_board_leaves_it_to_one_that_does(
+    stage, poster, options, board, ask, proxy_to, redis, zookeeper
+):
+    kind = options["board"]
+    proxy = proxy_to({"redis": redis, "zookeeper": zookeeper}[kind].port)
+    if kind == "redis":
+        by_proxy = options | {"redis_url": proxy.url(options["redis_url"])}
+    else:
+        by_proxy = options | {"zookeeper_hosts": f"127.0.0.1:{proxy.port}"}
+    cut_off = stage.conductor(lease=LEASE, runners=1, sweep_seconds=0.3, **by_proxy)
+    stage.wait_until(lambda: leader(ask) == cut_off.pid, "it to lead")
+    other = stage.conductor(lease=LEASE, runners=1, sweep_seconds=0.3, **options)
+    busy = [stage.post("b:wait") for _ in (cut_off, other)]
+    for job in busy:
+        stage.await_effect(job, "waiting", "b")
+    waiting = stage.post("c")
+
+    proxy.refuse()
+    proxy.cut()
+    stage.wait_until(lambda: leader(ask) == other.pid, "the other one to lead")
+    board.remove(board.pinned())
+    stage.wait_until(lambda: on(board) == {waiting.id}, "the job to stand there again")
+
+    for job in busy:
+        poster.cancel(job.id, "enough")
+    assert stage.ended(waiting).state == "completed"
