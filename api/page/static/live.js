@@ -4,6 +4,7 @@ import { listen } from "./line.js";
 import { morph } from "./morph.js";
 
 const MOVING = new Set(["running", "cancelling", "reverting", "overdue"]);
+const FINAL = new Set(["completed", "failed", "cancelled"]);
 const PAUSE = 400;
 const PAUSE_UNSEEN = 2_000;
 const LOOK = 3_000;
@@ -50,7 +51,6 @@ async function exchange() {
   document.title = page.title;
   if (atEnd) log.scrollTop = log.scrollHeight;
   tick();
-  document.dispatchEvent(new CustomEvent("ebbtide:exchanged"));
 }
 
 // --- set at once, in one go a frame
@@ -67,26 +67,33 @@ function plan() {
 
 function apply() {
   planned = false;
+  let lacking = false;
   for (const job of waiting.values()) {
     const row = document.querySelector(`tr[data-job="${CSS.escape(job.id)}"]`);
-    if (row) fill(row, job);
+    if (row) lacking = fill(row, job) || lacking;
   }
   waiting.clear();
+  if (lacking) refresh();
 }
 
+// Fills in what is new of a job; returns whether its row lacks markup that the server has to make.
 function fill(row, job) {
   Object.assign(row.dataset, { phase: job.phase, state: job.state, progress: job.progress });
   const field = (name) => row.querySelector(`[data-field="${name}"]`);
   const badge = field("phase");
   badge.dataset.phase = badge.textContent = job.phase;
   const bar = field("progress");
+  const share = `${Math.floor(job.progress * 100 + 1e-9)} %`;
   bar.dataset.phase = job.phase;
   bar.value = job.progress;
-  bar.setAttribute("aria-label", bar.getAttribute("aria-label").replace(/[0-9]+ %$/, `${Math.floor(job.progress * 100 + 1e-9)} %`));
+  bar.textContent = share;
+  bar.setAttribute("aria-label", bar.getAttribute("aria-label").replace(/[0-9]+ %$/, share));
   field("words").textContent = job.words;
   const cancel = field("cancel");
-  if (cancel) cancel.hidden = job.asked || ["completed", "failed", "cancelled"].includes(job.state);
-  if (Boolean(job.error) !== Boolean(row.querySelector(".error")) || (!cancel && !job.asked)) row.dataset.stale = "";
+  const canBe = !job.asked && !FINAL.has(job.state);
+  if (cancel) cancel.hidden = !canBe;
+  const lacksCancel = canBe && !cancel && row.querySelector("td.act") !== null;
+  return lacksCancel || Boolean(job.error) !== (row.querySelector(".error") !== null);
 }
 
 function count(counts) {
@@ -120,7 +127,6 @@ function list({ jobs, ids: order, counts }) {
   plan();
   if (counts) count(counts);
   if (order && order.join() !== ids().join()) refresh();
-  else if (jobs.some((job) => job.error)) refresh();
 }
 
 function offline(is) {
