@@ -119,11 +119,26 @@ def visit(browser: Any, site: Site, token: Callable[..., str]) -> Iterator[Calla
     complaints: list[str] = []
     contexts: list[Any] = []
 
+    def complain(what: str) -> None:
+        complaints.append(what)
+
+    def answer(dialog: Any) -> None:
+        complain(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def hear(told: Any) -> None:
+        if told.type in ("error", "warning"):
+            complain(told.text)
+
+    def look(asked: Any) -> None:
+        if not asked.url.startswith(site.url):
+            complain(f"asked elsewhere: {asked.url}")
+
     def watch(page: Any) -> None:
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("console", lambda told: told.type in ("error", "warning") and complaints.append(told.text))
-        page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda asked: asked.url.startswith(site.url) or complaints.append(asked.url))
+        page.on("pageerror", lambda error: complain(f"error: {error}"))
+        page.on("console", hear)
+        page.on("dialog", answer)
+        page.on("request", look)
 
     def open_tab(role: str | None = "operator", name: str = "ann", **options: Any) -> Any:
         context = browser.new_context(base_url=site.url, **options)
