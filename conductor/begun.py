@@ -81,7 +81,7 @@ class BegunTasks:
         """Mark `task` as begun; what a commit has not stored can be taken back by `refuse`."""
         before = self._rows.get(task)
         self._position += 1
-        interrupted = before is not None and before.undo_ended_at is None
+        interrupted = before is not None and not _is_settled(before)
         if interrupted:
             assert before is not None
             if before.how != How.INTERRUPTED:
@@ -120,7 +120,7 @@ class BegunTasks:
             del self._rows[task]
         else:
             self._rows[task] = before
-            if before.undo_ended_at is not None:
+            if _is_settled(before):
                 self._set_back.add(task)
             self._changed(task, before)
         self._dirty.discard(task)

@@ -295,3 +295,21 @@ def test_a_retry_controller_behind_the_savepoint_begins_anew(bench):
     assert bench.final(job).state == "completed", bench.told()
     assert bench.words("end") == ["a", "b", "b", "c", "d", "b", "b", "c", "d"]
     assert bench.words("undo") == ["c", "b", "d", "c", "b", "c", "b"]
+
+
+def test_a_rewind_whose_failed_undo_is_skipped_goes_on_with_it_and_then_forwards(bench, line):
+    job = bench.post("line", {"d": ["gate"], "undo c": ["fail"]})
+    bench.start()
+    bench.reached("execute d")
+    bench.poster.rewind(job.id, "saved")
+    bench.until("the run is to stop", lambda: bench.stopping)
+    bench.gates.open("execute d")
+    assert bench.final(job).state == "parked"
+
+    bench.poster.unpark(job.id, skip="c", reason="mended by hand")
+    _is(bench, job, "paused")
+
+    assert bench.words("undo") == ["d"], bench.told()
+    bench.poster.resume(job.id)
+    assert bench.final(job).state == "completed", bench.told()
+    assert bench.words("end") == ["a", "b", "c", "d", "c", "d"]
