@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -16,7 +18,7 @@ from starlette.responses import Response
 from ebbtide.api.headers import App, Receive, Scope, Send
 from ebbtide.api.intake import read_form, read_json
 from ebbtide.api.limits import Bucket, Limits
-from ebbtide.api.problems import MEDIA_TYPE, ApiError, Problem, problem_of
+from ebbtide.api.problems import ApiError, Problem, problem_of
 from ebbtide.errors import StoreUnavailable
 from ebbtide.jobs.credentials import Credential, Credentials, Kind, Role
 
@@ -27,6 +29,7 @@ CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
+_PORT = re.compile(r":\d*$")
 _CHALLENGE = 'Bearer realm="ebbtide"'
 
 
@@ -59,13 +62,24 @@ class Gate:
     `form`, the fields of a form.
     """
 
-    def __init__(self, app: App, *, credentials: Credentials, limits: Limits, wrong_tokens: Bucket) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        credentials: Credentials,
+        limits: Limits,
+        wrong_tokens: Bucket,
+        hosts: frozenset[str] | None,
+        answer_of: Callable[[Scope, Problem], Response],
+    ) -> None:
         self._app = app
+        self._answer_of = answer_of
         self._credentials = credentials
         self._limits = limits
         self._requests = Bucket(limits.requests)
         self._cancels = Bucket(limits.cancels)
         self._wrong_tokens = wrong_tokens
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -74,17 +88,27 @@ class Gate:
         try:
             receive = await self._passed(scope, receive)
         except ApiError as error:
-            await _refuse(error.problem, scope, receive, send)
+            await self._refuse(error.problem, scope, receive, send)
         except StoreUnavailable as error:
-            await _refuse(problem_of(error), scope, receive, send)
+            await self._refuse(problem_of(error), scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            code, reason = 4000 + problem.status, problem.detail[:100]
+            await send({"type": "websocket.close", "code": code, "reason": reason})
+            return
+        await self._answer_of(scope, problem)(scope, receive, send)
 
     async def _passed(self, scope: Scope, receive: Receive) -> Receive:
         headers = RequestHeaders(scope=scope)
         path = scope["path"]
         state = scope.setdefault("state", {})
         method = scope.get("method", "GET")
+        if self._hosts is not None:
+            _check_host(headers, self._hosts)
         caller = await self._caller(scope, headers)
         if caller is None and _is_closed(path):
             raise _unauthenticated("a bearer token is wanted", None)
@@ -140,6 +164,18 @@ class Gate:
 def _is_closed(path: str) -> bool:
     """Whether nobody without a credential gets an answer there."""
     return path.startswith("/api/") or path == "/metrics"
+
+
+def _check_host(headers: RequestHeaders, hosts: frozenset[str]) -> None:
+    """A name that somebody else has made to lead here would make his pages ours, for a browser."""
+    given = [_PORT.sub("", host).lower() for host in headers.getlist("host")]
+    if len(given) != 1 or given[0] not in hosts:
+        raise ApiError(
+            400,
+            "unknown-host",
+            "Not asked by its name",
+            "the server is asked by a name that is none of its own: see its option allowed_hosts",
+        )
 
 
 def _check_origin(scope: Scope, headers: RequestHeaders, method: str, caller: Caller | None) -> None:
@@ -221,12 +257,3 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
-
-
-async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 4000 + problem.status, "reason": problem.detail[:100]})
-        return
-    response = Response(problem.body(), problem.status, headers=dict(problem.headers), media_type=MEDIA_TYPE)
-    await response(scope, receive, send)

@@ -68,25 +68,21 @@ class Happening:
 
 
 def take(poster: Poster, job_id: str) -> Snapshot:
-    job = poster.show(job_id)
-    tasks = sorted(poster.tasks(job.id, job.attempt), key=lambda task: task.begun_at)
-    return Snapshot(job, tuple(tasks))
+    return _with_tasks(poster, poster.show(job_id))
 
 
-def follow(poster: Poster, job_id: str, tick: float = TICK_SECONDS) -> Iterator[Snapshot]:
-    """Snapshots of a job, one at once and then one each tick; the last one is of a job at rest.
+def follow(poster: Poster, job_id: str) -> Iterator[Snapshot]:
+    """Snapshots of a job, one at once and then whenever it may have changed; the last one is at rest.
 
     The job is read before its tasks, so the last snapshot has all that its tasks came to.
     """
-    while True:
-        snapshot = take(poster, job_id)
-        yield snapshot
-        if snapshot.resting:
-            return
-        try:
-            poster.wait(job_id, timeout=tick)
-        except TimeoutError:
-            continue
+    for job in poster.watch(job_id):
+        yield _with_tasks(poster, job)
+
+
+def _with_tasks(poster: Poster, job: Job) -> Snapshot:
+    tasks = sorted(poster.tasks(job.id, job.attempt), key=lambda task: task.begun_at)
+    return Snapshot(job, tuple(tasks))
 
 
 def happenings(before: Snapshot | None, after: Snapshot, entries: list[Entry]) -> list[Happening]:
