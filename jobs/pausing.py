@@ -5,6 +5,8 @@ Each is one transaction, committed before it returns.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from ebbtide.errors import EdgeRefused, SavepointNotReached
@@ -13,12 +15,12 @@ from ebbtide.jobs.changes import Changes, Marker, locked
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.ledger import ACCEPTED, ALREADY_REQUESTED
 from ebbtide.jobs.moments import WallNow
-from ebbtide.jobs.rounds import latest_rounds
-from ebbtide.jobs.states import CANCELLING, REVERTING, JobState
+from ebbtide.jobs.rounds import reached_savepoints
+from ebbtide.jobs.states import CANCELLING, REVERTING, JobState, edge
 from ebbtide.jobs.store import Store
 from ebbtide.tasks.savepoint import PREFIX
 
-__all__ = ["EVERY_VERSION", "Pauses"]
+__all__ = ["EVERY_VERSION", "Pauses", "why_not_paused", "why_not_resumed", "why_not_rewound"]
 
 EVERY_VERSION = 0
 
@@ -46,10 +48,9 @@ class Pauses:
             state = JobState(row.state)
             if state is JobState.PAUSED or row.pause_requested_at is not None:
                 return ALREADY_REQUESTED
-            if state not in (JobState.PENDING, JobState.RUNNING):
-                raise EdgeRefused(job_id, state, "paused")
-            if row.cancel_requested_at is not None:
-                raise EdgeRefused(job_id, CANCELLING, "paused")
+            refusal = why_not_paused(row)
+            if refusal is not None:
+                raise EdgeRefused(job_id, refusal, "paused")
             if state is JobState.PENDING:
                 apply_edge(connection, "paused", job_id, at=now, source=state, actor=who)
             else:
@@ -69,7 +70,7 @@ class Pauses:
 
         def let_go_on(connection: sa.Connection) -> None:
             row = locked(connection, job_id)
-            if row.state == JobState.RUNNING and row.pause_requested_at is not None and row.rewind_to is None:
+            if _is_to_rest(row):
                 _set(connection, job_id, pause_requested_at=None)
                 record(connection, "pause_withdrawn", job_id, at=now, actor=who)
             else:
@@ -91,8 +92,10 @@ class Pauses:
             state = JobState(row.state)
             if row.rewind_to == PREFIX + savepoint and state is not JobState.PARKED:
                 return ALREADY_REQUESTED
-            _refuse_rewind(row, state)
-            reached = _reached(connection, row)
+            refusal = why_not_rewound(row)
+            if refusal is not None:
+                raise EdgeRefused(job_id, refusal, "rewound")
+            reached = reached_savepoints(connection, row)
             if savepoint not in reached:
                 raise SavepointNotReached(job_id, savepoint, reached)
             _set(
@@ -114,7 +117,7 @@ class Pauses:
         """The savepoints that a job has reached and not gone back behind, in order."""
         with self._store.read() as connection:
             row = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id)).one()
-            return _reached(connection, row)
+            return reached_savepoints(connection, row)
 
     def pause_flow(self, flow: str, version: int = EVERY_VERSION, *, who: str) -> bool:
         """Let nobody claim a job of a flow any more, unless it is to be cancelled; False: so it was.
@@ -152,23 +155,28 @@ def _set(connection: sa.Connection, job_id: str, **values: object) -> None:
     connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(**values))
 
 
-def _refuse_rewind(row: sa.Row[object], state: JobState) -> None:
-    """EdgeRefused, unless the job rests or runs forwards and nobody has asked for more."""
-    word: str = state
-    if state in (JobState.PENDING, JobState.PAUSED, JobState.RUNNING):
-        if row.cancel_requested_at is not None:
-            word = CANCELLING
-        elif row.rewind_to is not None or row.undoing:
-            word = REVERTING
-        else:
-            return
-    raise EdgeRefused(row.id, word, "rewound")
+def why_not_paused(row: sa.Row[Any]) -> str | None:
+    """The word of the state that rules a pause out; None: none does."""
+    if JobState(row.state) not in edge("paused").sources:
+        return str(row.state)
+    return CANCELLING if row.cancel_requested_at is not None else None
 
 
-def _reached(connection: sa.Connection, row: sa.Row[object]) -> list[str]:
-    tasks = latest_rounds(connection, [row]).get((row.id, row.attempt), [])
-    return [
-        task.task.removeprefix(PREFIX)
-        for task in tasks
-        if task.task.startswith(PREFIX) and task.how == "returned" and task.undo_ended_at is None
-    ]
+def why_not_resumed(row: sa.Row[Any]) -> str | None:
+    """The same of a job that is to go on."""
+    return None if JobState(row.state) in edge("resumed").sources or _is_to_rest(row) else str(row.state)
+
+
+def why_not_rewound(row: sa.Row[Any]) -> str | None:
+    """The same of one that is to go back: it rests or runs forwards, and nobody has asked for more."""
+    if row.state not in (JobState.PENDING, JobState.PAUSED, JobState.RUNNING):
+        return str(row.state)
+    if row.cancel_requested_at is not None:
+        return CANCELLING
+    return REVERTING if row.rewind_to is not None or row.undoing else None
+
+
+def _is_to_rest(row: sa.Row[Any]) -> bool:
+    return bool(
+        row.state == JobState.RUNNING and row.pause_requested_at is not None and row.rewind_to is None
+    )

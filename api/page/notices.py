@@ -18,6 +18,16 @@ NOTICES: Mapping[str, str] = {
     "cancel-at-once": "Cancelled. Nothing of it had begun, so there was nothing to undo.",
     "cancel-known": "A cancel of this job had been asked for before; that one counts.",
     "cancel-many": "",
+    "retried": "Posted once more, as its next attempt.",
+    "paused": "It rests. Nothing was undone.",
+    "pause-accepted": "It will rest as soon as the tasks that run now have ended.",
+    "resumed": "It goes on where it was.",
+    "rewind-accepted": "What came after the savepoint is being undone; then it rests.",
+    "unparked": "It goes on.",
+    "skipped": "That undo is left out, with your reason, and the job goes on.",
+    "accepted": "It is closed as it is, with your reason.",
+    "deleted": "The job is removed.",
+    "delete-accepted": "It is undone first, and removed with its end.",
 }
 _ENOUGH = 9
 

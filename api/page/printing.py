@@ -60,6 +60,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "age": words.age,
+        "clock": _clock,
         "iso": iso,
         "moment": _moment,
         "percent": words.percent,
@@ -72,3 +73,7 @@ def _environment() -> Environment:
 
 def _moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
