@@ -333,9 +333,7 @@ class _RevertAll(taskflow_completer.RevertAll):  # type: ignore[misc]  # as abov
     cancelled together would mark a thousand each.
     """
 
-    def __init__(self, runtime: Any) -> None:
-        super().__init__(runtime)
-        self.applied = False
+    applied = False
 
     def apply(self) -> Any:
         if self.applied:
@@ -395,8 +393,7 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
             self._apply(resolver)
 
     def _apply(self, resolver: taskflow_completer.Strategy) -> None:
-        if resolver.apply():
-            self._runtime.selector.intentions_changed = True
+        self._runtime.selector.intentions_changed |= bool(resolver.apply())
 
 
 def _class_names(reason: failure.Failure) -> list[str]:
