@@ -12,8 +12,6 @@ import sys
 
 import pytest
 
-from tests.services.endpoint import END, PATH, event
-
 POINTS = os.environ.get("EBBTIDE_TEST_POINTS", "0")
 HEAD = "date,open,high,low,close,volume\n"
 CHECK = """
@@ -125,27 +123,3 @@ def test_command_is_proven(prove, tmp_path):
     prove("command", params, "--same", str(world), "--flow-module", "ebbtide.flows.command")
 
     assert [path.name for path in world.iterdir()] == ["mine"]
-
-
-@pytest.mark.timeout(1800)
-def test_agent_is_proven_and_leaves_no_connection(site, prove, tmp_path):
-    (tmp_path / "checking.py").write_text(CONNECTIONS)
-    site.page(PATH, event("Hel") + event("lo") + END, content_type="text/event-stream")
-    params = {"prompt": "Say hello", "endpoint": f"{site.url}/v1", "model": "small"}
-
-    prove("agent", params, "--check", "checking:connections")
-
-    assert {request.path for request in site.requests} == {PATH}
-
-
-CONNECTIONS = """
-import urllib.parse
-from pathlib import Path
-
-
-def connections(params):
-    # Those to the endpoint that are open, of whatever process.
-    port = urllib.parse.urlsplit(params["endpoint"]).port
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(line[2].endswith(f":{port:04X}") and line[3] == "01" for line in lines)
-"""
