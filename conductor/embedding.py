@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -107,34 +109,49 @@ class Service:
         self._rest: Rest = rest
         self._accepting = False
         self._conductor: _Hosted | None = None
-        self._end: ServiceEnd | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._shutting: asyncio.Task[ServiceEnd] | None = None
+        self._hurried = False  # whoever waits for the shutdown was cancelled
         self.poster = AsyncPoster(self._settings.database, registry=self._registry(), settings=self._settings)
 
     async def __aenter__(self) -> Service:
-        await self.poster.__aenter__()
         ready = asyncio.Event()
         loop = asyncio.get_running_loop()
         registry = self._registry() if self._settings.isolation == "thread" else None
-        self._conductor = _Hosted(
-            self._settings, registry=registry, on_ready=lambda: loop.call_soon_threadsafe(ready.set)
-        )
-        self._conductor.start()
-        ended = asyncio.ensure_future(asyncio.to_thread(self._conductor.wait))
-        waiting = asyncio.ensure_future(ready.wait())
         try:
-            await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            if not ready.is_set():
-                await ended  # raises why it could not start
+            await self.poster.__aenter__()
+            self._conductor = _Hosted(
+                self._settings, registry=registry, on_ready=lambda: loop.call_soon_threadsafe(ready.set)
+            )
+            self._conductor.start()
+            self._ended = asyncio.ensure_future(asyncio.to_thread(self._conductor.wait))
+            await self._until_set(ready)
         except BaseException:
-            self._conductor.stop()
-            await self.poster.close()
+            await _undisturbed(asyncio.ensure_future(self._give_up()))
             raise
-        finally:
-            waiting.cancel()
-        self._ended = ended
         self._accepting = True
         LOG.info("service.ready runners=%d isolation=%s", self._settings.runners, self._settings.isolation)
         return self
+
+    async def _until_set(self, ready: asyncio.Event) -> None:
+        """Wait until the conductor is ready; raises why it cannot start."""
+        assert self._ended is not None
+        waiting = asyncio.ensure_future(ready.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {self._ended, waiting}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not ready.is_set():
+                await self._ended
+        finally:
+            waiting.cancel()
+
+    async def _give_up(self) -> None:
+        """End what a start that failed, or was cancelled, has begun; nothing of it goes on."""
+        if self._conductor is not None and self._ended is not None:
+            self._conductor.stop()
+            self._conductor.stop()  # it may have claimed a job already
+            await asyncio.wait({self._ended})
+        await self.poster.close()
 
     async def __aexit__(self, *exc: object) -> None:
         await self.shutdown()
@@ -172,38 +189,55 @@ class Service:
 
     async def shutdown(self, timeout: float | None = None, rest: Rest | None = None) -> ServiceEnd:
         """End in phases: accept no more, wait, cancel or release the rest, wait for the undo. One line of log
-        for each. Queued jobs stay queued. Called again it returns the same.
+        for each. Queued jobs stay queued. Called again it returns the same. Whoever is cancelled while he
+        waits for it gets his CancelledError once the rest was released, without waiting for it any more.
 
         Args:
             timeout: seconds for running jobs, instead of `shutdown_seconds`.
             rest: instead of that of the service.
         """
-        conductor = self._conductor
-        assert conductor is not None, "a service that was not started"
-        if self._end is not None:
-            return self._end
-        self._accepting, conductor.holding = False, True
-        jobs = await self._running()
-        LOG.info("service.accepts_no_more running=%d", len(jobs))
-        left = await self._until_ended(jobs, self._shutdown_seconds if timeout is None else timeout)
-        LOG.info("service.waited ended=%d running=%d", len(jobs) - len(left), len(left))
-        if left and (rest or self._rest) == "cancel":
-            await asyncio.gather(*(self.poster.cancel(job, "the service is shutting down") for job in left))
-            await asyncio.gather(*(self.poster.wait(job) for job in left))
-            LOG.info("service.cancelled jobs=%d", len(left))
-            left = set()
-        elif left:
+        assert self._conductor is not None, "a service that was not started"
+        if self._shutting is None:
+            seconds = self._shutdown_seconds if timeout is None else timeout
+            self._shutting = asyncio.ensure_future(
+                self._shut_down(self._conductor, seconds, rest or self._rest)
+            )
+        try:
+            return await asyncio.shield(self._shutting)
+        except asyncio.CancelledError:
+            self._hurried = True
+            await _undisturbed(self._shutting)
+            raise
+
+    async def _shut_down(self, conductor: _Hosted, timeout: float, rest: Rest) -> ServiceEnd:
+        try:
+            self._accepting, conductor.holding = False, True
+            jobs = await self._running()
+            LOG.info("service.accepts_no_more running=%d", len(jobs))
+            left = await self._until_ended(jobs, timeout)
+            LOG.info("service.waited ended=%d running=%d", len(jobs) - len(left), len(left))
+            if left and rest == "cancel" and not self._hurried:
+                reason = "the service is shutting down"
+                await asyncio.gather(*(self.poster.cancel(job, reason) for job in left))
+                LOG.info("service.cancels jobs=%d", len(left))
+                left = await self._until_ended(left, math.inf)
+            if left:
+                conductor.stop()
+                conductor.stop()  # hurry: what runs is cut off where it stands
+                LOG.info("service.releases jobs=%d", len(left))
             conductor.stop()
-            conductor.stop()  # hurry: what runs is cut off where it stands
-            LOG.info("service.releases jobs=%d", len(left))
-        conductor.stop()
-        await asyncio.shield(self._ended)
-        states = Counter([(await self.poster.show(job)).state for job in jobs])
-        await self.poster.close()
+            assert self._ended is not None
+            await self._ended
+            end = await self._how_ended(jobs)
+            LOG.info("service.ended ended=%s released=%d", end.ended, end.released)
+            return end
+        finally:
+            await _undisturbed(asyncio.ensure_future(self._give_up()))
+
+    async def _how_ended(self, jobs: set[str]) -> ServiceEnd:
+        states = Counter([str((await self.poster.show(job)).state) for job in jobs])
         released = {state: states.pop(state, 0) for state in (JobState.RUNNING, JobState.PENDING)}
-        self._end = ServiceEnd(dict(states), sum(released.values()))
-        LOG.info("service.ended ended=%s released=%d", self._end.ended, self._end.released)
-        return self._end
+        return ServiceEnd(dict(states), sum(released.values()))
 
     def _registry(self) -> Registry:
         found = load_flows(each for each in self._settings.flow_modules)
@@ -226,11 +260,18 @@ class Service:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         left = jobs
-        while left and loop.time() < deadline:
+        while left and loop.time() < deadline and not self._hurried:
             left = jobs & await self._running()
             if left:
                 await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, deadline - loop.time())))
         return left
+
+
+async def _undisturbed(future: asyncio.Future[Any]) -> None:
+    """Wait for its end, also when who waits is cancelled, who then raises that himself."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({future})
 
 
 class _Hosted(Conductor):

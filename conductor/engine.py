@@ -26,9 +26,13 @@ from ebbtide.conductor.turning import Rest, TurningEngine
 from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import ClaimLost
 
-__all__ = ["Engine", "Rest"]
+__all__ = ["CutOff", "Engine", "Rest"]
 
 _T = TypeVar("_T")
+
+
+class CutOff(Exception):
+    """Whoever has started the run wants it to stop where it stands; another goes on with it."""
 
 
 class Engine(TurningEngine):
@@ -122,7 +126,7 @@ class Engine(TurningEngine):
 
     def _store_nothing_more(self) -> None:
         # What is stored tells the next holder where to go on.
-        self._journal.lost = self._journal.lost or RuntimeError("the run was cut off")
+        self._journal.lost = self._journal.lost or CutOff("the run was cut off")
 
     def close(self) -> None:
         """Let the worker threads and the loop go. Does not wait for a task that is deaf to its event."""

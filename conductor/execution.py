@@ -11,7 +11,7 @@ import tenacity
 from taskflow import exceptions as taskflow_exceptions
 
 from ebbtide.conductor.bodies import Bodies
-from ebbtide.conductor.engine import Engine, Rest
+from ebbtide.conductor.engine import CutOff, Engine, Rest
 from ebbtide.conductor.family import Family
 from ebbtide.conductor.jobrun import JobRun
 from ebbtide.conductor.journal import Journal
@@ -128,8 +128,13 @@ class Execution:
             with self.redactor.active():
                 return self._run(stored, definition, flow, secrets)
         except (ClaimLost, StoreUnavailable) as error:
-            LOG.warning("job.lost %s epoch=%d: %s", self.claim.job_id, self.claim.epoch, error)
-            return LOST
+            return self._lost(str(error), error.__cause__)
+
+    def _lost(self, told: str, why: BaseException | None) -> str:
+        # A lost claim, or a fault of ours: whichever, it must not pass in silence.
+        level = logging.INFO if isinstance(why, CutOff) else logging.WARNING
+        LOG.log(level, "job.lost %s epoch=%d: %s", self.claim.job_id, self.claim.epoch, told)
+        return LOST
 
     def _patiently(self, call: Callable[..., _T], *args: Any) -> _T:
         """The call, repeated while the store is away, for as long as this run may go on without it."""
@@ -234,10 +239,7 @@ class Execution:
         result: str | None = None
         while True:
             if rest is Rest.LOST:
-                # A lost claim, or a fault of ours: whichever, it must not pass in silence.
-                told = describe(run.lost, run.hide) if run.lost else "stopped"
-                LOG.warning("job.lost %s epoch=%d: %s", self.claim.job_id, self.claim.epoch, told)
-                return LOST
+                return self._lost(describe(run.lost, run.hide) if run.lost else "stopped", run.lost)
             if rest in (Rest.SUSPENDED, Rest.REWOUND):
                 name = self._rest_between(engine, run, savepoint if rest is Rest.REWOUND else None)
                 if name is not None:

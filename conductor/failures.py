@@ -9,7 +9,7 @@ from oslo_utils import reflection
 from taskflow.types import failure
 
 from ebbtide.conductor.redaction import Redactor
-from ebbtide.tasks import payload
+from ebbtide.tasks import Cancelled, payload
 from ebbtide.tasks.wrapping import describe
 
 __all__ = ["storable_failure"]
@@ -19,8 +19,11 @@ LOG = logging.getLogger(__name__)
 
 def storable_failure(error: Exception, redactor: Redactor) -> failure.Failure:
     """TaskFlow's record of what a task raised; without arguments and causes where they cannot be stored,
-    or hold a secret.
+    or hold a secret. A cancel is told without the lines of code where it was delivered: nobody looks for
+    its cause there, and a thousand at once would read them from disk.
     """
+    if isinstance(error, Cancelled):
+        error = error.with_traceback(None)
     try:
         found = failure.Failure.from_exception(error)
         # Not every store takes NaN, which Python would write.

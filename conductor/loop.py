@@ -15,7 +15,7 @@ from ebbtide.tasks.event import CancelEvent
 __all__ = ["RunLoop"]
 
 # How many bodies wait for the store at once. One commit takes along whatever else is to be stored then.
-_BARRIER_THREADS = 8
+_BARRIER_THREADS = 32
 
 Begin = Callable[[BodyLoop], Coroutine[Any, Any, Any]]
 

@@ -1,14 +1,15 @@
-"""What TaskFlow's engine looks for whenever a task has succeeded: the tasks that may begin now."""
+"""What TaskFlow's engine looks for whenever a task has ended: the tasks that may begin now, or be undone."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from taskflow import states
 from taskflow.engines.action_engine import deciders
 from taskflow.engines.action_engine import selector as taskflow_selector
+from taskflow.engines.action_engine.compiler import ATOMS, RETRY
 
 __all__ = ["Selector"]
 
@@ -22,9 +23,21 @@ class Selector(taskflow_selector.Selector):  # type: ignore[misc]  # taskflow is
     succeeded cannot begin. And what has succeeded began after all that is before it; a retry controller
     sets back both together. What was passed over tells nothing of what is before it: there the search
     goes on.
+
+    Backwards two ends change no answer. What is before a task that is not undone cannot be undone. And of a
+    task that failed TaskFlow asks every task of the flow, so for n that are cancelled together n times n;
+    but it is what was resolved upon a failure, a change of intentions, that lets others be undone. Where it
+    changed none, only the failed task itself may be undone now and could not be before.
     """
 
     undoes_only = False  # nothing begins any more, whatever may be ready to
+    intentions_changed = True  # since all were asked last
+
+    def iter_next_atoms(self, atom: Any = None) -> Iterator[tuple[Any, Any]]:
+        if atom is not None and not self.intentions_changed and self._state_of(atom)[0] == states.FAILURE:
+            return self._ready_for_revert([atom])
+        found: Iterator[tuple[Any, Any]] = super().iter_next_atoms(atom)
+        return found
 
     def _browse_atoms_for_execute(self, atom: Any = None) -> Iterator[tuple[Any, Any]]:
         if self.undoes_only:
@@ -70,6 +83,40 @@ class Selector(taskflow_selector.Selector):  # type: ignore[misc]  # taskflow is
                     continue
             before.extend(graph.predecessors(node))
         return (True, deciders.IgnoreDecider(atom, self._runtime.fetch_edge_deciders(atom)))
+
+    def _browse_atoms_for_revert(self, atom: Any = None) -> Iterator[tuple[Any, Any]]:
+        if atom is None:
+            self.intentions_changed = False
+            return self._ready_for_revert(self._runtime.iterate_nodes(ATOMS))
+        return self._ready_for_revert(self._before(atom))
+
+    def _ready_for_revert(self, atoms: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        for atom in atoms:
+            ready, decider = self._get_maybe_ready_for_revert(atom)
+            if ready:
+                yield (atom, decider)
+
+    def _before(self, atom: Any) -> Iterator[Any]:
+        """What is before an atom, as far as it may be undone now. Not beyond a retry controller, which
+        decides itself what becomes of that.
+        """
+        graph = self._execution_graph
+        waiting = deque(graph.predecessors(atom))
+        seen = set()
+        while waiting:
+            node = waiting.popleft()
+            if node in seen:
+                continue
+            seen.add(node)
+            if not graph.nodes[node].get("noop"):
+                yield node
+                if not self._is_back(node):
+                    continue
+            if graph.nodes[node]["kind"] != RETRY:
+                waiting.extend(graph.predecessors(node))
+
+    def _is_back(self, atom: Any) -> bool:
+        return self._state_of(atom)[0] in (states.PENDING, states.REVERTED, states.IGNORE)
 
     def _may_run(self, atom: Any, state: str) -> bool:
         return bool(self._runtime.check_atom_transition(atom, state, states.RUNNING))

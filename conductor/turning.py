@@ -333,9 +333,7 @@ class _RevertAll(taskflow_completer.RevertAll):  # type: ignore[misc]  # as abov
     cancelled together would mark a thousand each.
     """
 
-    def __init__(self, runtime: Any) -> None:
-        super().__init__(runtime)
-        self.applied = False
+    applied = False
 
     def apply(self) -> Any:
         if self.applied:
@@ -377,7 +375,7 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
             # nothing goes on forwards from it, not even where a controller was about to try again.
             if self._stands_beside():
                 return False  # what is beside a savepoint stays as it is
-            self._revert_all.apply()
+            self._apply(self._revert_all)
             self._go_backwards()
             return False
         return bool(super().complete_failure(node, outcome, reason))
@@ -387,11 +385,15 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
         if isinstance(resolver, taskflow_completer.RevertAll):
             if self._hold(atom, reason):
                 return
-            self._go_backwards()
-            resolver = self._revert_all
+            if not self._revert_all.applied:
+                self._go_backwards()
+            self._apply(self._revert_all)
         else:
             self._newest_first()
-        resolver.apply()
+            self._apply(resolver)
+
+    def _apply(self, resolver: taskflow_completer.Strategy) -> None:
+        self._runtime.selector.intentions_changed |= bool(resolver.apply())
 
 
 def _class_names(reason: failure.Failure) -> list[str]:

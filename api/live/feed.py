@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Hashable
@@ -16,6 +17,7 @@ from ebbtide.api.problems import ApiError
 from ebbtide.errors import EbbtideError
 from ebbtide.jobs import Poster
 from ebbtide.jobs.signals import Signal
+from ebbtide.tasks.manager import TaskManager
 
 __all__ = ["Feed", "Stream"]
 
@@ -85,8 +87,9 @@ class Feed:
         self._streams: set[Stream] = set()
         self._watches: dict[Hashable, Watch] = {}
         self._thread: ThreadPoolExecutor | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._closed = False
+        self._tasks = TaskManager("api.live")
+        self._looking: str | None = None  # the task that looks, until it has nobody left to look for
+        self._numbers = itertools.count(1)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -98,7 +101,7 @@ class Feed:
             ApiError: 429, too many streams of this caller; 503, the server ends.
             EbbtideError: what is to be watched cannot be, such as a job that is not known.
         """
-        if self._closed:
+        if not self._tasks.accepting:
             raise ApiError(503, "stopping", "The server ends", "the server ends: try again")
         mine = sum(each.caller.credential == caller.credential for each in self._streams)
         if mine >= self._per_caller:
@@ -117,8 +120,9 @@ class Feed:
         stream.watch = watch = self._watches[key]
         try:
             stream.put(await self._in_thread(watch.first, after))
-            if self._task is None and not self._closed:
-                self._task = asyncio.create_task(self._look_on(), name="ebbtide-live")
+            if self._looking is None and self._tasks.accepting:
+                self._looking = f"look-{next(self._numbers)}"
+                self._tasks.start(self._looking, self._look_on())
             yield stream
         finally:
             self._streams.discard(stream)
@@ -127,14 +131,9 @@ class Feed:
 
     async def close(self) -> None:
         """End all streams. May be called twice."""
-        self._closed = True
         for stream in self._streams:
             stream.end()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._tasks.shutdown(timeout=0)
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
@@ -146,7 +145,11 @@ class Feed:
 
     async def _look_on(self) -> None:
         """Look as long as anybody watches."""
-        signal = await self._in_thread(self._poster.signal)
+        try:
+            signal = await self._in_thread(self._poster.signal)
+        except BaseException:
+            self._looking = None  # whoever watches next tries again
+            raise
         looked = time.monotonic()
         try:
             while self._streams:
@@ -156,7 +159,7 @@ class Feed:
                     looked = time.monotonic()
                     await self._look()
         finally:
-            self._task = None
+            self._looking = None
             await asyncio.shield(self._in_thread(_close, signal))
 
     async def _look(self) -> None:

@@ -28,7 +28,7 @@ from taskflow.flow import Flow
 from taskflow.patterns import linear_flow, unordered_flow
 
 from ebbtide.flows import Secret, flow
-from ebbtide.tasks import INTERRUPTED, CancelableTask, Cancelled
+from ebbtide.tasks import INTERRUPTED, CancelableTask, Cancelled, CommandTask
 
 STATUS = 7  # of a runner that a task lets exit
 PATIENT = "@patient"  # ends the text of a step that has a long grace of its own
@@ -398,6 +398,23 @@ class Indiscreet(CancelableTask):
 @flow("secretive")
 def secretive(folder: str, actions: list[str], token: Secret) -> Flow:
     return linear_flow.Flow("secretive").add(Indiscreet("indiscreet"))
+
+
+class Program(CommandTask):
+    """Runs Python."""
+
+    kill_after_seconds = 0.05
+
+    def command(self, script: str, output: str) -> list[str]:
+        return [sys.executable, "-c", script]
+
+    def outputs(self, output: str) -> list[str]:
+        return [output]
+
+
+@flow("program")
+def program(script: str, output: str) -> Flow:
+    return linear_flow.Flow("program").add(Program("program"))
 
 
 def effects(folder: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 from ebbtide.tasks import CommandFailed, CommandTask, OutputExists
 from ebbtide.tasks.run import How, Run
 from ebbtide.testing import TaskRun, at_return, run_task, wait_until
+from tests.services.stubborn import STUBBORN
 
 
 class Python(CommandTask):
@@ -163,26 +164,6 @@ def test_after_the_death_of_its_runner_it_begins_anew_without_what_it_had_made(t
     assert (run.how, (tmp_path / "mine").read_text()) == (How.RETURNED, "new")
     run.revert()
     assert os.listdir(tmp_path) == []
-
-
-# A program that ignores SIGTERM, a child of it in another session, and a grandchild whose parent is gone.
-STUBBORN = """
-import os, signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-code = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(600)"
-start = dict(stdout=subprocess.PIPE, start_new_session=True)
-child = subprocess.Popen([sys.executable, "-c", code], **start)
-child.stdout.readline()
-if os.fork() == 0:
-    os.setsid()
-    grandchild = subprocess.Popen([sys.executable, "-c", code], **start)
-    grandchild.stdout.readline()
-    os.write(1, f"orphan {grandchild.pid}\\n".encode())
-    os._exit(0)
-os.wait()
-print("child", child.pid, flush=True)
-print("self", os.getpid(), flush=True)
-"""
 
 
 def pids(lines):

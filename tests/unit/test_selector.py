@@ -1,4 +1,4 @@
-"""What may begin is what TaskFlow says, on flows of every shape, although less is asked for it.
+"""What may begin or be undone is what TaskFlow says, on flows of every shape, although less is asked for it.
 
 EBBTIDE_TEST_EXAMPLES says how many flows.
 """
@@ -19,8 +19,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
     from taskflow.engines.action_engine import engine, executor, traversal
     from taskflow.engines.action_engine import selector as stock
+    from taskflow.engines.action_engine.compiler import ATOMS
 
     from ebbtide.conductor.selector import Selector
+    from ebbtide.conductor.turning import _Completer
 
 
 class _Step(task.Task):
@@ -45,7 +47,32 @@ class _Compared(Selector):
 
     def __init__(self, runtime):
         super().__init__(runtime)
-        self.asked = 0
+        self.asked = self.asked_backwards = 0
+        self.told = set()  # what may be undone, and was said to
+
+    def iter_next_atoms(self, atom=None):
+        for found in super().iter_next_atoms(atom):
+            if self._may_go_back(found[0]):
+                self.told.add(found[0])
+            yield found
+        state = None if atom is None else self._storage.get_atom_state(atom.name)
+        asked = ()
+        if state == "REVERTED":
+            asked = traversal.breadth_first_iterate(
+                self._execution_graph, atom, traversal.Direction.BACKWARD, through_retries=False
+            )
+        elif state == "FAILURE":
+            asked = self._runtime.iterate_nodes(ATOMS)
+        assert {node for node in asked if self._may_go_back(node)} <= self.told
+
+    def _may_go_back(self, atom):
+        return stock.Selector._get_maybe_ready_for_revert(self, atom)[0]
+
+    def _get_maybe_ready_for_revert(self, atom):
+        self.asked_backwards += 1
+        ours = super()._get_maybe_ready_for_revert(atom)
+        assert ours[0] == self._may_go_back(atom), atom
+        return ours
 
     def _get_maybe_ready_for_execute(self, atom):
         self.asked += 1
@@ -84,12 +111,19 @@ class _Here(executor.TaskExecutor):
         return future
 
 
+def _nothing():
+    pass
+
+
 class _Engine(engine.ParallelActionEngine):
     def __init__(self, flow, chosen) -> None:
         detail = models.FlowDetail("flow", "00000000-0000-0000-0000-000000000001")
         super().__init__(flow, detail, None, {"defer_reverts": True})
         self.compile()
         self.chosen = self._runtime._selector = chosen(self._runtime)
+        self._runtime._completer = _Completer(
+            self._runtime, _nothing, _nothing, _nothing, hold=lambda *_: False, stands_beside=lambda: False
+        )
 
     @classmethod
     def _fetch_task_executor(cls, options):
@@ -175,6 +209,24 @@ def test_of_a_long_line_each_end_asks_for_one():
 
     # All of them at the start and at the end, and one for each but the last that ended.
     assert made.chosen.asked == 50 + 50 + 49
+
+
+def test_of_a_long_line_that_is_undone_each_end_asks_for_one():
+    line = linear_flow.Flow("line").add(*[_Step(number) for number in range(50)], _Step(50, failures=9))
+    made = _Engine(line, _Compared)
+    made.ended()
+
+    # All of them at the start, when the last one failed and at the end, and one for each that was undone.
+    assert made.chosen.asked_backwards <= 51 * 3 + 51
+
+
+def test_of_many_that_fail_together_all_are_asked_for_the_first_alone():
+    many = unordered_flow.Flow("many").add(*[_Step(number, failures=9) for number in range(50)])
+    made = _Engine(many, _Compared)
+    made.ended()
+
+    # All of them at the start, for the first that failed and at the end; itself for each of the others.
+    assert made.chosen.asked_backwards <= 50 * 3 + 50
 
 
 def test_what_a_decider_passes_over_may_let_what_is_behind_it_begin():

@@ -133,6 +133,7 @@ async def test_a_wait_has_a_limit_and_the_task_none():
 
     with pytest.raises(TimeoutError, match="task a still runs after 0 seconds"):
         await manager.wait("a", timeout=0)
+    await begun()
     assert manager.status("a") is TaskStatus.RUNNING
     await manager.shutdown(0)
 
@@ -264,6 +265,38 @@ async def test_what_swallows_its_cancel_is_cancelled_again_and_then_named(caplog
     let_go.set()
     manager.cancel("deaf")
     await manager.wait("deaf")
+
+
+@in_loop
+async def test_what_swallows_one_cancel_meets_another():
+    manager = TaskManager()
+    swallowed = []
+
+    async def swallows_one():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            swallowed.append(error)
+        await asyncio.Event().wait()
+
+    manager.start("deaf", swallows_one())
+    await begun()
+
+    statistics = await manager.shutdown(0, cancel_timeout=30)
+
+    assert (len(swallowed), statistics.cancelled) == (1, 1)
+
+
+@in_loop
+async def test_a_task_may_shut_down_the_manager_that_it_is_one_of():
+    manager = TaskManager()
+    manager.start("last", manager.shutdown(3600, cancel_timeout=3600))
+    manager.start("other", returns())
+
+    async with asyncio.timeout(30):
+        statistics = await manager.wait("last")
+
+    assert (statistics.completed, statistics.running) == (1, 1)
 
 
 @in_loop

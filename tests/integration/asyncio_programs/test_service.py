@@ -2,11 +2,18 @@
 
 import asyncio
 import logging
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from ebbtide import Service
+from ebbtide import Poster, Service
+from ebbtide.conductor import Conductor
 from ebbtide.conductor.embedding import NotAccepting, ServiceEnd
+from ebbtide.config import load_settings
 from ebbtide.errors import ConfigError
 
 
@@ -109,3 +116,154 @@ def test_what_keeps_it_from_starting_is_raised(database, flows):
 
     with pytest.raises(ConfigError, match="no_such_module_anywhere"):
         run(program())
+
+
+def conducting():
+    """The threads of conductors that there are."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ebbtide-conductor")]
+
+
+def test_cancelled_while_it_starts_it_leaves_no_conductor_behind(database, flows, monkeypatch):
+    reached, go_on = threading.Event(), threading.Event()
+    store_of = Conductor._open_store
+
+    def slowly(conductor):
+        reached.set()
+        assert go_on.wait(30)
+        return store_of(conductor)
+
+    monkeypatch.setattr(Conductor, "_open_store", slowly)
+
+    async def program():
+        async def start():
+            async with Service(database, flows=flows.values()):
+                raise AssertionError("it was cancelled before")
+
+        starting = asyncio.create_task(start())
+        await until(reached.is_set)
+        starting.cancel()
+        await asyncio.sleep(0)
+        starting.cancel()  # whoever does not like to wait
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        return conducting()
+
+    assert run(program()) == []
+
+
+def test_cancelled_while_it_shuts_down_it_releases_what_runs_and_has_ended_then(database, flows, waiting):
+    async def program():
+        async def serve(posted):
+            async with Service(database, flows=flows.values(), shutdown_seconds=3600) as service:
+                posted.set_result(await service.post("waits"))
+                await until(lambda: waiting.log)
+
+        posted = asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(serve(posted))
+        job = await posted
+        await until(lambda: waiting.log)
+        serving.cancel()
+        await asyncio.sleep(0)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        return job, conducting()
+
+    job, left = run(program())
+
+    assert left == []
+    assert waiting.log == [("begins", False), "left"]
+    with Poster(database) as poster:
+        assert poster.show(job.id).state in ("running", "pending")  # whoever comes next goes on with it
+
+
+def test_two_who_shut_it_down_at_once_are_told_the_same(database, flows, waiting):
+    async def program():
+        async with Service(database, flows=flows.values(), shutdown_seconds=0) as service:
+            await service.post("waits")
+            await until(lambda: waiting.log)
+            return await asyncio.gather(service.shutdown(), service.shutdown())
+
+    assert run(program()) == [ServiceEnd({}, released=1)] * 2
+
+
+# In processes
+
+
+@pytest.fixture
+def steps(tmp_path, monkeypatch):
+    """A module of flows that processes can import; their tasks write down what they do, and where."""
+    shutil.copy(Path(__file__).with_name("steps_in_processes.py"), tmp_path / "steps_of_a_service.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", paths.rstrip(os.pathsep))
+    yield Noted(tmp_path / "noted")
+    sys.modules.pop("steps_of_a_service", None)
+
+
+class Noted:
+    """What was written down."""
+
+    def __init__(self, path):
+        self.path = path
+
+    @property
+    def lines(self):
+        return [line.split() for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def count(self, word):
+        return sum(line[0] == word for line in self.lines)
+
+
+def in_processes(database, **options):
+    return Service(database, flows=["steps_of_a_service"], isolation="process", **options)
+
+
+def test_in_processes_each_job_runs_in_one_of_its_own_and_is_streamed(database, flows, steps):
+    async def program():
+        async with in_processes(database, runners=2) as service:
+            jobs = [await service.post("says-its-process", {"noted": str(steps.path)}) for _ in range(2)]
+            chunks = [[c.value async for c in service.stream(job.id, timeout=30)] for job in jobs]
+            ended = [(await service.wait(job.id, timeout=30)).state for job in jobs]
+            return chunks, ended
+
+    chunks, ended = run(program())
+
+    assert ended == ["completed"] * 2
+    assert [len(each) for each in chunks] == [1, 1]
+    assert os.getpid() not in chunks[0] + chunks[1]
+
+
+def test_in_processes_a_deaf_task_is_ended_and_undone_when_the_rest_is_cancelled(database, flows, steps):
+    async def program():
+        settings = load_settings(database=database, environ={"EBBTIDE_GRACE_SECONDS": "0.1"})
+        async with in_processes(database, settings=settings, shutdown_seconds=0, rest="cancel") as service:
+            await service.post("deaf", {"noted": str(steps.path)})
+            await until(lambda: steps.count("begins"))
+            return await service.shutdown()
+
+    assert run(program()) == ServiceEnd({"cancelled": 1}, released=0)
+    assert [line[0] for line in steps.lines] == ["begins", "undone"]
+    assert not Path("/proc", steps.lines[0][1]).exists()
+
+
+def test_in_processes_a_deaf_task_that_is_released_is_cut_off_and_begins_again(database, flows, steps):
+    async def program():
+        async with in_processes(database) as service:
+            job = await service.post("deaf", {"noted": str(steps.path)})
+            await until(lambda: steps.count("begins"))
+            return job, await service.shutdown(timeout=0, rest="release")
+
+    job, end = run(program())
+    assert end == ServiceEnd({}, released=1)
+    assert not Path("/proc", steps.lines[0][1]).exists()
+
+    async def program_again():
+        async with in_processes(database, shutdown_seconds=0) as service:
+            await until(lambda: steps.count("begins") == 2)
+            await service.cancel(job.id)
+            return (await service.wait(job.id, timeout=30)).state
+
+    assert run(program_again()) == "cancelled"
+    assert [line[0] for line in steps.lines] == ["begins", "begins", "undone"]

@@ -11,38 +11,11 @@ from ebbtide.flows.registry import registered
 from ebbtide.tasks.agents import AnswerUnusable
 from ebbtide.tasks.agents.events import Reader
 from ebbtide.tasks.http import RequestFailed
+from tests.services.endpoint import END, PATH, event, streams
 from tests.services.flowrun import FlowRun
 from tests.services.site import says
 
-PATH = "/v1/chat/completions"
-STREAM = {"Content-Type": "text/event-stream", "Connection": "close"}
-
-
-def event(text=None, *, finish=None, **more):
-    choices = (
-        [] if text is None and finish is None else [{"delta": {"content": text}, "finish_reason": finish}]
-    )
-    return b"data: " + json.dumps({"choices": choices, **more}).encode() + b"\n\n"
-
-
-END = event(finish="stop") + event(usage={"prompt_tokens": 7, "completion_tokens": 3}) + b"data: [DONE]\n\n"
 ANSWER = b": a comment\n\n" + event("") + event("Hel") + event("lo, ") + event("日本") + END
-
-
-def streams(*pieces, stall=False):
-    """It sends these pieces, one after the other, and closes the connection, or says no more."""
-
-    def fault(answering, page):
-        answering.head(200, STREAM)
-        for piece in pieces:
-            answering.wfile.write(piece)
-            answering.wfile.flush()
-        if stall:
-            answering.stall()
-        else:
-            answering.cut()
-
-    return fault
 
 
 @pytest.fixture

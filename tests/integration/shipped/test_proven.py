@@ -96,3 +96,30 @@ for make in (PrepareTables, CollectBars):
     task = make()
     run_task(task, {name: store[name] for name in task.rebind}).result
 """
+
+
+@pytest.mark.timeout(1800)
+def test_file_processing_is_proven(prove, tmp_path):
+    world = tmp_path / "world"
+    (world / "source").mkdir(parents=True)
+    for name in ("a.txt", "b.txt"):
+        (world / "source" / name).write_text(f"{name}\n" * 1000)
+    before = {path: path.read_bytes() for path in world.rglob("*.txt")}
+    params = {"source": str(world / "source"), "destination": str(world / "destination")}
+
+    prove("file-processing", params, "--same", str(world))
+
+    assert {path: path.read_bytes() for path in world.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.timeout(1800)
+def test_command_is_proven(prove, tmp_path):
+    world = tmp_path / "world"
+    world.mkdir()
+    (world / "mine").write_text("before")
+    code = "import os; os.mkdir('out'); open('out/a', 'w').write('a'); open('b', 'w').write('b')"
+    params = {"program": [sys.executable, "-c", code], "folder": str(world), "outputs": ["out", "b"]}
+
+    prove("command", params, "--same", str(world), "--flow-module", "ebbtide.flows.command")
+
+    assert [path.name for path in world.iterdir()] == ["mine"]
