@@ -45,6 +45,10 @@ class Snapshot:
     def resting(self) -> bool:
         return str(self.job.state) in RESTING
 
+    @property
+    def paused(self) -> bool:
+        return str(self.job.state) == "paused"
+
     def as_dict(self) -> dict[str, Any]:
         return {**self.job.as_dict(), "tasks": [task.as_dict() for task in self.tasks]}
 
@@ -73,15 +77,19 @@ def take(poster: Poster, job_id: str) -> Snapshot:
     return Snapshot(job, tuple(tasks))
 
 
-def follow(poster: Poster, job_id: str, tick: float = TICK_SECONDS) -> Iterator[Snapshot]:
+def follow(
+    poster: Poster, job_id: str, tick: float = TICK_SECONDS, *, to_pause: bool = False
+) -> Iterator[Snapshot]:
     """Snapshots of a job, one at once and then one each tick; the last one is of a job at rest.
+
+    `to_pause`: or of one that is paused.
 
     The job is read before its tasks, so the last snapshot has all that its tasks came to.
     """
     while True:
         snapshot = take(poster, job_id)
         yield snapshot
-        if snapshot.resting:
+        if snapshot.resting or (to_pause and snapshot.paused):
             return
         try:
             poster.wait(job_id, timeout=tick)
