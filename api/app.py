@@ -16,7 +16,10 @@ from ebbtide.api.gate import Gate
 from ebbtide.api.headers import Headers
 from ebbtide.api.limits import Bucket, Limits
 from ebbtide.api.live.feed import Feed
-from ebbtide.api.problems import MEDIA_TYPE, ApiError, Problem, problem_of
+from ebbtide.api.page import assets, door
+from ebbtide.api.page import jobs as page_of_jobs
+from ebbtide.api.page.refusal import answer_of
+from ebbtide.api.problems import ApiError, Problem, problem_of
 from ebbtide.api.routes import acts, events, flows, jobs, many, service, session
 from ebbtide.errors import EbbtideError, FlowNotFound
 from ebbtide.jobs import Poster
@@ -26,6 +29,7 @@ __all__ = ["create_app"]
 LOG = logging.getLogger(__name__)
 
 ROUTERS = (many.router, jobs.router, acts.router, events.router, flows.router, service.router, session.router)
+PAGES = (page_of_jobs.router, door.router, assets.router)
 
 
 def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = False) -> FastAPI:
@@ -59,12 +63,16 @@ def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = Fa
     app.state.feed = feed
     app.state.https = https
     app.state.wrong_tokens = Bucket(limits.wrong_tokens)
-    for router in ROUTERS:
+    for router in (*ROUTERS, *PAGES):
         app.include_router(router)
     _handle_errors(app)
     _describe(app)
     app.add_middleware(
-        Gate, credentials=poster.credentials, limits=limits, wrong_tokens=app.state.wrong_tokens
+        Gate,
+        credentials=poster.credentials,
+        limits=limits,
+        wrong_tokens=app.state.wrong_tokens,
+        answer_of=answer_of,
     )
     app.add_middleware(Headers)  # added last, so the outermost
     return app
@@ -81,17 +89,17 @@ def _handle_errors(app: FastAPI) -> None:
             problem = Problem(
                 422, problem.name, problem.title, problem.detail, problem.facts, problem.headers
             )
-        return _response(problem)
+        return answer_of(request.scope, problem)
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
-        return _response(error.problem)
+        return answer_of(request.scope, error.problem)
 
     @app.exception_handler(RequestValidationError)
     async def unfit(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return _response(_unfit(error))
+        return answer_of(request.scope, _unfit(error))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: Exception) -> Response:
@@ -100,13 +108,16 @@ def _handle_errors(app: FastAPI) -> None:
         names = {404: "not-found", 405: "method-not-allowed"}
         name = names.get(error.status_code, "http-error")
         detail = f"there is nothing at this path for {request.method[:20]}"
-        return _response(Problem(error.status_code, name, str(error.detail), detail, {}, headers))
+        return answer_of(
+            request.scope, Problem(error.status_code, name, str(error.detail), detail, {}, headers)
+        )
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
         # Starlette logs it, with its traceback, after this has been answered.
-        return _response(
-            Problem(500, "fault", "A fault of this program", "a fault of the server; its log tells", {}, {})
+        return answer_of(
+            request.scope,
+            Problem(500, "fault", "A fault of this program", "a fault of the server; its log tells", {}, {}),
         )
 
 
@@ -130,10 +141,6 @@ def _pointer(place: tuple[int | str, ...]) -> str:
     """A JSON pointer into the body; of a parameter its name."""
     steps = [str(step).replace("~", "~0").replace("/", "~1") for step in place[1:]]
     return "".join(f"/{step}" for step in steps) if place[0] == "body" else "/".join(steps)
-
-
-def _response(problem: Problem) -> Response:
-    return Response(problem.body(), problem.status, headers=dict(problem.headers), media_type=MEDIA_TYPE)
 
 
 def _describe(app: FastAPI) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from ebbtide.api.headers import App, Receive, Scope, Send
 from ebbtide.api.intake import read_form, read_json
 from ebbtide.api.limits import Bucket, Limits
-from ebbtide.api.problems import MEDIA_TYPE, ApiError, Problem, problem_of
+from ebbtide.api.problems import ApiError, Problem, problem_of
 from ebbtide.errors import StoreUnavailable
 from ebbtide.jobs.credentials import Credential, Credentials, Kind, Role
 
@@ -59,8 +60,17 @@ class Gate:
     `form`, the fields of a form.
     """
 
-    def __init__(self, app: App, *, credentials: Credentials, limits: Limits, wrong_tokens: Bucket) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        credentials: Credentials,
+        limits: Limits,
+        wrong_tokens: Bucket,
+        answer_of: Callable[[Scope, Problem], Response],
+    ) -> None:
         self._app = app
+        self._answer_of = answer_of
         self._credentials = credentials
         self._limits = limits
         self._requests = Bucket(limits.requests)
@@ -74,11 +84,19 @@ class Gate:
         try:
             receive = await self._passed(scope, receive)
         except ApiError as error:
-            await _refuse(error.problem, scope, receive, send)
+            await self._refuse(error.problem, scope, receive, send)
         except StoreUnavailable as error:
-            await _refuse(problem_of(error), scope, receive, send)
+            await self._refuse(problem_of(error), scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            code, reason = 4000 + problem.status, problem.detail[:100]
+            await send({"type": "websocket.close", "code": code, "reason": reason})
+            return
+        await self._answer_of(scope, problem)(scope, receive, send)
 
     async def _passed(self, scope: Scope, receive: Receive) -> Receive:
         headers = RequestHeaders(scope=scope)
@@ -221,12 +239,3 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
-
-
-async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 4000 + problem.status, "reason": problem.detail[:100]})
-        return
-    response = Response(problem.body(), problem.status, headers=dict(problem.headers), media_type=MEDIA_TYPE)
-    await response(scope, receive, send)

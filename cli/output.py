@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from ebbtide.wording import one_line
+from ebbtide.wording import percent as percent  # what else is printed comes from here as well
+from ebbtide.wording import span as span
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -143,24 +145,6 @@ def moment(at: float | None) -> str:
 def clock(at: float | None) -> str:
     """Local time of day, with milliseconds: the order of what happened within one job."""
     return "" if at is None else datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-3]
-
-
-def span(seconds: float) -> str:
-    """A duration in the unit that suits it: 3 ms, 1.25 s, 2 min 05 s, 3 h 07 min."""
-    seconds = max(seconds, 0.0)
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.995:
-        return f"{seconds:.2f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def percent(fraction: float) -> str:
-    # Rounded down: 100 % is said of what is done, not of what is nearly done.
-    return f"{int(fraction * 100 + 1e-9)} %"
 
 
 def brief(value: object, limit: int = 120) -> str:

@@ -39,3 +39,21 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str) -> str:
     nearest = get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
     hint = f"did you mean {folded[nearest[0]]}?" if nearest else f"known: {', '.join(folded.values())}"
     return f"unknown {kind} {one_line(name, 80)}{where}; {hint}"
+
+
+def span(seconds: float) -> str:
+    """A duration in the unit that suits it: 3 ms, 1.25 s, 2 min 05 s, 3 h 07 min."""
+    seconds = max(seconds, 0.0)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.995:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(fraction: float) -> str:
+    # Rounded down: 100 % is said of what is done, not of what is nearly done.
+    return f"{int(fraction * 100 + 1e-9)} %"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import RedirectResponse
@@ -16,6 +18,9 @@ __all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
 
+# No second / and no \ after the first: browsers would take what follows for the name of a host.
+_OWN_PAGE = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]{0,2000}")
+
 
 @router.get("/login/{code}")
 def log_in_once(request: Request, code: Annotated[str, Path(max_length=100)]) -> Response:
@@ -26,7 +31,8 @@ def log_in_once(request: Request, code: Annotated[str, Path(max_length=100)]) ->
 @router.post("/login")
 def log_in(request: Request) -> Response:
     """The form of the login page; its field `token` is what `ebbtide token create` printed."""
-    return _opened(request, request.state.form.get("token", "").strip())
+    form = request.state.form
+    return _opened(request, form.get("token", "").strip(), form.get("next", ""))
 
 
 @router.post("/logout")
@@ -41,7 +47,7 @@ def log_out(request: Request) -> Response:
     return response
 
 
-def _opened(request: Request, secret: str) -> Response:
+def _opened(request: Request, secret: str, wanted: str = "") -> Response:
     host = request.client.host if request.client else ""
     bucket = request.app.state.wrong_tokens
     wait_for(bucket.is_empty(host))
@@ -49,8 +55,8 @@ def _opened(request: Request, secret: str) -> Response:
     opened = poster.credentials.open_session(secret)
     if opened is None:
         bucket.take(host)
-        return RedirectResponse("/login?problem=token", 303)
-    response = RedirectResponse("/", 303)
+        return RedirectResponse(f"/login?{urlencode({'problem': 'token'} | _next(wanted))}", 303)
+    response = RedirectResponse(_next(wanted).get("next", "/"), 303)
     response.set_cookie(
         COOKIE,
         opened[0],
@@ -60,3 +66,8 @@ def _opened(request: Request, secret: str) -> Response:
         secure=request.app.state.https or request.url.scheme == "https",
     )
     return response
+
+
+def _next(wanted: str) -> dict[str, str]:
+    """Where somebody wanted to go who had to log in first; nothing if that is not a page of ours."""
+    return {"next": wanted} if _OWN_PAGE.fullmatch(wanted) else {}

@@ -1,0 +1,1 @@
+// Live: keeps what a page shows of jobs up to date.

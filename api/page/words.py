@@ -1,0 +1,67 @@
+"""Words: how times, shares and states are told on a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ebbtide.jobs import Job
+from ebbtide.jobs.states import FINAL_STATES
+from ebbtide.wording import percent, span
+
+__all__ = ["NOTICES", "PHASE_ORDER", "age", "percent", "span", "standing"]
+
+# As the list counts them: what moves, what wants a person, what has ended.
+PHASE_ORDER = (
+    "scheduled",
+    "pending",
+    "running",
+    "cancelling",
+    "reverting",
+    "overdue",
+    "paused",
+    "parked",
+    "completed",
+    "failed",
+    "cancelled",
+)
+
+# What is said after something was done, by the code in the URL: a text in a URL could be anybody's.
+NOTICES: Mapping[str, str] = {
+    "posted": "Posted. It begins as soon as a conductor takes it up.",
+    "cancel-accepted": "The cancel is stored. What the job had done is being undone, newest first.",
+    "cancel-at-once": "Cancelled. Nothing of it had begun, so there was nothing to undo.",
+    "cancel-known": "A cancel of this job had been asked for before; that one counts.",
+    "cancel-many": "The cancels are stored. What these jobs had done is being undone, newest first.",
+    "signed-out": "You are signed out.",
+}
+
+
+def age(seconds: float) -> str:
+    """How long ago, in one unit: moments, 12 s, 3 min, 4 h, 2 d."""
+    for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (math.inf, 86400, "d")):
+        if seconds < limit:
+            return f"{max(int(seconds // size), 0)} {unit}"
+    raise AssertionError("nothing is older than for ever")
+
+
+def standing(job: Job) -> str:
+    """How far a job is, in words: forwards in tasks done, backwards in tasks undone."""
+    total = f" of {job.tasks_total}" if job.tasks_total else ""
+    if job.phase in ("cancelling", "overdue", "reverting"):
+        # What was interrupted is undone as well, and had not been done.
+        all_of_it = max(job.tasks_done, job.tasks_undone)
+        return f"{job.tasks_undone} of {all_of_it} undone" if all_of_it else "is being stopped"
+    if job.state in ("failed", "cancelled"):
+        return _ended(job)
+    if job.waits_for and job.state not in FINAL_STATES:
+        return f"waits for {job.waits_for}"
+    if job.phase in ("pending", "scheduled") and not job.tasks_done:
+        return "not begun"
+    return f"{job.tasks_done}{total} task{'' if (job.tasks_total or job.tasks_done) == 1 else 's'}"
+
+
+def _ended(job: Job) -> str:
+    if job.undo == "complete":
+        return "everything undone"
+    return "accepted as it is" if job.undo == "accepted" else "nothing had begun"
