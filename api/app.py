@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -32,33 +32,25 @@ ROUTERS = (many.router, jobs.router, acts.router, events.router, flows.router, s
 PAGES = (page_of_jobs.router, door.router, assets.router)
 
 
-def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = False) -> FastAPI:
+def create_app(
+    poster: Poster,
+    *,
+    limits: Limits | None = None,
+    https: bool = False,
+    hosts: Collection[str] | None = None,
+) -> FastAPI:
     """The API of a store.
 
     Args:
         poster: stays the caller's, who closes it once the application serves no more.
         limits: of each caller; default: those of `Limits`.
         https: whether browsers reach it by https alone, by way of a proxy: cookies are for that only then.
+        hosts: the names by which it may be asked for, without ports; default: any.
     """
     limits = limits or Limits()
     feed = Feed(poster, per_caller=limits.streams)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await feed.close()
-
-    app = FastAPI(
-        lifespan=lifespan,
-        title="Ebbtide",
-        summary="Cancelable jobs: what a cancelled job had done is undone, in reverse order.",
-        version="1",
-        openapi_url="/api/v1/openapi.json",
-        # Their pages would load scripts from elsewhere.
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
+    app = _application(feed)
     app.state.poster = poster
     app.state.feed = feed
     app.state.https = https
@@ -72,10 +64,30 @@ def create_app(poster: Poster, *, limits: Limits | None = None, https: bool = Fa
         credentials=poster.credentials,
         limits=limits,
         wrong_tokens=app.state.wrong_tokens,
+        hosts=None if hosts is None else frozenset(hosts),
         answer_of=answer_of,
     )
     app.add_middleware(Headers)  # added last, so the outermost
     return app
+
+
+def _application(feed: Feed) -> FastAPI:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await feed.close()
+
+    return FastAPI(
+        lifespan=lifespan,
+        title="Ebbtide",
+        summary="Cancelable jobs: what a cancelled job had done is undone, in reverse order.",
+        version="1",
+        openapi_url="/api/v1/openapi.json",
+        # Their pages would load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
 
 
 def _handle_errors(app: FastAPI) -> None:

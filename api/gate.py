@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -28,6 +29,7 @@ CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
+_PORT = re.compile(r":\d*$")
 _CHALLENGE = 'Bearer realm="ebbtide"'
 
 
@@ -67,6 +69,7 @@ class Gate:
         credentials: Credentials,
         limits: Limits,
         wrong_tokens: Bucket,
+        hosts: frozenset[str] | None,
         answer_of: Callable[[Scope, Problem], Response],
     ) -> None:
         self._app = app
@@ -76,6 +79,7 @@ class Gate:
         self._requests = Bucket(limits.requests)
         self._cancels = Bucket(limits.cancels)
         self._wrong_tokens = wrong_tokens
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -103,6 +107,8 @@ class Gate:
         path = scope["path"]
         state = scope.setdefault("state", {})
         method = scope.get("method", "GET")
+        if self._hosts is not None:
+            _check_host(headers, self._hosts)
         caller = await self._caller(scope, headers)
         if caller is None and _is_closed(path):
             raise _unauthenticated("a bearer token is wanted", None)
@@ -158,6 +164,18 @@ class Gate:
 def _is_closed(path: str) -> bool:
     """Whether nobody without a credential gets an answer there."""
     return path.startswith("/api/") or path == "/metrics"
+
+
+def _check_host(headers: RequestHeaders, hosts: frozenset[str]) -> None:
+    """A name that somebody else has made to lead here would make his pages ours, for a browser."""
+    given = [_PORT.sub("", host).lower() for host in headers.getlist("host")]
+    if len(given) != 1 or given[0] not in hosts:
+        raise ApiError(
+            400,
+            "unknown-host",
+            "Not asked by its name",
+            "the server is asked by a name that is none of its own: see its option allowed_hosts",
+        )
 
 
 def _check_origin(scope: Scope, headers: RequestHeaders, method: str, caller: Caller | None) -> None:

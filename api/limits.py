@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ebbtide.config import Settings
+
 __all__ = ["Bucket", "Limits", "Rate"]
 
 _CALLERS = 10_000
@@ -32,6 +34,14 @@ class Limits:
     wrong_tokens: Rate = Rate(5.0, 50)
     streams: int = 64  # open at once, of one caller
     body_bytes: int = 1024 * 1024
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """What the options say."""
+        requests, cancels = settings.requests_per_second, settings.cancels_per_second
+        return cls(
+            Rate(requests, 2 * requests), Rate(cancels, 10 * cancels), streams=settings.streams_per_token
+        )
 
 
 class Bucket:

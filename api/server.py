@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 
 import uvicorn
@@ -17,10 +17,12 @@ from ebbtide.errors import ConfigError, UsageError
 from ebbtide.jobs import Poster
 from ebbtide.wording import one_line
 
-__all__ = ["Server", "bound", "configured", "is_loopback", "require_tokens", "serve"]
+__all__ = ["Server", "bound", "configured", "hosts_of", "is_loopback", "require_tokens", "serve"]
 
 # For how long answers that are under way are waited for, once it is told to stop.
 _FINISH_SECONDS = 1
+# No name of these leads a browser to somebody else's page.
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def serve(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -69,6 +71,15 @@ def bound(host: str, port: int) -> socket.socket:
 def is_loopback(listener: socket.socket) -> bool:
     """Whether programs of this machine alone can reach it."""
     return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def hosts_of(listener: socket.socket, allowed: Collection[str]) -> frozenset[str] | None:
+    """The names by which the server on that socket may be asked for; None: any."""
+    if not allowed and not is_loopback(listener):
+        return None
+    host = listener.getsockname()[0]
+    own = {f"[{host}]" if ":" in host else host} if is_loopback(listener) else set()
+    return _LOOPBACK | own | {name.lower() for name in allowed}
 
 
 def require_tokens(listener: socket.socket, poster: Poster) -> None:

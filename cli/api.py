@@ -48,7 +48,8 @@ def api(
 
     require_extra()
     from ebbtide.api.app import create_app
-    from ebbtide.api.server import bound, require_tokens, serve
+    from ebbtide.api.limits import Limits
+    from ebbtide.api.server import bound, hosts_of, require_tokens, serve
 
     settings = invocation.settings(log_level=log_level)
     log_to_stderr(settings.log_level, as_json=log_json)
@@ -63,7 +64,13 @@ def api(
             else:
                 say(f"api ready: {url}")
 
-        serve(create_app(poster, https=https), listener, tell)
+        app = create_app(
+            poster,
+            limits=Limits.of(settings),
+            https=https,
+            hosts=hosts_of(listener, settings.allowed_hosts),
+        )
+        serve(app, listener, tell)
     return Exit.DONE
 
 

@@ -72,29 +72,26 @@ class Happening:
 
 
 def take(poster: Poster, job_id: str) -> Snapshot:
-    job = poster.show(job_id)
-    tasks = sorted(poster.tasks(job.id, job.attempt), key=lambda task: task.begun_at)
-    return Snapshot(job, tuple(tasks))
+    return _with_tasks(poster, poster.show(job_id))
 
 
-def follow(
-    poster: Poster, job_id: str, tick: float = TICK_SECONDS, *, to_pause: bool = False
-) -> Iterator[Snapshot]:
-    """Snapshots of a job, one at once and then one each tick; the last one is of a job at rest.
+def follow(poster: Poster, job_id: str, *, to_pause: bool = False) -> Iterator[Snapshot]:
+    """Snapshots of a job, one at once and then whenever it may have changed; the last one is at rest.
 
-    `to_pause`: or of one that is paused.
+    `to_pause`: or paused.
 
     The job is read before its tasks, so the last snapshot has all that its tasks came to.
     """
-    while True:
-        snapshot = take(poster, job_id)
+    for job in poster.watch(job_id):
+        snapshot = _with_tasks(poster, job)
         yield snapshot
-        if snapshot.resting or (to_pause and snapshot.paused):
+        if to_pause and snapshot.paused:
             return
-        try:
-            poster.wait(job_id, timeout=tick)
-        except TimeoutError:
-            continue
+
+
+def _with_tasks(poster: Poster, job: Job) -> Snapshot:
+    tasks = sorted(poster.tasks(job.id, job.attempt), key=lambda task: task.begun_at)
+    return Snapshot(job, tuple(tasks))
 
 
 def happenings(before: Snapshot | None, after: Snapshot, entries: list[Entry]) -> list[Happening]:

@@ -123,7 +123,7 @@ class Execution:
                 flow, values = definition.build(stored.parameters)
             except (Unreadable, UsageError, FlowNotFound) as error:
                 return self._park(str(error))
-            secrets = resolve(values)
+            secrets = resolve(values, allowed=self._options.secret_references)
             self.redactor = secrets.redactor
             with self.redactor.active():
                 return self._run(stored, definition, flow, secrets)

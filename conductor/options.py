@@ -30,6 +30,7 @@ class RunOptions:
         revert_retry_seconds: how long after the first one; after each further one twice as long.
         revert_timeout_seconds: how long one try of an undo may take.
         memory_limit_mib: what a runner may use; 0: no limit.
+        secret_references: which secrets jobs are given; without any: all that can be read.
     """
 
     database: str
@@ -46,6 +47,7 @@ class RunOptions:
     revert_retry_seconds: float = 1.0
     revert_timeout_seconds: float = 600.0
     memory_limit_mib: int = 0
+    secret_references: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings, database: str, owner: str) -> RunOptions:
@@ -65,4 +67,5 @@ class RunOptions:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunOptions:
-        return cls(**(values | {"flow_modules": tuple(values["flow_modules"])}))
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**(values | lists))

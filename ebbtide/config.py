@@ -15,6 +15,7 @@ from typing import Any
 
 from oslo_config import cfg, types
 
+from ebbtide.apioptions import API_OPTIONS
 from ebbtide.configfile import read_file
 from ebbtide.errors import ConfigError
 from ebbtide.limitoptions import limit_options
@@ -84,6 +85,11 @@ class Settings:
     keep_completed_days: float = 0.0
     keep_failed_days: float = 0.0
     keep_cancelled_days: float = 0.0
+    allowed_hosts: tuple[str, ...] = ()
+    requests_per_second: int = 200
+    cancels_per_second: int = 100
+    streams_per_token: int = 64
+    secret_references: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for option in OPTIONS:
@@ -233,6 +239,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "Raise it when tasks cannot return a file's path instead; each commit writes them.",
     ),
     *POLICY_OPTIONS,
+    *API_OPTIONS,
 )
 
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -255,7 +262,7 @@ def load_settings(
     if not values.get("signal_folder"):
         values["signal_folder"] = default_signal_folder(environ)
     values["signal_folder"] = at_home(values["signal_folder"], environ)
-    values["flow_modules"] = tuple(values.get("flow_modules", ()))
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     return Settings(**values)
 
 

@@ -5,8 +5,10 @@ import re
 from oslo_config import cfg, types
 
 __all__ = [
+    "HostName",
     "ModuleName",
     "Reference",
+    "SecretPlace",
     "Text",
     "ZookeeperHosts",
     "ZookeeperPath",
@@ -18,6 +20,8 @@ __all__ = [
 
 class ModuleName(types.ConfigType):
     """An absolute dotted name that could be imported; whether it can be is found out later."""
+
+    plural = "module names such as package.module"
 
     def __init__(self) -> None:
         super().__init__(type_name="module name")
@@ -61,6 +65,36 @@ class Reference(Text):
         text = super().__call__(value)
         if text and not re.fullmatch(r"env:(?!EBBTIDE_)[A-Za-z_][A-Za-z0-9_]*|file:/.+", text):
             raise ValueError("no reference")
+        return text
+
+
+class HostName(Text):
+    """The name of a host, or its address, without a port."""
+
+    plural = "names of hosts such as jobs.example.org, without ports"
+
+    def __init__(self) -> None:
+        super().__init__("a name such as jobs.example.org")
+
+    def __call__(self, value: object) -> str:
+        text = super().__call__(value).lower()
+        if not re.fullmatch(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", text):
+            raise ValueError(value)
+        return text
+
+
+class SecretPlace(Text):
+    """A reference to a secret, or to all that begin alike."""
+
+    plural = "references such as env:NAME, env:BEGINNING*, file:/PATH or file:/FOLDER/"
+
+    def __init__(self) -> None:
+        super().__init__("a reference such as env:NAME")
+
+    def __call__(self, value: object) -> str:
+        text = super().__call__(value)
+        if not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*\*?|file:(/[^/]+)+/?", text) or "/../" in f"{text}/":
+            raise ValueError(value)
         return text
 
 
@@ -111,6 +145,7 @@ def expected(option: cfg.Opt) -> str:
     if isinstance(wanted, types.String) and wanted.choices:
         return f"one of {', '.join(wanted.choices)}"
     if isinstance(wanted, types.List):
-        return "a list of module names such as package.module"
+        assert isinstance(wanted.item_type, (ModuleName, HostName, SecretPlace))
+        return f"a list of {wanted.item_type.plural}"
     assert isinstance(wanted, Text)
     return wanted.expected

@@ -8,37 +8,23 @@ import functools
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
-from ebbtide.errors import StoreUnavailable, UsageError
+from ebbtide.errors import StoreUnavailable
 from ebbtide.flows import Registry
-from ebbtide.jobs.poster import Poster
+from ebbtide.jobs.inthreads import InThreads, in_thread
+from ebbtide.jobs.poster import WATCH_SECONDS, Poster
 from ebbtide.jobs.records import Chunk, Entry, Job
 from ebbtide.jobs.streams import STREAM_SECONDS, rests
 
 __all__ = ["AsyncPoster"]
 
-_THREADS = 8
 _POLL_SECONDS = 0.02
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
-
-def _in_thread(
-    method: Callable[Concatenate[Poster, _P], _T],
-) -> Callable[Concatenate[AsyncPoster, _P], Coroutine[Any, Any, _T]]:
-    @functools.wraps(method)
-    async def call(self: AsyncPoster, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await self._call(functools.partial(method, self._opened, *args, **kwargs))
-
-    return call
-
-
-class AsyncPoster:
+class AsyncPoster(InThreads[Poster]):
     """A `Poster` whose methods are awaited; they have the same names, arguments and errors.
 
         async with AsyncPoster("sqlite:///jobs.db", flow_modules=["myflows"]) as poster:
@@ -53,14 +39,11 @@ class AsyncPoster:
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._make = functools.partial(Poster, *args, **kwargs)
-        self._poster: Poster | None = None
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ebbtide-poster")
+        super().__init__(functools.partial(Poster, *args, **kwargs))
         self._watch: _Watch | None = None
 
     async def __aenter__(self) -> AsyncPoster:
-        self._poster = await self._call(self._make)
-        self._watch = _Watch(asyncio.get_running_loop(), self._poster)
+        self._watch = _Watch(asyncio.get_running_loop(), await self._open())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -80,39 +63,39 @@ class AsyncPoster:
         """As `Poster.registry`; it may import modules, and does so in the calling thread."""
         return self._opened.registry
 
-    post = _in_thread(Poster.post)
-    cancel = _in_thread(Poster.cancel)
-    retry = _in_thread(Poster.retry)
-    unpark = _in_thread(Poster.unpark)
-    accept = _in_thread(Poster.accept)
-    delete = _in_thread(Poster.delete)
-    show = _in_thread(Poster.show)
-    list = _in_thread(Poster.list)
-    tasks = _in_thread(Poster.tasks)
-    entries = _in_thread(Poster.entries)
-    logs = _in_thread(Poster.logs)
-    chunks = _in_thread(Poster.chunks)
-    result = _in_thread(Poster.result)
-    cancel_many = _in_thread(Poster.cancel_many)
-    delete_many = _in_thread(Poster.delete_many)
-    preview = _in_thread(Poster.preview)
-    receipt = _in_thread(Poster.receipt)
-    retry_many = _in_thread(Poster.retry_many)
-    conductors = _in_thread(Poster.conductors)
-    pause = _in_thread(Poster.pause)
-    pause_many = _in_thread(Poster.pause_many)
-    pause_flow = _in_thread(Poster.pause_flow)
-    paused_flows = _in_thread(Poster.paused_flows)
-    prune = _in_thread(Poster.prune)
-    resume = _in_thread(Poster.resume)
-    resume_many = _in_thread(Poster.resume_many)
-    resume_flow = _in_thread(Poster.resume_flow)
-    rewind = _in_thread(Poster.rewind)
-    savepoints = _in_thread(Poster.savepoints)
-    statistics = _in_thread(Poster.statistics)
-    page = _in_thread(Poster.page)
-    counts = _in_thread(Poster.counts)
-    graph = _in_thread(Poster.graph)
+    post = in_thread(Poster.post)
+    cancel = in_thread(Poster.cancel)
+    retry = in_thread(Poster.retry)
+    unpark = in_thread(Poster.unpark)
+    accept = in_thread(Poster.accept)
+    delete = in_thread(Poster.delete)
+    show = in_thread(Poster.show)
+    list = in_thread(Poster.list)
+    tasks = in_thread(Poster.tasks)
+    entries = in_thread(Poster.entries)
+    logs = in_thread(Poster.logs)
+    chunks = in_thread(Poster.chunks)
+    result = in_thread(Poster.result)
+    cancel_many = in_thread(Poster.cancel_many)
+    delete_many = in_thread(Poster.delete_many)
+    preview = in_thread(Poster.preview)
+    receipt = in_thread(Poster.receipt)
+    retry_many = in_thread(Poster.retry_many)
+    conductors = in_thread(Poster.conductors)
+    pause = in_thread(Poster.pause)
+    pause_many = in_thread(Poster.pause_many)
+    pause_flow = in_thread(Poster.pause_flow)
+    paused_flows = in_thread(Poster.paused_flows)
+    prune = in_thread(Poster.prune)
+    resume = in_thread(Poster.resume)
+    resume_many = in_thread(Poster.resume_many)
+    resume_flow = in_thread(Poster.resume_flow)
+    rewind = in_thread(Poster.rewind)
+    savepoints = in_thread(Poster.savepoints)
+    statistics = in_thread(Poster.statistics)
+    page = in_thread(Poster.page)
+    counts = in_thread(Poster.counts)
+    graph = in_thread(Poster.graph)
 
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """As `Poster.wait`."""
@@ -134,6 +117,15 @@ class AsyncPoster:
                     return
         raise _still(job, timeout)
 
+    async def watch(self, job_id: str, seconds: float = WATCH_SECONDS) -> AsyncIterator[Job]:
+        """As `Poster.watch`."""
+        async with contextlib.aclosing(self._seen(job_id, None)) as seen:
+            async for job in seen:
+                yield job
+                if rests(job):
+                    return
+                await asyncio.sleep(seconds)
+
     async def stream(self, job_id: str, after: int = 0, timeout: float | None = None) -> AsyncIterator[Chunk]:
         """As `Poster.stream`."""
         async with contextlib.aclosing(self._seen(job_id, timeout)) as seen:
@@ -145,15 +137,6 @@ class AsyncPoster:
                 if rests(job):
                     return
         raise _still(job, timeout)
-
-    @property
-    def _opened(self) -> Poster:
-        if self._poster is None:
-            raise UsageError("this AsyncPoster is not open: use it inside `async with`")
-        return self._poster
-
-    async def _call(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     async def _seen(self, job_id: str, timeout: float | None) -> AsyncGenerator[Job, None]:
         """The job now, and whenever it may have changed, until `timeout` seconds have passed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,6 +43,7 @@ from ebbtide.tasks import payload
 __all__ = ["Poster"]
 
 MAX_LISTED = 100_000
+WATCH_SECONDS = 0.1
 _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 2.0
 
@@ -349,6 +351,14 @@ class Poster(Steering, Browsing, Streams):
             if rests(job):
                 return
         raise TimeoutError(f"job {full} is still {job.phase} after {timeout} seconds")
+
+    def watch(self, job_id: str, seconds: float = WATCH_SECONDS) -> Iterator[Job]:
+        """The job every `seconds`, and once it has come to rest, which ends it."""
+        while not rests(job := self.show(job_id)):
+            yield job
+            with contextlib.suppress(TimeoutError):
+                self.wait(job_id, seconds)
+        yield job
 
     def _changes(self, timeout: float | None, sweep_seconds: float = math.inf) -> Iterator[None]:
         """Yields at once, then whenever the store may have changed, until `timeout` seconds have passed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -15,7 +15,7 @@ from ebbtide.api.problems import KINDS, type_of
 from ebbtide.errors import CommitUnknown, ConfigError, EbbtideError, NotAllowed, StoreUnavailable, UsageError
 from ebbtide.wording import one_line
 
-__all__ = ["Connection", "error_of", "read_token"]
+__all__ = ["Connection", "Event", "EventConnection", "error_of", "read_token"]
 
 _ANSWER_SECONDS, _CONNECT_SECONDS = 30.0, 10.0
 # Longer than the server is silent on a stream.
@@ -68,20 +68,8 @@ class Connection:
 
     def __init__(self, server: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self._server = server
-        try:
-            url = httpx.URL(server)
-        except httpx.InvalidURL as error:
-            raise ConfigError(f"the server {one_line(server, 80)} is no URL: {one_line(error)}") from error
-        if url.scheme not in ("http", "https") or not url.host or url.userinfo:
-            raise ConfigError(
-                "the server should be a URL such as https://jobs.example.org, without a password"
-            )
         self._client = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
-            transport=transport,
-            follow_redirects=False,  # the token goes to this server alone
+            base_url=_checked(server), headers=_bearer(token), timeout=_timeout(), transport=transport
         )
 
     def close(self) -> None:
@@ -93,7 +81,7 @@ class Connection:
         try:
             response = self._client.get(path, params=params)
         except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+            raise _unreachable(self._server, error) from error
         return _answer(response)
 
     def change(
@@ -103,28 +91,59 @@ class Connection:
         try:
             response = self._client.request(method, path, json=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise self._unreachable(error) from error
+            raise _unreachable(self._server, error) from error
         except httpx.TransportError as error:
             raise CommitUnknown(f"server {self._server}: {error or type(error).__name__}") from error
         return _answer(response)
 
     def events(self, path: str, *, silence_seconds: float | None = None, **query: Any) -> Iterator[Event]:
         """The events of a stream, until it ends. Raises as `get`; TimeoutError after such a silence."""
-        silence = min(_SILENCE_SECONDS, silence_seconds or _SILENCE_SECONDS)
-        times = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS, read=silence)
+        parser = _Parser()
         try:
-            with self._client.stream("GET", path, params=query, timeout=times) as response:
+            with self._client.stream(
+                "GET", path, params=query, timeout=_timeout(silence_seconds)
+            ) as response:
                 if response.status_code != 200:
                     response.read()
                     _answer(response)
-                yield from _parsed(response.iter_lines())
-        except httpx.ReadTimeout as error:
-            raise TimeoutError(f"server {self._server} was silent") from error
+                for line in response.iter_lines():
+                    if (event := parser.take(line)) is not None:
+                        yield event
         except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+            raise _broken(self._server, error) from error
 
-    def _unreachable(self, error: Exception) -> StoreUnavailable:
-        return StoreUnavailable(f"server {self._server} cannot be reached: {error or type(error).__name__}")
+
+class EventConnection:
+    """As `Connection`, for the streams of one event loop, of which it may have any number open."""
+
+    def __init__(self, server: str, token: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._server = server
+        self._client = httpx.AsyncClient(
+            base_url=_checked(server),
+            headers=_bearer(token),
+            transport=transport,
+            limits=httpx.Limits(max_connections=None),
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def events(
+        self, path: str, *, silence_seconds: float | None = None, **query: Any
+    ) -> AsyncGenerator[Event, None]:
+        """As `Connection.events`."""
+        parser = _Parser()
+        times = _timeout(silence_seconds)
+        try:
+            async with self._client.stream("GET", path, params=query, timeout=times) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    _answer(response)
+                async for line in response.aiter_lines():
+                    if (event := parser.take(line)) is not None:
+                        yield event
+        except httpx.TransportError as error:
+            raise _broken(self._server, error) from error
 
 
 Event = tuple[str, Any]
@@ -144,15 +163,51 @@ def _answer(response: httpx.Response) -> Any:
     raise error_of(response.status_code, value if isinstance(value, dict) else {})
 
 
-def _parsed(lines: Iterator[str]) -> Iterator[Event]:
-    """Server-sent events, of which each has one line of data."""
-    name, data = "message", None
-    for line in lines:
-        if not line:
-            if data is not None:
-                yield name, json.loads(data)
-            name, data = "message", None
-        elif line.startswith("event:"):
-            name = line[6:].strip()
+class _Parser:
+    """Of server-sent events, each of which has one line of data."""
+
+    def __init__(self) -> None:
+        self._name, self._data = "message", ""
+
+    def take(self, line: str) -> Event | None:
+        """The event that ends with this line, if one does."""
+        if line.startswith("event:"):
+            self._name = line[6:].strip()
         elif line.startswith("data:"):
-            data = line[5:].strip()
+            self._data = line[5:].strip()
+        elif not line:
+            name, data = self._name, self._data
+            self._name, self._data = "message", ""
+            return (name, json.loads(data)) if data else None
+        return None
+
+
+def _checked(server: str) -> httpx.URL:
+    try:
+        url = httpx.URL(server)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"the server {one_line(server, 80)} is no URL: {one_line(error)}") from error
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+        raise ConfigError("the server should be a URL such as https://jobs.example.org, without a password")
+    return url
+
+
+def _bearer(token: str) -> dict[str, str]:
+    """Redirects are not followed, as httpx has it: the token goes to this server alone."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _timeout(silence_seconds: float | None = _ANSWER_SECONDS) -> httpx.Timeout:
+    """How long an answer may take to begin and to go on; None: as long as a stream may be silent."""
+    silence = min(_SILENCE_SECONDS, silence_seconds or _SILENCE_SECONDS)
+    return httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS, read=silence)
+
+
+def _broken(server: str, error: httpx.TransportError) -> Exception:
+    if isinstance(error, httpx.ReadTimeout):
+        return TimeoutError(f"server {server} was silent")
+    return _unreachable(server, error)
+
+
+def _unreachable(server: str, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"server {server} cannot be reached: {error or type(error).__name__}")

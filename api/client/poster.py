@@ -12,33 +12,31 @@ from typing import Any, Unpack
 
 import httpx
 
-from ebbtide.api.client.connection import Connection
+from ebbtide.api.client.connection import Connection, Event
+from ebbtide.api.client.following import STREAM_SECONDS, Following
 from ebbtide.api.client.records import read
 from ebbtide.errors import JobNotFound, StoreUnavailable
 from ebbtide.flows.exclusive import checked_key
 from ebbtide.flows.published import PublishedFlow, PublishedFlows
 from ebbtide.jobs.conductors import ConductorRecord
 from ebbtide.jobs.many import Answer
+from ebbtide.jobs.poster import WATCH_SECONDS
 from ebbtide.jobs.posting import Wishes, WishesByName
 from ebbtide.jobs.preview import Preview
 from ebbtide.jobs.receipt import Receipt
 from ebbtide.jobs.records import CancelAnswer, Chunk, Entry, Job, JobAnswer, LogLine, TaskRecord
 from ebbtide.jobs.selection import Selection
-from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.statistics import Statistics
 from ebbtide.jobs.streams import rests
 from ebbtide.jobs.verbs import DELETED
 
-__all__ = ["RemotePoster"]
+__all__ = ["RemotePoster", "path_of"]
 
 _JOBS, _FLOWS = "/api/v1/jobs", "/api/v1/flows"
 _ID = re.compile("[0-9a-fA-F-]{1,36}")
 _KEY = "the idempotency key"
 _PAGE = 50
 _LINES = 1000
-# How long a broken stream is not opened again.
-_AGAIN_SECONDS = 0.5
-_STREAM_SECONDS = 0.25
 
 
 class RemotePoster:
@@ -101,36 +99,36 @@ class RemotePoster:
 
     def cancel(self, job_id: str, reason: str = "") -> CancelAnswer:
         """As `Poster.cancel`; who asks is told by the token."""
-        value = self._connection.change("POST", f"{_path(job_id)}/cancel", {"reason": reason})
+        value = self._connection.change("POST", f"{path_of(job_id)}/cancel", {"reason": reason})
         return CancelAnswer(read(Job, value), value["answer"])
 
     def retry(self, job_id: str, *, from_failure: bool = False) -> Job:
         """As `Poster.retry`."""
-        return self._changed(f"{_path(job_id)}/retry", {"from_failure": from_failure})
+        return self._changed(f"{path_of(job_id)}/retry", {"from_failure": from_failure})
 
     def preview(self, job_id: str) -> Preview:
         """As `Poster.preview`."""
-        return read(Preview, self._connection.get(f"{_path(job_id)}/preview"))
+        return read(Preview, self._connection.get(f"{path_of(job_id)}/preview"))
 
     def receipt(self, job_id: str) -> Receipt:
         """As `Poster.receipt`."""
-        return read(Receipt, self._connection.get(f"{_path(job_id)}/receipt"))
+        return read(Receipt, self._connection.get(f"{path_of(job_id)}/receipt"))
 
     def pause(self, job_id: str) -> JobAnswer:
         """As `Poster.pause`."""
-        return self._answered(f"{_path(job_id)}/pause")
+        return self._answered(f"{path_of(job_id)}/pause")
 
     def resume(self, job_id: str) -> Job:
         """As `Poster.resume`."""
-        return self._changed(f"{_path(job_id)}/resume")
+        return self._changed(f"{path_of(job_id)}/resume")
 
     def rewind(self, job_id: str, savepoint: str) -> JobAnswer:
         """As `Poster.rewind`."""
-        return self._answered(f"{_path(job_id)}/rewind", {"savepoint": savepoint})
+        return self._answered(f"{path_of(job_id)}/rewind", {"savepoint": savepoint})
 
     def savepoints(self, job_id: str) -> builtins.list[str]:
         """As `Poster.savepoints`."""
-        return list(self._connection.get(f"{_path(job_id)}/savepoints")["savepoints"])
+        return list(self._connection.get(f"{path_of(job_id)}/savepoints")["savepoints"])
 
     def pause_flow(self, flow: str, version: int | None = None) -> bool:
         """As `Poster.pause_flow`, of a flow that a conductor has published."""
@@ -146,15 +144,15 @@ class RemotePoster:
 
     def unpark(self, job_id: str, *, skip: str | None = None, reason: str = "") -> Job:
         """As `Poster.unpark`."""
-        return self._changed(f"{_path(job_id)}/unpark", {"skip": skip, "reason": reason})
+        return self._changed(f"{path_of(job_id)}/unpark", {"skip": skip, "reason": reason})
 
     def accept(self, job_id: str, reason: str) -> Job:
         """As `Poster.accept`."""
-        return self._changed(f"{_path(job_id)}/accept", {"reason": reason})
+        return self._changed(f"{path_of(job_id)}/accept", {"reason": reason})
 
     def delete(self, job_id: str) -> str:
         """As `Poster.delete`."""
-        value = self._connection.change("DELETE", _path(job_id))
+        value = self._connection.change("DELETE", path_of(job_id))
         return DELETED if value is None else str(value["answer"])
 
     def cancel_many(
@@ -181,7 +179,7 @@ class RemotePoster:
 
     def show(self, job_id: str) -> Job:
         """As `Poster.show`."""
-        return read(Job, self._connection.get(_path(job_id)))
+        return read(Job, self._connection.get(path_of(job_id)))
 
     def list(
         self,
@@ -212,12 +210,12 @@ class RemotePoster:
 
     def tasks(self, job_id: str, attempt: int | None = None) -> builtins.list[TaskRecord]:
         """As `Poster.tasks`."""
-        told = self._connection.get(f"{_path(job_id)}/tasks", attempt=attempt)
+        told = self._connection.get(f"{path_of(job_id)}/tasks", attempt=attempt)
         return [read(TaskRecord, each) for each in told["tasks"]]
 
     def entries(self, job_id: str, after: int = 0) -> builtins.list[Entry]:
         """As `Poster.entries`."""
-        told = self._connection.get(f"{_path(job_id)}/entries", after=after)
+        told = self._connection.get(f"{path_of(job_id)}/entries", after=after)
         return [read(Entry, each) for each in told["entries"]]
 
     def logs(self, job_id: str, after: int = 0, limit: int = 1000) -> builtins.list[LogLine]:
@@ -225,7 +223,7 @@ class RemotePoster:
         found: builtins.list[LogLine] = []
         while True:
             wanted = min(_LINES, limit - len(found))
-            told = self._connection.get(f"{_path(job_id)}/logs", after=after, limit=wanted)["lines"]
+            told = self._connection.get(f"{path_of(job_id)}/logs", after=after, limit=wanted)["lines"]
             found += [read(LogLine, each) for each in told]
             if len(told) < wanted or len(found) >= limit:
                 return found
@@ -233,7 +231,7 @@ class RemotePoster:
 
     def chunks(self, job_id: str, after: int = 0) -> builtins.list[Chunk]:
         """As `Poster.chunks`."""
-        told = self._connection.get(f"{_path(job_id)}/chunks", after=after)
+        told = self._connection.get(f"{path_of(job_id)}/chunks", after=after)
         return [read(Chunk, each) for each in told["chunks"]]
 
     def stream(self, job_id: str, after: int = 0, timeout: float | None = None) -> Iterator[Chunk]:
@@ -249,11 +247,11 @@ class RemotePoster:
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"job {job_id} is still {job.phase} after {timeout} seconds")
-            _pause(_STREAM_SECONDS)
+            _pause(STREAM_SECONDS)
 
     def result(self, job_id: str) -> Any:
         """As `Poster.result`."""
-        return self._connection.get(f"{_path(job_id)}/result")["result"]
+        return self._connection.get(f"{path_of(job_id)}/result")["result"]
 
     def conductors(self) -> builtins.list[ConductorRecord]:
         """As `Poster.conductors`."""
@@ -281,32 +279,33 @@ class RemotePoster:
             if event == "entry":
                 yield read(Entry, value)
 
-    def _events(self, job_id: str, timeout: float | None) -> Iterator[tuple[str, Any]]:
+    def watch(self, job_id: str, seconds: float = WATCH_SECONDS) -> Iterator[Job]:
+        """As `Poster.watch`, whenever the job is another, four times a second at most. Also over a restart
+        of the server.
+        """
+        for event, value in self._events(job_id, None):
+            if event == "job":
+                yield read(Job, value)
+            elif event == "deleted":
+                raise JobNotFound(job_id)
+
+    def _events(self, job_id: str, timeout: float | None) -> Iterator[Event]:
         """Events until the job rests. Once they have begun, a server that is away is waited for."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        seen, begun = 0, False
+        following, path = Following(job_id, timeout), f"{path_of(job_id)}/events"
         while True:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError(f"job {job_id} does not rest after {timeout} seconds")
+            left = following.left()
             try:
-                for event, value in self._connection.events(
-                    f"{_path(job_id)}/events", silence_seconds=left, after=seen, until_rest=True
-                ):
-                    begun = True
-                    if event == "entry":
-                        seen = value["number"]
+                for event, value in self._connection.events(path, silence_seconds=left, **following.query):
+                    last = following.note(event, value)
                     yield event, value
-                    if event == "deleted" or (event == "job" and _rests(value)):
+                    if last:
                         return
-                    if deadline is not None and time.monotonic() >= deadline:
-                        break
+                    following.left()
+                _pause(following.pause())
             except TimeoutError:
                 continue  # either all the time is over, or the server was silent for too long
-            except StoreUnavailable:
-                if not begun:
-                    raise
-                _pause(_AGAIN_SECONDS if left is None else min(left, _AGAIN_SECONDS))
+            except StoreUnavailable as error:
+                _pause(following.pause(error))
 
     def _many(self, verb: str, selection: Selection, dry_run: bool, **more: Any) -> builtins.list[Answer]:
         selection.check()
@@ -330,11 +329,7 @@ class RemotePoster:
         return read(Job, self._connection.change("POST", path, body))
 
 
-def _rests(job: Mapping[str, Any]) -> bool:
-    return JobState(job["state"]) in FINAL_STATES or job["state"] == JobState.PARKED
-
-
-def _path(job_id: str) -> str:
+def path_of(job_id: str) -> str:
     """The path of a job. Raises JobNotFound for what can be the id of none."""
     if not _ID.fullmatch(job_id):
         raise JobNotFound(job_id)

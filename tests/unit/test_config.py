@@ -86,12 +86,33 @@ def test_every_option_can_be_given_in_the_environment(option):
     given |= {"max_parameter_bytes": "2048", "max_result_bytes": "4096"}
     given |= {"signal": "file", "zookeeper_path": "/a/b", "zookeeper_hosts": "a:1,[::1]:2"}
     given |= {"zookeeper_auth": "env:ZOOKEEPER", "board": "redis"}
+    given |= {"allowed_hosts": "jobs.example.org, [::1]", "secret_references": "env:UPLOAD_*, file:/keys/"}
     text = given.get(option.name, "2")
 
     settings = load_settings(environ={**HOME, variable(option.name): text})
 
-    expected = {"flow_modules": ("one", "two.three")}.get(option.name, option.type(text))
-    assert getattr(settings, option.name) == expected
+    expected = option.type(text)
+    assert getattr(settings, option.name) == (tuple(expected) if isinstance(expected, list) else expected)
+    assert settings.flow_modules in ((), ("one", "two.three"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("allowed_hosts", "jobs.example.org:8765"),
+        ("allowed_hosts", "http://jobs.example.org"),
+        ("allowed_hosts", "*"),
+        ("secret_references", "TOKEN"),
+        ("secret_references", "env:*"),
+        ("secret_references", "env:A*B"),
+        ("secret_references", "file:keys/"),
+        ("secret_references", "file:/"),
+        ("secret_references", "file:/keys/../"),
+        ("requests_per_second", "0"),
+    ],
+)
+def test_hosts_and_references_that_are_none_are_refused(name, text):
+    assert f"{name} in the environment: '{text}' is not" in refusal(environ={**HOME, variable(name): text})
 
 
 def test_a_secret_that_is_given_in_place_of_its_reference_is_refused_and_not_shown():

@@ -23,6 +23,7 @@ BOTTOM = (
     "limitoptions",
     "policyoptions",
     "serveroptions",
+    "apioptions",
     "config",
 )
 ROOMS = ("tasks", "flows", "jobs", "conductor", "api", "cli")

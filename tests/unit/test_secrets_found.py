@@ -99,6 +99,38 @@ def test_every_secret_that_is_missing_is_named_in_one_line():
 
 
 @pytest.mark.parametrize(
+    ("place", "reference", "given"),
+    [
+        ("env:TOKEN", "env:TOKEN", True),
+        ("env:TOK", "env:TOKEN", False),
+        ("env:TOK*", "env:TOKEN", True),
+        ("env:TOKEN*", "env:TOKEN", True),
+        ("env:LINES", "env:TOKEN", False),
+        ("file:/TOKEN", "env:TOKEN", False),
+        ("file:FOLDER/", "file:FOLDER/token", True),
+        ("file:FOLDER/token", "file:FOLDER/token", True),
+        ("file:FOLDER/tok", "file:FOLDER/token", False),
+        ("file:FOLDER/below/", "file:FOLDER/token", False),
+        ("file:FOLDER/below/", "file:FOLDER/below/../token", False),
+        ("file:FOLDER/", "file:FOLDER/./token", False),
+        ("env:TOKEN", "file:FOLDER/token", False),
+    ],
+)
+def test_a_job_is_given_no_secret_but_those_that_its_conductor_was_told(tmp_path, place, reference, given):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "token").write_text("hunter2")
+    place, reference = (text.replace("FOLDER", str(tmp_path)) for text in (place, reference))
+
+    resolved = resolve({"token": Secret(reference)}, ENVIRONMENT, allowed=("env:OTHER", place))
+
+    if given:
+        assert resolved.values == {"token": "hunter2"}
+    else:
+        assert "secret_references of the conductor does not have it" in resolved.problem
+        assert "hunter2" not in resolved.problem
+
+
+@pytest.mark.parametrize(
     ("reference", "told"),
     [
         ("env:NONE", "the conductor was started without it; set it there and try again"),
