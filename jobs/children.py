@@ -19,6 +19,7 @@ from ebbtide.jobs.states import FINAL_STATES, JobState
 __all__ = [
     "children_ended",
     "goes_back",
+    "has_unended_children",
     "parents_going_back",
     "require_parent",
     "unended_children",
@@ -37,8 +38,12 @@ def goes_back() -> sa.ColumnElement[bool]:
 
 def children_ended() -> sa.ColumnElement[bool]:
     """Whether a pending job may be claimed as far as its children go: one that is undone waits for them."""
-    alive = sa.exists().where(_child.c.parent == _jobs.c.id, _child.c.state.in_(UNENDED))
-    return sa.or_(sa.not_(goes_back()), sa.not_(alive))
+    return sa.or_(sa.not_(goes_back()), sa.not_(has_unended_children()))
+
+
+def has_unended_children() -> sa.ColumnElement[bool]:
+    """Whether a job has posted one that has not ended."""
+    return sa.exists().where(_child.c.parent == _jobs.c.id, _child.c.state.in_(UNENDED))
 
 
 def unended_children(connection: sa.Connection, parents: Collection[str]) -> dict[str, list[str]]:
