@@ -16,7 +16,8 @@ from ebbtide.api.gate import Gate
 from ebbtide.api.headers import Headers
 from ebbtide.api.limits import Bucket, Limits
 from ebbtide.api.live.feed import Feed
-from ebbtide.api.page import assets, door
+from ebbtide.api.page import assets, cancel, door, jobacts, live
+from ebbtide.api.page import job as page_of_job
 from ebbtide.api.page import jobs as page_of_jobs
 from ebbtide.api.page.refusal import answer_of
 from ebbtide.api.problems import ApiError, Problem, problem_of
@@ -29,7 +30,15 @@ __all__ = ["create_app"]
 LOG = logging.getLogger(__name__)
 
 ROUTERS = (many.router, jobs.router, acts.router, events.router, flows.router, service.router, session.router)
-PAGES = (page_of_jobs.router, door.router, assets.router)
+PAGES = (
+    page_of_jobs.router,
+    cancel.router,
+    page_of_job.router,
+    jobacts.router,
+    live.router,
+    door.router,
+    assets.router,
+)
 
 
 def create_app(

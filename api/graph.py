@@ -6,7 +6,7 @@ from typing import Any
 
 from ebbtide.jobs import Job, Poster, TaskRecord
 
-__all__ = ["graph_of"]
+__all__ = ["graph_of", "state_of"]
 
 _ENDED = {"returned": "done", "raised": "failed"}
 
@@ -20,12 +20,12 @@ def graph_of(desk: Poster, job_id: str) -> dict[str, Any]:
     names = [*kinds, *(name for name in records if name not in kinds)]
     return {
         "attempt": job.attempt,
-        "backwards": job.phase in ("cancelling", "overdue", "reverting") or job.tasks_undone > 0,
+        "backwards": _goes_back(job),
         "tasks": [
             {
                 "name": name,
                 "kind": kinds.get(name, "task"),
-                "state": _state(job, records.get(name)),
+                "state": state_of(job, records.get(name)),
                 "fraction": records[name].fraction if name in records else None,
             }
             for name in names
@@ -34,7 +34,15 @@ def graph_of(desk: Poster, job_id: str) -> dict[str, Any]:
     }
 
 
-def _state(job: Job, record: TaskRecord | None) -> str:
+def _goes_back(job: Job) -> bool:
+    """Whether it is being undone, or was at last; one that was rewound goes forwards again."""
+    if job.phase in ("cancelling", "overdue", "reverting"):
+        return True
+    return job.tasks_undone > 0 and job.phase not in ("pending", "running", "completed")
+
+
+def state_of(job: Job, record: TaskRecord | None) -> str:
+    """The state of a task, by its record of the latest round; None: it has not begun."""
     if record is None:
         return "pending"
     if record.undo_ended_at is not None:

@@ -7,7 +7,6 @@ import click
 from ebbtide.cli.exits import Exit
 from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_options
 from ebbtide.cli.output import brief, emit
-from ebbtide.cli.snapshot import ending, standing
 
 
 @click.command()
@@ -26,6 +25,6 @@ def accept(invocation: Invocation, job: str, reason: str) -> Exit:
     if invocation.json:
         emit(accepted.as_dict())
         return Exit.DONE
-    words = "; ".join(filter(None, (ending(accepted), standing(accepted.not_undone))))
+    words = "; ".join(filter(None, (accepted.ending, accepted.standing)))
     click.echo(f"{accepted.id}  {brief(words, 400)}")
     return Exit.DONE

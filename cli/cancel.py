@@ -12,7 +12,6 @@ from ebbtide.cli.output import say
 from ebbtide.cli.receipt import foretell
 from ebbtide.cli.selecting import ask_many, selecting, selection_of
 from ebbtide.cli.several import STDIN, Answer, each, ids
-from ebbtide.cli.snapshot import ending
 from ebbtide.cli.waiting import awaited, see_through
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def cancel(invocation: Invocation, /, jobs: tuple[str, ...], reason: str, wait: 
 
 def _told(answer: CancelAnswer) -> Answer:
     job = answer.job
-    words = {"cancelling": "being undone", "overdue": "overdue: it does not stop"}.get(job.phase, ending(job))
+    words = {"cancelling": "being undone", "overdue": "overdue: it does not stop"}.get(job.phase, job.ending)
     if answer.answer == "already requested" and job.cancel is not None:
         request = job.cancel
         words += f"; first asked by {request.who}" + (f" ({request.reason})" if request.reason else "")
@@ -67,4 +66,4 @@ def _told(answer: CancelAnswer) -> Answer:
 
 def _waited(poster: Poster, answer: CancelAnswer, quiet: bool) -> Answer:
     last = see_through(poster, answer.job.id, stream=sys.stderr, quiet=quiet)
-    return Answer(last.job.id, answer.answer, ending(last.job), last.job, awaited(last, "cancelled"))
+    return Answer(last.job.id, answer.answer, last.job.ending, last.job, awaited(last, "cancelled"))

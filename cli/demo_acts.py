@@ -22,7 +22,7 @@ from ebbtide.cli.demo_proof import (
     measure,
 )
 from ebbtide.cli.demo_stage import Canceller, Conductor, DemoFailed, Stage, Stall
-from ebbtide.cli.snapshot import Snapshot, ending, take
+from ebbtide.cli.snapshot import Snapshot, take
 from ebbtide.cli.view import can_draw, draw, job_view, live
 from ebbtide.cli.waiting import Teller, in_order, tell
 
@@ -92,7 +92,7 @@ class Play:
         (end,) = self._watch({"one": job_id})
         exclude = end.job.params["exclude"]
         if str(end.job.state) != "completed":
-            raise DemoFailed(f"job one {ending(end.job)}; {self._left_over('one')}")
+            raise DemoFailed(f"job one {end.job.ending}; {self._left_over('one')}")
         self._listing = content(self._source, exclude)
         self._left_out = measure(self._source, exclude).left_out
         return Scene("one", end, [_check_state(end, "completed"), self._check_published("one", end)])
@@ -108,7 +108,7 @@ class Play:
             if str(end.job.state) == "cancelled" and end.job.tasks_undone:
                 break
             if str(end.job.state) not in ("cancelled", "completed"):
-                raise DemoFailed(f"job two {ending(end.job)}{_stuck(end.tasks)}")
+                raise DemoFailed(f"job two {end.job.ending}{_stuck(end.tasks)}")
             self._title("   It ended before it could be cancelled: too little to do. Once more.")
             before = content(self._stage.destination("one").parent)
         else:
@@ -253,7 +253,7 @@ def _step(task: TaskRecord) -> int:
 def _check_state(end: Snapshot, wanted: str) -> Check:
     undone = "" if wanted == "completed" else ", everything undone"
     holds = str(end.job.state) == wanted and (wanted == "completed" or end.job.undo == "complete")
-    return Check(f"ended {wanted}{undone}", holds, "" if holds else ending(end.job))
+    return Check(f"ended {wanted}{undone}", holds, "" if holds else end.job.ending)
 
 
 def _stuck(tasks: Sequence[TaskRecord]) -> str:

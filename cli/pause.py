@@ -12,7 +12,6 @@ from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_op
 from ebbtide.cli.output import emit
 from ebbtide.cli.selecting import FILTERS, ask_many, of_ids, selecting, selection_of
 from ebbtide.cli.several import Answer, each, ids
-from ebbtide.cli.snapshot import ending
 from ebbtide.cli.waiting import awaited, see_through
 from ebbtide.errors import UsageError
 
@@ -90,7 +89,7 @@ def _paused(answer: JobAnswer) -> Answer:
 
 def _waited(poster: Poster, answer: JobAnswer, quiet: bool) -> Answer:
     last = see_through(poster, answer.job.id, stream=sys.stderr, quiet=quiet, to_pause=True)
-    return Answer(last.job.id, answer.answer, ending(last.job), last.job, awaited(last, "paused"))
+    return Answer(last.job.id, answer.answer, last.job.ending, last.job, awaited(last, "paused"))
 
 
 def _resumed(poster: Poster, job_id: str) -> Answer:

@@ -24,7 +24,7 @@ from ebbtide.cli.output import (
     styled,
 )
 from ebbtide.cli.receipt import tell_receipt
-from ebbtide.cli.snapshot import Snapshot, edge_words, ending, entry_reason
+from ebbtide.cli.snapshot import Snapshot
 from ebbtide.cli.view import cancel_words
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _facts(snapshot: Snapshot) -> Iterator[tuple[str, Text | str]]:
 
 def _state(job: Job) -> Text:
     text = phase(str(job.phase))
-    words = ending(job)
+    words = job.ending
     # Only what the phase itself does not say; the error has a line of its own.
     more = words.partition(" (")[0].removeprefix(str(job.state)).lstrip(",: ")
     if more and str(job.state) not in ("pending", "running", "paused"):
@@ -182,10 +182,10 @@ def _history_table(entries: Sequence[Entry]) -> Table:
         (
             str(entry.number),
             clock(entry.at),
-            styled(edge_words(entry), "bold"),
+            styled(entry.words, "bold"),
             f"{entry.from_state or '-'} -> {entry.to_state}" if entry.to_state else "",
             brief(_short_actor(entry.actor or ""), 40),
-            brief(entry_reason(entry), 400),
+            brief(entry.reason, 400),
         )
         for entry in entries
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,12 +22,6 @@ ENTRY_STYLES: Final = {
     "failed": "bold red",
     "cancelled": "bold yellow",
     "parked": "bold magenta",
-}
-
-UNDO_WORDS: Final = {
-    "none": ", nothing had begun",
-    "complete": ", everything undone",
-    "accepted": ", accepted as it is",
 }
 
 
@@ -98,53 +92,13 @@ def happenings(before: Snapshot | None, after: Snapshot, entries: list[Entry]) -
     """What changed between two snapshots, and what `entries` say of the same attempt, oldest first."""
     known = {_key(task): task for task in before.tasks} if before else {}
     found = [
-        Happening(entry.at, entry_text(entry), _entry_style(entry))
+        Happening(entry.at, entry.text, _entry_style(entry))
         for entry in entries
         if entry.attempt == after.job.attempt
     ]
     for task in after.tasks:
         found.extend(_steps(known.get(_key(task)), task))
     return sorted(found, key=lambda happening: happening.at)
-
-
-def entry_text(entry: Entry) -> str:
-    """A history entry in words, without its time."""
-    reason = entry_reason(entry)
-    return f"{edge_words(entry)}: {reason}" if reason else edge_words(entry)
-
-
-def edge_words(entry: Entry) -> str:
-    words = str(entry.name).replace("_", " ")
-    begins = ("posted", "retried", "retry_scheduled")
-    return f"{words} (attempt {entry.attempt})" if entry.name in begins else words
-
-
-def entry_reason(entry: Entry) -> str:
-    if entry.name == "overdue":
-        tasks = ", ".join(map(str, entry.detail.get("tasks", ()))) or "it"
-        return f"{tasks} did not stop within {entry.detail.get('grace_seconds', 0):g} s"
-    found = (entry.detail.get(name) for name in ("reason", "error", "cause"))
-    reason = str(next(filter(None, found), ""))
-    return "; ".join(filter(None, (reason, standing(entry.detail.get("not_undone", ())))))
-
-
-def standing(tasks: Sequence[str]) -> str:
-    """The tasks whose work is still in place, in words; "" if there are none."""
-    return f"not undone: {', '.join(map(str, tasks))}" if tasks else ""
-
-
-def ending(job: Job) -> str:
-    """How a job ended, in a few words: "cancelled, everything undone", "parked: ..."."""
-    state = str(job.state)
-    if state == "parked":
-        return f"parked: {job.park_reason or 'needs a person'}"
-    words = state
-    if state != "completed":
-        words += UNDO_WORDS.get(str(job.undo), "")
-    if job.error and state != "completed":
-        task = f"{job.error_task}: " if job.error_task else ""
-        words += f" ({task}{job.error})"
-    return words
 
 
 def _key(task: TaskRecord) -> tuple[int, str, int]:

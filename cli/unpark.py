@@ -10,7 +10,6 @@ import click
 from ebbtide.cli.exits import Exit
 from ebbtide.cli.invocation import Invocation, JobId, pass_invocation, shared_options
 from ebbtide.cli.several import Answer, each, ids
-from ebbtide.cli.snapshot import ending
 from ebbtide.cli.waiting import see_through
 
 if TYPE_CHECKING:
@@ -42,10 +41,10 @@ def unpark(invocation: Invocation, jobs: tuple[str, ...], skip: str | None, reas
 
 def _told(job: Job) -> Answer:
     words = f"{job.phase}, waits for {job.waits_for}" if job.waits_for else str(job.phase)
-    return Answer(job.id, "unparked", words if job.ended_at is None else ending(job), job)
+    return Answer(job.id, "unparked", words if job.ended_at is None else job.ending, job)
 
 
 def _waited(poster: Poster, job: Job, quiet: bool) -> Answer:
     last = see_through(poster, job.id, stream=sys.stderr, quiet=quiet).job
     code = Exit.ENDED_BADLY if str(last.state) == "parked" else Exit.DONE
-    return Answer(last.id, "unparked", ending(last), last, code)
+    return Answer(last.id, "unparked", last.ending, last, code)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final
 
 from ebbtide.cli.output import console, percent, phase, plain, span, styled
-from ebbtide.cli.snapshot import Snapshot, standing
+from ebbtide.cli.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -201,7 +201,7 @@ def _footnotes(snapshot: Snapshot) -> Iterator[RenderableType]:
     if job.park_reason:
         yield _line(f"  parked: {job.park_reason}", "magenta")
     if job.not_undone:
-        yield _line(f"  {standing(job.not_undone)}", "magenta")
+        yield _line(f"  {job.standing}", "magenta")
 
 
 def _line(words: str, style: str) -> Text:

@@ -11,7 +11,7 @@ import click
 
 from ebbtide.cli.exits import Exit
 from ebbtide.cli.output import clock, plain, say
-from ebbtide.cli.snapshot import Happening, Snapshot, ending, follow, happenings
+from ebbtide.cli.snapshot import Happening, Snapshot, follow, happenings
 from ebbtide.cli.view import can_draw, draw, job_view, live
 from ebbtide.interrupts import Raised
 
@@ -106,7 +106,7 @@ def tell(found: Iterable[Happening], stream: IO[str]) -> None:
 
 def conclusion(snapshot: Snapshot) -> str:
     job, short = snapshot.job, snapshot.job.id[:8]
-    words = f"job {short} {ending(job)}"
+    words = f"job {short} {job.ending}"
     if str(job.state) == "parked":
         words += f"; once mended `ebbtide unpark {short}` goes on, `ebbtide accept {short}` closes it"
     return words

@@ -12,7 +12,7 @@ from typing import Any
 from ebbtide.errors import UsageError
 from ebbtide.jobs.conductors import ConductorRecord, read_conductors
 from ebbtide.jobs.counting import counts_of_phases
-from ebbtide.jobs.records import Job
+from ebbtide.jobs.records import Job, LogLine
 from ebbtide.jobs.states import PHASES
 from ebbtide.jobs.statistics import Statistics, statistics
 from ebbtide.jobs.store import Store
@@ -23,6 +23,7 @@ __all__ = ["MAX_PAGE", "Browsing", "Page"]
 
 MAX_PAGE = 200
 MAX_TEXT = 100
+MAX_TAIL = 1000
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,12 @@ class Browsing:
         before what (`links`, pairs of task names). None: no runner has begun with it yet.
         """
         return self._views.graph(self._views.resolve(job_id))
+
+    def tail(self, job_id: str, limit: int = 200) -> list[LogLine]:
+        """The last lines that its tasks logged and printed, at most 1,000 of them."""
+        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_TAIL:
+            raise UsageError(f"the limit of a tail should be a whole number of 1 to {MAX_TAIL}")
+        return self._views.tail(self._views.resolve(job_id), limit)
 
     def statistics(self, window_seconds: float | None = None, *, flow: str | None = None) -> Statistics:
         """How many jobs were posted, ended and parked, and how long they took; now, or in a window up to now.

@@ -15,7 +15,7 @@ from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
 from ebbtide.jobs.states import JobState
 from ebbtide.wording import one_line
 
-__all__ = ["accept", "let_try_again", "park", "skip_undo"]
+__all__ = ["accept", "let_try_again", "park", "skip_undo", "undos_that_failed"]
 
 _parks = tables.job_parks
 _MAX_LISTED = 1000
@@ -115,6 +115,15 @@ def let_try_again(connection: sa.Connection, job: sa.Row[Any]) -> None:
     )
 
 
+def undos_that_failed(connection: sa.Connection, job: sa.Row[Any]) -> dict[str, int]:
+    """Of a parked job the tasks whose undo can be left out, each with its round. `job` is its row."""
+    return {
+        each.task: each.round
+        for each in latest_rounds(connection, [job]).get((job.id, job.attempt), [])
+        if each.undo_begun_at is not None and each.undo_ended_at is None and each.undo_skipped is None
+    }
+
+
 def skip_undo(connection: sa.Connection, job: sa.Row[Any], task: str, reason: str) -> None:
     """Leave an undo out that has failed: whoever goes on takes it for done. `job` is its row, locked.
 
@@ -122,12 +131,7 @@ def skip_undo(connection: sa.Connection, job: sa.Row[Any], task: str, reason: st
         UsageError: none of that name has.
     """
     tasks = tables.job_tasks
-    latest = latest_rounds(connection, [job]).get((job.id, job.attempt), [])
-    failed = {
-        each.task: each.round
-        for each in latest
-        if each.undo_begun_at is not None and each.undo_ended_at is None and each.undo_skipped is None
-    }
+    failed = undos_that_failed(connection, job)
     if task not in failed:
         told = ", ".join(one_line(name, 110) for name in failed) or "none"
         raise UsageError(f"no undo of '{one_line(task, 110)}' has failed in job {job.id} (failed: {told})")

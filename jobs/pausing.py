@@ -15,13 +15,13 @@ from ebbtide.jobs.asking import ask
 from ebbtide.jobs.changes import Changes, Marker, locked
 from ebbtide.jobs.edges import apply_edge, apply_edge_to_all, record, record_of_all
 from ebbtide.jobs.moments import WallNow
-from ebbtide.jobs.rounds import latest_rounds
-from ebbtide.jobs.states import CANCELLING, REVERTING, JobState
+from ebbtide.jobs.rounds import reached_savepoints
+from ebbtide.jobs.states import CANCELLING, REVERTING, JobState, edge
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, REFUSED, Rows, Verb, in_state
 from ebbtide.tasks.savepoint import PREFIX
 
-__all__ = ["EVERY_VERSION", "Pause", "Pauses", "Resume"]
+__all__ = ["EVERY_VERSION", "Pause", "Pauses", "Resume", "why_not_rewound"]
 
 EVERY_VERSION = 0
 
@@ -44,7 +44,7 @@ class Pause(Verb):
         asked = row.pause_requested_at is not None or row.rewind_to is not None
         if row.state == JobState.PAUSED or asked:
             return ALREADY_REQUESTED
-        return ACCEPTED if row.cancel_requested_at is None else REFUSED
+        return ACCEPTED if _why_not_paused(row) is None else REFUSED
 
     def fits(self) -> sa.ColumnElement[bool]:
         return sa.and_(
@@ -72,11 +72,7 @@ class Resume(Verb):
     or_entry = "pause_withdrawn"
 
     def answer(self, row: sa.Row[Any]) -> str:
-        return ACCEPTED if row.state == JobState.PAUSED or self._to_pause(row) else REFUSED
-
-    @staticmethod
-    def _to_pause(row: sa.Row[Any]) -> bool:
-        return row.state in _ACTIVE and row.pause_requested_at is not None and row.rewind_to is None
+        return ACCEPTED if row.state == JobState.PAUSED or _is_to_rest(row) else REFUSED
 
     def fits(self) -> sa.ColumnElement[bool]:
         asked = (_jobs.c.pause_requested_at.is_not(None), _jobs.c.rewind_to.is_(None))
@@ -84,7 +80,7 @@ class Resume(Verb):
         return sa.or_(_jobs.c.state == JobState.PAUSED.value, to_pause)
 
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
-        to_pause = [row.id for row in rows if self._to_pause(row)]
+        to_pause = [row.id for row in rows if _is_to_rest(row)]
         withdrawn = {"pause_requested_at": None}
         record_of_all(connection, "pause_withdrawn", to_pause, at=at, actor=self.who, values=withdrawn)
         paused = in_state(rows, JobState.PAUSED)
@@ -106,7 +102,7 @@ class Pauses:
         """
         word, row = ask(self._changes, Pause(who), job_id)
         if word == REFUSED:
-            raise EdgeRefused(job_id, CANCELLING if row.state in _ACTIVE else row.state, "paused")
+            raise EdgeRefused(job_id, _why_not_paused(row) or row.state, "paused")
         return word
 
     def resume(self, job_id: str, *, who: str) -> None:
@@ -133,8 +129,10 @@ class Pauses:
             state = JobState(row.state)
             if row.rewind_to == PREFIX + savepoint and state is not JobState.PARKED:
                 return ALREADY_REQUESTED
-            _refuse_rewind(row, state)
-            reached = _reached(connection, row)
+            refusal = why_not_rewound(row)
+            if refusal is not None:
+                raise EdgeRefused(job_id, refusal, "rewound")
+            reached = reached_savepoints(connection, row)
             if savepoint not in reached:
                 raise SavepointNotReached(job_id, savepoint, reached)
             _set(
@@ -156,7 +154,7 @@ class Pauses:
         """The savepoints that a job has reached and not gone back behind, in order."""
         with self._store.read() as connection:
             row = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id)).one()
-            return _reached(connection, row)
+            return reached_savepoints(connection, row)
 
     def pause_flow(self, flow: str, version: int = EVERY_VERSION, *, who: str) -> bool:
         """Let nobody claim a job of a flow any more, unless it is to be cancelled; False: so it was.
@@ -194,23 +192,21 @@ def _set(connection: sa.Connection, job_id: str, **values: object) -> None:
     connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(**values))
 
 
-def _refuse_rewind(row: sa.Row[object], state: JobState) -> None:
-    """EdgeRefused, unless the job rests or runs forwards and nobody has asked for more."""
-    word: str = state
-    if state in (JobState.PENDING, JobState.PAUSED, JobState.RUNNING):
-        if row.cancel_requested_at is not None:
-            word = CANCELLING
-        elif row.rewind_to is not None or row.undoing:
-            word = REVERTING
-        else:
-            return
-    raise EdgeRefused(row.id, word, "rewound")
+def _why_not_paused(row: sa.Row[Any]) -> str | None:
+    """The word of the state that rules a pause out; None: none does."""
+    if JobState(row.state) not in edge("paused").sources:
+        return str(row.state)
+    return CANCELLING if row.cancel_requested_at is not None else None
 
 
-def _reached(connection: sa.Connection, row: sa.Row[object]) -> list[str]:
-    tasks = latest_rounds(connection, [row]).get((row.id, row.attempt), [])
-    return [
-        task.task.removeprefix(PREFIX)
-        for task in tasks
-        if task.task.startswith(PREFIX) and task.how == "returned" and task.undo_ended_at is None
-    ]
+def why_not_rewound(row: sa.Row[Any]) -> str | None:
+    """The word of the state that rules a way back out; None: it rests or runs forwards, and nobody has asked for more."""
+    if row.state not in (JobState.PENDING, JobState.PAUSED, JobState.RUNNING):
+        return str(row.state)
+    if row.cancel_requested_at is not None:
+        return CANCELLING
+    return REVERTING if row.rewind_to is not None or row.undoing else None
+
+
+def _is_to_rest(row: sa.Row[Any]) -> bool:
+    return row.state in _ACTIVE and row.pause_requested_at is not None and row.rewind_to is None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 __all__ = [
     "CancelAnswer",
@@ -20,12 +21,23 @@ __all__ = [
     "iso",
 ]
 
+_UNDO: Final = {
+    "none": ", nothing had begun",
+    "complete": ", everything undone",
+    "accepted": ", accepted as it is",
+}
+
 
 def iso(at: float | None) -> str | None:
     """Unix seconds as an ISO 8601 text in UTC, milliseconds kept."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _standing(tasks: Sequence[str]) -> str:
+    """The tasks whose work is still in place, in words; "" if there are none."""
+    return f"not undone: {', '.join(map(str, tasks))}" if tasks else ""
 
 
 class Record:
@@ -109,6 +121,24 @@ class Job(Record):
     parent: str | None = None
     posted_by: str | None = None
 
+    @property
+    def standing(self) -> str:
+        """What of its work is still in place, in words; "" if nothing is."""
+        return _standing(self.not_undone)
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in a few words: "cancelled, everything undone", "parked: ..."."""
+        if self.state == "parked":
+            return f"parked: {self.park_reason or 'needs a person'}"
+        words = str(self.state)
+        if self.state != "completed":
+            words += _UNDO.get(str(self.undo), "")
+        if self.error and self.state != "completed":
+            task = f"{self.error_task}: " if self.error_task else ""
+            words += f" ({task}{self.error})"
+        return words
+
 
 @dataclass(frozen=True)
 class JobAnswer:
@@ -155,6 +185,28 @@ class Entry(Record):
     epoch: int
     actor: str | None
     detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        words = self.name.replace("_", " ")
+        begins = ("posted", "retried", "retry_scheduled")
+        return f"{words} (attempt {self.attempt})" if self.name in begins else words
+
+    @property
+    def reason(self) -> str:
+        """Why, as far as it is told; "" if it is not."""
+        if self.name == "overdue":
+            tasks = ", ".join(map(str, self.detail.get("tasks", ()))) or "it"
+            return f"{tasks} did not stop within {self.detail.get('grace_seconds', 0):g} s"
+        found = (self.detail.get(name) for name in ("reason", "error", "cause"))
+        reason = str(next(filter(None, found), ""))
+        return "; ".join(filter(None, (reason, _standing(self.detail.get("not_undone", ())))))
+
+    @property
+    def text(self) -> str:
+        """What happened and why, without its time."""
+        return f"{self.words}: {self.reason}" if self.reason else self.words
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
+from ebbtide.tasks.savepoint import PREFIX
 
-__all__ = ["failure_of", "latest_rounds", "not_undone"]
+__all__ = ["failure_of", "latest_rounds", "not_undone", "reached_savepoints"]
 
 _tasks = tables.job_tasks
 
@@ -42,3 +43,12 @@ def failure_of(tasks: Iterable[sa.Row[Any]]) -> sa.Row[Any] | None:
 def not_undone(tasks: Iterable[sa.Row[Any]]) -> list[str]:
     """Those that began and whose work stands, or stands half."""
     return [task.task for task in tasks if task.undo_ended_at is None]
+
+
+def reached_savepoints(connection: sa.Connection, job: sa.Row[Any]) -> list[str]:
+    """The savepoints that the job of that row has reached and not gone back behind, in order."""
+    return [
+        task.task.removeprefix(PREFIX)
+        for task in latest_rounds(connection, [job]).get((job.id, job.attempt), [])
+        if task.task.startswith(PREFIX) and task.how == "returned" and task.undo_ended_at is None
+    ]

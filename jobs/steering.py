@@ -9,6 +9,7 @@ from typing import Any, cast
 from ebbtide.errors import FlowNotFound, JobNotFound, UsageError
 from ebbtide.flows import Registry
 from ebbtide.jobs.acting import Acting
+from ebbtide.jobs.acts import Choices, choices
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.many import Answer
 from ebbtide.jobs.pausing import EVERY_VERSION, Pause, Pauses, Resume
@@ -123,6 +124,10 @@ class Steering(Acting, abc.ABC):
         answer = self._pauses.rewind(full, savepoint, who=self._actor())
         self._signal.ring(full)
         return JobAnswer(self._stored(full), cast(Any, answer))
+
+    def choices(self, job_id: str) -> Choices:
+        """What may be asked of a job now: which of pause, cancel, retry and so on would be accepted."""
+        return choices(self._store, self._views.resolve(job_id))
 
     def savepoints(self, job_id: str) -> list[str]:
         """The savepoints to which a job can be rewound, in the order in which it came to them."""

@@ -152,6 +152,13 @@ class Views:
         with self._store.read() as connection:
             return [_record(LogLine, row) for row in connection.execute(query)]
 
+    def tail(self, job_id: str, limit: int) -> list[LogLine]:
+        """The last captured lines, in order."""
+        of = tables.job_logs
+        query = sa.select(of).where(of.c.job == job_id).order_by(of.c.number.desc()).limit(limit)
+        with self._store.read() as connection:
+            return [_record(LogLine, row) for row in connection.execute(query)][::-1]
+
     def marks(self, job_ids: Iterable[str]) -> dict[str, object]:
         """By id, for each job that there is, something that is another after each change of it."""
         wanted = list(job_ids)

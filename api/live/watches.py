@@ -13,7 +13,7 @@ from ebbtide.errors import JobNotFound
 from ebbtide.jobs import Job, Poster
 from ebbtide.jobs.streams import rests
 
-__all__ = ["JobWatch", "ListWatch", "Message", "Watch"]
+__all__ = ["JobWatch", "ListWatch", "Message", "Watch", "message"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Message:
 
 
 def message(event: str, value: Any, **more: Any) -> Message:
+    """An event of a value that JSON can hold."""
     return Message(event, json.dumps(value, separators=(",", ":")), **more)
 
 
@@ -83,7 +84,11 @@ class ListWatch(Watch):
 
     def _read(self) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
         page = self.desk.page(**self._query)
-        return {job.id: row_dict(job) for job in page.jobs}, self.desk.counts()
+        return {job.id: self.row(job) for job in page.jobs}, self.desk.counts()
+
+    def row(self, job: Job) -> dict[str, Any]:
+        """What is told of a job."""
+        return row_dict(job)
 
 
 class JobWatch(Watch):
@@ -105,7 +110,9 @@ class JobWatch(Watch):
         entries = self.desk.entries(self._job_id, after or 0)
         if self._seen is None:
             self._job = job
-            self._seen = max([after or 0, *(entry.number for entry in entries)])
+            # Not what this one says that it has seen: others may have seen less.
+            known = entries or self.desk.entries(self._job_id)
+            self._seen = known[-1].number if known else 0
         return [*_told(entries), _standing(job)]
 
     def news(self) -> list[Message]:

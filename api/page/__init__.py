@@ -19,4 +19,8 @@ What live modules find in any page: an element with `data-job` stands for the jo
 `data-live="rows"` is the body of the list, `data-query` beside it the query for `/api/v1/events`. When the
 set or the order of its rows changes, the page is fetched again and that body exchanged: the server
 alone makes markup.
+
+On the page of a job `data-live="job"` marks what stands for it; the whole page is fetched again whenever the
+job has changed. One stream, `/live`, brings the news of all that the tabs of a browser show (`live.py`);
+`worker.js` holds it for all of them.
 """

@@ -16,6 +16,7 @@ from ebbtide import __version__
 from ebbtide.api.gate import Caller, csrf_token
 from ebbtide.api.page import words
 from ebbtide.api.page.assets import asset
+from ebbtide.api.page.notices import notice
 from ebbtide.jobs import clock
 from ebbtide.jobs.credentials import Role
 from ebbtide.jobs.records import iso
@@ -34,7 +35,7 @@ def printed(request: Request, template: str, status: int = 200, **facts: Any) ->
         "caller": caller,
         "may_act": caller is not None and caller.role.covers(Role.OPERATOR),
         "csrf": "" if session is None else csrf_token(session),
-        "notice": words.NOTICES.get(request.query_params.get("told", "")),
+        "notice": notice(request.query_params),
         "path": request.url.path,
         "now": clock.wall(),
         **facts,
@@ -59,6 +60,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "age": words.age,
+        "clock": _clock,
         "iso": iso,
         "moment": _moment,
         "percent": words.percent,
@@ -71,3 +73,7 @@ def _environment() -> Environment:
 
 def _moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")

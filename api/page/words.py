@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from ebbtide.jobs import Job
 from ebbtide.jobs.states import FINAL_STATES
 from ebbtide.wording import percent, span
 
-__all__ = ["NOTICES", "PHASE_ORDER", "age", "percent", "span", "standing"]
+__all__ = ["PHASE_ORDER", "age", "percent", "span", "standing"]
 
 # As the list counts them: what moves, what wants a person, what has ended.
 PHASE_ORDER = (
@@ -25,16 +24,6 @@ PHASE_ORDER = (
     "failed",
     "cancelled",
 )
-
-# What is said after something was done, by the code in the URL: a text in a URL could be anybody's.
-NOTICES: Mapping[str, str] = {
-    "posted": "Posted. It begins as soon as a conductor takes it up.",
-    "cancel-accepted": "The cancel is stored. What the job had done is being undone, newest first.",
-    "cancel-at-once": "Cancelled. Nothing of it had begun, so there was nothing to undo.",
-    "cancel-known": "A cancel of this job had been asked for before; that one counts.",
-    "cancel-many": "The cancels are stored. What these jobs had done is being undone, newest first.",
-    "signed-out": "You are signed out.",
-}
 
 
 def age(seconds: float) -> str:

@@ -12,7 +12,7 @@ from ebbtide.cli import command, output
 from ebbtide.cli.flows import type_words
 from ebbtide.cli.invocation import Invocation
 from ebbtide.cli.listing import STATE_WORDS, short_ids
-from ebbtide.cli.snapshot import Snapshot, ending, entry_text, happenings
+from ebbtide.cli.snapshot import Snapshot, happenings
 from ebbtide.cli.view import cancel_words, job_view, ordinal
 from ebbtide.cli.waiting import Teller
 from ebbtide.jobs import CancelRequest, Entry, Job, LogLine, TaskRecord
@@ -283,7 +283,7 @@ def test_logs_as_json_are_an_array_and_lines_when_followed(printed):
     ],
 )
 def test_an_ending_says_what_became_of_the_work(facts, told):
-    assert ending(job(**facts)) == told
+    assert job(**facts).ending == told
 
 
 def test_a_cancel_tells_each_step_in_time_since_the_request():
@@ -376,13 +376,13 @@ def test_what_happened_between_two_looks_is_told_once_and_in_order():
 def test_the_history_names_what_does_not_stop(tasks, told):
     overdue = entry(2, "overdue", to_state=None, detail={"tasks": tasks, "grace_seconds": 10.0})
 
-    assert entry_text(overdue) == told
+    assert overdue.text == told
 
 
 def test_the_history_tells_why_a_job_was_taken_up_again():
     again = entry(2, "reclaimed", to_state="running", detail={"cause": "its runner was ended by SIGSEGV"})
 
-    assert entry_text(again) == "reclaimed: its runner was ended by SIGSEGV"
+    assert again.text == "reclaimed: its runner was ended by SIGSEGV"
 
 
 def test_a_teller_holds_back_what_may_have_a_predecessor_that_is_not_read_yet():

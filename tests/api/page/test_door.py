@@ -6,7 +6,7 @@ from ebbtide.jobs.credentials import Kind, Role
 from tests.api.page.conftest import shown
 
 
-@pytest.mark.parametrize("path", ["/", "/?state=running&label=team=a"])
+@pytest.mark.parametrize("path", ["/", "/?state=running&label=team=a", "/jobs/abc/cancel"])
 def test_whoever_has_not_logged_in_is_shown_the_door_and_comes_back_from_there(anonymous, token, path):
     refused = anonymous.get(path)
     door = refused.headers["location"]
