@@ -87,7 +87,7 @@ def choices(store: Store, job_id: str) -> Choices:
         acts=tuple(act for act in Act if allowed[act]),
         savepoints=savepoints if allowed[Act.REWIND] else (),
         skips=skips,
-        pause_requested=pausing and row.state == JobState.RUNNING,
+        pause_requested=row.pause_requested_at is not None and row.state == JobState.RUNNING,
         rewind_to=None if row.rewind_to is None else row.rewind_to.removeprefix(PREFIX),
         delete_requested=row.delete_requested_at is not None,
     )

@@ -200,7 +200,7 @@ def _why_not_paused(row: sa.Row[Any]) -> str | None:
 
 
 def why_not_rewound(row: sa.Row[Any]) -> str | None:
-    """The word of the state that rules a way back out; None: it rests or runs forwards, and nobody has asked for more."""
+    """The same of a way back; None: it rests or runs forwards, and nobody has asked for more."""
     if row.state not in (JobState.PENDING, JobState.PAUSED, JobState.RUNNING):
         return str(row.state)
     if row.cancel_requested_at is not None:
