@@ -16,7 +16,7 @@ from ebbtide.api.gate import Gate
 from ebbtide.api.headers import Headers
 from ebbtide.api.limits import Bucket, Limits
 from ebbtide.api.live.feed import Feed
-from ebbtide.api.page import assets, cancel, door, jobacts, live
+from ebbtide.api.page import assets, cancel, conductors, door, jobacts, live, post
 from ebbtide.api.page import job as page_of_job
 from ebbtide.api.page import jobs as page_of_jobs
 from ebbtide.api.page.refusal import answer_of
@@ -36,6 +36,8 @@ PAGES = (
     page_of_job.router,
     jobacts.router,
     live.router,
+    post.router,
+    conductors.router,
     door.router,
     assets.router,
 )

@@ -1,15 +1,10 @@
-"""What one commit of the journal writes, and the statements for it.
-
-What every commit sends is compiled once for each kind of database and sent as text. As expressions,
-found in SQLAlchemy's cache, the same statements take four times as long, far more than SQLite
-takes to obey them; a statement built anew for each write does not even hit that cache.
-"""
+"""What one commit of the journal writes, and the statements for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from oslo_serialization import jsonutils
@@ -19,6 +14,7 @@ from taskflow.persistence import models
 
 from ebbtide.jobs import tables
 from ebbtide.jobs.edges import record
+from ebbtide.jobs.scripts import Script, Statement, insert, new, send
 from ebbtide.jobs.states import JobState
 
 __all__ = ["WITH_RESULT", "Batch", "atom_row", "write_fenced", "write_unfenced"]
@@ -28,72 +24,11 @@ _tasks = tables.job_tasks
 _flows = tables.flowdetails
 _atoms = tables.atomdetails
 
-_Values = tuple[Any, ...] | dict[str, Any]
-
-
-class _Statement:
-    """A statement whose parameters are called `new_COLUMN` and `key_COLUMN`; rows come by column."""
-
-    def __init__(self, expression: sa.Insert | sa.Update | sa.Delete) -> None:
-        self._expression = expression
-        self._texts: dict[str, tuple[str, Callable[[Mapping[str, Any]], _Values]]] = {}  # by kind of database
-
-    def arranged(self, dialect: sa.Dialect, rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[_Values]]:
-        """Its text, and the rows as the driver takes them."""
-        known = self._texts.get(dialect.name)
-        if known is None:
-            known = self._texts[dialect.name] = self._compile(dialect)
-        text, arrange = known
-        return text, [arrange(row) for row in rows]
-
-    def _compile(self, dialect: sa.Dialect) -> tuple[str, Callable[[Mapping[str, Any]], _Values]]:
-        compiled = self._expression.compile(dialect=dialect)
-        names = compiled.positiontup or list(compiled.binds)
-        columns = [name.removeprefix("new_").removeprefix("key_") for name in names]
-        types = (compiled.binds[name].type.dialect_impl(dialect) for name in names)
-        convert = [kind.bind_processor(dialect) for kind in types]
-        binding = list(zip(columns, convert, strict=True))
-
-        def arrange(row: Mapping[str, Any]) -> tuple[Any, ...]:
-            return tuple(row[column] if to is None else to(row[column]) for column, to in binding)
-
-        if compiled.positional:
-            return compiled.string, arrange
-        return compiled.string, lambda row: dict(zip(names, arrange(row), strict=True))
-
-
-_Script = list[tuple[_Statement, Sequence[Mapping[str, Any]]]]
-
-
-def _send(connection: sa.Connection, script: _Script) -> sa.CursorResult[Any]:
-    """Execute each statement for each of its rows, in order; returns what the last one returned.
-
-    PostgreSQL is sent all of it in one message: one round trip, and the last statement's lock is short.
-    """
-    texts = [statement.arranged(connection.dialect, rows) for statement, rows in script]
-    if connection.dialect.name == "postgresql":
-        driver: Any = connection.connection.driver_connection
-        with driver.cursor() as cursor:
-            parts = [cursor.mogrify(text, values) for text, rows in texts for values in rows]
-        message = b";\n".join(parts).decode()
-        return connection.exec_driver_sql(message, execution_options={"no_parameters": True})
-    for text, rows in texts:
-        result = connection.exec_driver_sql(text, cast(Any, rows[0] if len(rows) == 1 else rows))
-    return result
-
-
-def _insert(table: sa.Table) -> _Statement:
-    return _Statement(sa.insert(table).values(_new(column.name for column in table.c)))
-
 
 def _update(table: sa.Table, key: tuple[str, ...], columns: Iterable[str]) -> sa.Update:
     # A bound name may not be a column's own name in an UPDATE's WHERE: hence the prefixes.
     where = [table.c[name] == sa.bindparam(f"key_{name}") for name in key]
-    return sa.update(table).where(*where).values(_new(columns))
-
-
-def _new(columns: Iterable[str]) -> dict[str, sa.BindParameter[Any]]:
-    return {name: sa.bindparam(f"new_{name}") for name in columns}
+    return sa.update(table).where(*where).values(new(columns))
 
 
 # What the undo is given has to outlive a runner that dies in the undo, and an undo that fails. TaskFlow
@@ -101,14 +36,14 @@ def _new(columns: Iterable[str]) -> dict[str, sa.BindParameter[Any]]:
 WITH_RESULT = (taskflow_states.SUCCESS, taskflow_states.REVERTING, taskflow_states.REVERT_FAILURE)
 
 _TASK_KEY = ("job", "attempt", "round", "task")
-_insert_task = _insert(_tasks)
-_update_task = _Statement(
+_insert_task = insert(_tasks)
+_update_task = Statement(
     _update(_tasks, _TASK_KEY, [column.name for column in _tasks.c if column.name not in _TASK_KEY])
 )
-_insert_logbook = _insert(tables.logbooks)
-_insert_flow = _insert(_flows)
-_insert_atom = _insert(_atoms)
-_update_atom = _Statement(
+_insert_logbook = insert(tables.logbooks)
+_insert_flow = insert(_flows)
+_insert_atom = insert(_atoms)
+_update_atom = Statement(
     _update(
         _atoms,
         ("uuid",),
@@ -125,17 +60,17 @@ _update_atom = _Statement(
         ),
     )
 )
-_update_flow = _Statement(_update(_flows, ("uuid",), ("updated_at", "state", "meta")))
-_insert_log = _insert(tables.job_logs)
-_delete_old_logs = _Statement(
+_update_flow = Statement(_update(_flows, ("uuid",), ("updated_at", "state", "meta")))
+_insert_log = insert(tables.job_logs)
+_delete_old_logs = Statement(
     sa.delete(tables.job_logs).where(
         tables.job_logs.c.job == sa.bindparam("key_job"),
         tables.job_logs.c.number <= sa.bindparam("key_number"),
     )
 )
 
-_insert_chunks = _insert(tables.job_chunks)
-_delete_old_chunks = _Statement(
+_insert_chunks = insert(tables.job_chunks)
+_delete_old_chunks = Statement(
     sa.delete(tables.job_chunks).where(
         tables.job_chunks.c.job == sa.bindparam("key_job"),
         tables.job_chunks.c.number <= sa.bindparam("key_number"),
@@ -145,7 +80,7 @@ _delete_old_chunks = _Statement(
 # The fence: the last statement of every commit, so that its lock on the row is short. No row:
 # another holder has raised the epoch, and this run may store nothing any more.
 _FENCED = ("write", "begun", "tasks_total", "tasks_done", "tasks_undone", "undoing", "logs", "interruptions")
-_fence = _Statement(_update(_jobs, ("id", "epoch", "state"), _FENCED).returning(_jobs.c.cancel_requested_at))
+_fence = Statement(_update(_jobs, ("id", "epoch", "state"), _FENCED).returning(_jobs.c.cancel_requested_at))
 
 
 @dataclass
@@ -204,7 +139,7 @@ def write_fenced(connection: sa.Connection, batch: Batch) -> sa.Row[Any] | None:
     """
     _write_delivered(connection, batch)
     key = {"id": batch.job_id, "epoch": batch.epoch, "state": JobState.RUNNING.value}
-    return _send(connection, [*_script_of(batch), (_fence, [batch.job | key])]).first()
+    return send(connection, [*_script_of(batch), (_fence, [batch.job | key])]).first()
 
 
 def write_unfenced(connection: sa.Connection, batch: Batch) -> None:
@@ -212,16 +147,16 @@ def write_unfenced(connection: sa.Connection, batch: Batch) -> None:
     _write_delivered(connection, batch)
     script = _script_of(batch)
     if script:
-        _send(connection, script)
+        send(connection, script)
 
 
-def _script_of(batch: Batch) -> _Script:
+def _script_of(batch: Batch) -> Script:
     now = timeutils.utcnow()
     made, changed = {"created_at": now, "updated_at": None}, {"updated_at": now}
     owner = {"job": batch.job_id, "attempt": batch.attempt}
     old_logs = {"job": batch.job_id, "number": batch.keep_logs_after}
     old_chunks = {"job": batch.job_id, "number": batch.keep_chunks_after}
-    script: _Script = [
+    script: Script = [
         (_insert_logbook, [batch.logbook | made] if batch.logbook is not None else []),
         (_insert_flow, [batch.new_flow | made] if batch.new_flow is not None else []),
         (_update_flow, [batch.flow | changed] if batch.flow is not None else []),

@@ -8,12 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
-from ebbtide.jobs.cancels import store_requests
-from ebbtide.jobs.children import unended_descendants
+from ebbtide.jobs.cancels import requested
+from ebbtide.jobs.children import children_of, with_descendants
 from ebbtide.jobs.edges import apply_edge_to_all
 from ebbtide.jobs.holding import holds, let_undo
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.removal import remove_if_asked
+from ebbtide.jobs.scripts import send
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, TOO_LATE, Rows, Verb, in_state
 
@@ -55,7 +56,9 @@ class Cancel(Verb):
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
         held = [row for row in rows if holds(connection, row)]
         ids = [row.id for row in rows]
-        store_requests(connection, ids, at, self.reason, self.who, self.source)
+        asked = requested(ids, at, self.reason, self.who, self.source)
+        # Found once the rows of their parents are locked: nobody posts another.
+        children = send(connection, [*asked, *children_of(ids)]).all()
         for row in held:
             let_undo(connection, row, at=at, who=self.who)
         unbegun = [row for row in rows if not row.begun]
@@ -73,15 +76,22 @@ class Cancel(Verb):
         apply_edge_to_all(
             connection, "resumed", paused, at=at, source=JobState.PAUSED, actor=self.who, values=due
         )
-        cancel_children(connection, ids, at=at, who=self.who, reason=self.reason)
+        _cancel_with_theirs(connection, children, at=at, who=self.who, reason=self.reason)
 
 
 def cancel_children(
     connection: sa.Connection, parents: Sequence[str], *, at: float, who: str, reason: str
 ) -> None:
     """Cancel what these jobs have posted, down to the last; `parents` are locked by the caller."""
+    children = send(connection, children_of(parents)).all()
+    _cancel_with_theirs(connection, children, at=at, who=who, reason=reason)
+
+
+def _cancel_with_theirs(
+    connection: sa.Connection, children: Rows, *, at: float, who: str, reason: str
+) -> None:
     verb = Cancel(who, reason=reason, source=PARENT)
-    rows = [row for row in unended_descendants(connection, parents) if verb.answer(row) == ACCEPTED]
+    rows = [row for row in with_descendants(connection, children) if verb.answer(row) == ACCEPTED]
     if rows:
         verb.apply(connection, rows, at=at)
 

@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
-from ebbtide.jobs.edges import record_of_all
+from ebbtide.jobs.edges import noted
+from ebbtide.jobs.scripts import Among, Script, insert_from
 
 __all__ = [
     "DEADLINE",
@@ -20,8 +21,8 @@ __all__ = [
     "TASK_LIMIT",
     "is_limit",
     "recorded_since",
+    "requested",
     "stopped_by_limit",
-    "store_requests",
 ]
 
 DEADLINE, TASK_LIMIT, NO_PROGRESS = "deadline", "task_limit", "no_progress"
@@ -29,6 +30,13 @@ _LIMITS = frozenset({DEADLINE, TASK_LIMIT, NO_PROGRESS})
 
 _jobs = tables.jobs
 _cancels = tables.job_cancels
+# Forwarded, delivered and reverted it is later.
+_FROM_JOB = {
+    "job": _jobs.c.id,
+    "attempt": _jobs.c.attempt,
+    **{name: sa.null() for name in ("forwarded_at", "delivered_at", "reverted_at")},
+}
+_INSERT_REQUESTS = insert_from(_cancels, _FROM_JOB, Among(_jobs.c.id))
 
 
 def is_limit(source: str) -> bool:
@@ -36,24 +44,15 @@ def is_limit(source: str) -> bool:
     return source in _LIMITS
 
 
-def store_requests(
-    connection: sa.Connection, job_ids: Sequence[str], now: float, reason: str, who: str, source: str
-) -> None:
-    """Record the request of each job, with an entry. Their rows are locked, and have none in this attempt."""
-    values = {
-        "job": _jobs.c.id,
-        "attempt": _jobs.c.attempt,
-        "reason": sa.literal(reason, sa.Text),
-        "source": sa.literal(source, sa.Text),
-        "who": sa.literal(who, sa.Text),
-        "requested_at": sa.literal(now, sa.Float),
-    }
-    requests = sa.select(*values.values()).where(_jobs.c.id.in_(job_ids))
-    connection.execute(sa.insert(_cancels).from_select(list(values), requests))
+def requested(job_ids: Sequence[str], now: float, reason: str, who: str, source: str) -> Script:
+    """What records the request of each job, with an entry. Whoever sends it has locked their rows, and found
+    none in this attempt.
+    """
+    row = {"ids": job_ids, "reason": reason, "source": source, "who": who, "requested_at": now}
     name = "limit_passed" if is_limit(source) else "cancel_requested"
     detail = {"reason": reason, "source": source}
-    asked = {"cancel_requested_at": now}
-    record_of_all(connection, name, job_ids, at=now, actor=who, detail=detail, values=asked)
+    noting = noted(name, job_ids, at=now, actor=who, detail=detail, when="cancel_requested_at")
+    return [(_INSERT_REQUESTS, [row]), *noting]
 
 
 def stopped_by_limit(connection: sa.Connection, row: sa.Row[Any]) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ebbtide.errors import CommitUnknown, JobNotFound, StoreBusy, StoreUnavailable
 from ebbtide.jobs import tables
+from ebbtide.jobs.scripts import Statement, send
 from ebbtide.jobs.store import Store
 
 __all__ = ["Changes", "Marker", "locked"]
@@ -19,6 +20,7 @@ __all__ = ["Changes", "Marker", "locked"]
 _T = TypeVar("_T")
 
 _jobs = tables.jobs
+_LOCK = Statement(sa.select(_jobs).where(_jobs.c.id == sa.bindparam("key_id")).with_for_update())
 _TRIES = 5
 # For how long the answer to a commit is looked for before the caller is told that it is not known.
 _READ_BACK_SECONDS = 5.0
@@ -45,7 +47,7 @@ def locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
     Raises:
         JobNotFound: there is none.
     """
-    row = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id).with_for_update()).first()
+    row = send(connection, [(_LOCK, [{"id": job_id}])]).first()
     if row is None:
         raise JobNotFound(job_id)
     return row

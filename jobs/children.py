@@ -14,21 +14,29 @@ import sqlalchemy as sa
 from ebbtide.errors import ClaimLost, ParentEnding
 from ebbtide.jobs import tables
 from ebbtide.jobs.changes import locked
+from ebbtide.jobs.scripts import Among, Script, Statement, send
 from ebbtide.jobs.states import FINAL_STATES, JobState
 
 __all__ = [
     "children_ended",
+    "children_of",
     "goes_back",
     "has_unended_children",
     "parents_going_back",
     "require_parent",
     "unended_children",
-    "unended_descendants",
+    "with_descendants",
 ]
 
 _jobs = tables.jobs
 UNENDED = tuple(state.value for state in JobState if state not in FINAL_STATES)
 _child = _jobs.alias("child")
+_CHILDREN = Statement(
+    sa.select(_jobs)
+    .where(Among(_jobs.c.parent), sa.or_(*(_jobs.c.state == state for state in UNENDED)))
+    .order_by(_jobs.c.id)
+    .with_for_update()
+)
 
 
 def goes_back() -> sa.ColumnElement[bool]:
@@ -59,18 +67,17 @@ def unended_children(connection: sa.Connection, parents: Collection[str]) -> dic
     return found
 
 
-def unended_descendants(connection: sa.Connection, parents: Sequence[str]) -> list[sa.Row[Any]]:
-    """The rows of their children that have not ended, of the children of these, and so on; locked."""
-    found: dict[str, sa.Row[Any]] = {}
-    level: Sequence[str] = parents
+def children_of(parents: Sequence[str]) -> Script:
+    """What finds the rows of their children that have not ended, and locks them."""
+    return [(_CHILDREN, [{"ids": parents}])]
+
+
+def with_descendants(connection: sa.Connection, children: Sequence[sa.Row[Any]]) -> list[sa.Row[Any]]:
+    """These rows, those of their children that have not ended, of the children of those, and so on."""
+    found = {row.id: row for row in children}
+    level = list(found)
     while level:
-        query = (
-            sa.select(_jobs)
-            .where(_jobs.c.parent.in_(level), _jobs.c.state.in_(UNENDED))
-            .order_by(_jobs.c.id)
-            .with_for_update()
-        )
-        rows = [row for row in connection.execute(query) if row.id not in found]
+        rows = [row for row in send(connection, children_of(level)) if row.id not in found]
         found |= {row.id: row for row in rows}
         level = [row.id for row in rows]
     return list(found.values())

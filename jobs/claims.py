@@ -18,7 +18,7 @@ from ebbtide import __version__
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.attempts import clock_started
-from ebbtide.jobs.cancels import store_requests
+from ebbtide.jobs.cancels import requested
 from ebbtide.jobs.claim import Claim, Request
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.interrupted import mark_interrupted, record_hung, unended
@@ -26,6 +26,7 @@ from ebbtide.jobs.keys import KeyTaken, take_slot
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.queue import due_one, is_gone, is_live, long_gone, next_due, next_orphan
+from ebbtide.jobs.scripts import send
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 
@@ -346,7 +347,8 @@ class Claims:
             return None
         take_slot(connection, row)
         if row.delete_requested_at is not None and row.cancel_requested_at is None:
-            store_requests(connection, [job_id], now, "to be deleted", self.owner, "user")  # tried again
+            # Tried again.
+            send(connection, requested([job_id], now, "to be deleted", self.owner, "user"))
         mark_interrupted(connection, job_id, row.attempt)
         return _claim_of(connection, row)
 

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from ebbtide.jobs import tables
 from ebbtide.jobs.cancelling import Cancel, cancel_children
-from ebbtide.jobs.edges import record_of_all
+from ebbtide.jobs.edges import noted
 from ebbtide.jobs.removal import remove
+from ebbtide.jobs.scripts import send
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, DELETED, Rows, Verb
 
@@ -45,9 +46,10 @@ class Delete(Verb):
         cancel_children(connection, unbegun, at=at, who=self.who, reason=_REASON)
         remove(connection, [row.id for row in gone])
         at_work = [row for row in rows if self.answer(row) == ACCEPTED]
-        wished = {"delete_requested_at": at}
+        if not at_work:
+            return
         ids = [row.id for row in at_work]
-        record_of_all(connection, self.entry, ids, at=at, actor=self.who, values=wished)
+        send(connection, noted(self.entry, ids, at=at, actor=self.who, when="delete_requested_at"))
         cancel = Cancel(self.who, reason=_REASON)
         asked = [row for row in at_work if cancel.answer(row) == ACCEPTED]
         if asked:

@@ -10,13 +10,24 @@ import sqlalchemy as sa
 from ebbtide.errors import ClaimLost, EdgeRefused, JobNotFound
 from ebbtide.jobs import tables
 from ebbtide.jobs.attempts import clock_stopped
+from ebbtide.jobs.scripts import Among, Script, Statement, insert, insert_from, new, send
 from ebbtide.jobs.states import FINAL_STATES, Edge, JobState, edge
 from ebbtide.tasks import payload
 
-__all__ = ["apply_edge", "apply_edge_to_all", "insert_first_entry", "record", "record_of_all"]
+__all__ = ["apply_edge", "apply_edge_to_all", "insert_first_entry", "noted", "record"]
 
 _jobs = tables.jobs
 _entries = tables.job_entries
+_INSERT_ENTRY = insert(_entries)
+_FROM_JOB = {"job": _jobs.c.id, "number": _jobs.c.entries, "attempt": _jobs.c.attempt, "epoch": _jobs.c.epoch}
+_INSERT_ENTRIES = insert_from(_entries, _FROM_JOB, Among(_jobs.c.id))
+# By the column that takes the time of what is noted.
+_NOTE = {
+    when: Statement(
+        sa.update(_jobs).where(Among(_jobs.c.id)).values({"entries": _jobs.c.entries + 1, **new([when])})
+    )
+    for when in ("cancel_requested_at", "delete_requested_at")
+}
 
 
 def apply_edge(
@@ -89,7 +100,7 @@ def apply_edge_to_all(
     )
     if moved.rowcount != len(job_ids):
         raise RuntimeError(f"{name}: {moved.rowcount} of {len(job_ids)} jobs are {source}")
-    _insert_entries(connection, job_ids, name, at, actor, detail, source.value, way.target.value)
+    send(connection, _entries_of(job_ids, name, at, actor, detail, source.value, way.target.value))
 
 
 def _moved(way: Edge, source: JobState) -> dict[str, Any]:
@@ -139,25 +150,22 @@ def record(
     _insert_entry(connection, row, name, at, actor, detail, None, None)
 
 
-def record_of_all(
-    connection: sa.Connection,
+def noted(
     name: str,
     job_ids: Sequence[str],
     *,
     at: float,
     actor: str | None = None,
     detail: Mapping[str, Any] | None = None,
-    values: Mapping[str, Any] | None = None,
-) -> None:
-    """`record` for many jobs, whose rows the caller has locked. `values` are further columns of the rows."""
-    if not job_ids:
-        return
-    connection.execute(
-        sa.update(_jobs)
-        .where(_jobs.c.id.in_(job_ids))
-        .values({"entries": _jobs.c.entries + 1} | dict(values or {}))
-    )
-    _insert_entries(connection, job_ids, name, at, actor, detail, None, None)
+    when: str,
+) -> Script:
+    """What writes an entry that changes no state for each of these jobs, whose rows the sender has locked.
+
+    Args:
+        when: the column of their rows that takes the time.
+    """
+    row = {"ids": job_ids, when: at}
+    return [(_NOTE[when], [row]), *_entries_of(job_ids, name, at, actor, detail, None, None)]
 
 
 def insert_first_entry(
@@ -171,8 +179,7 @@ def insert_first_entry(
     _insert_entry(connection, row, "posted", at, actor, detail, None, JobState.PENDING.value)
 
 
-def _insert_entries(
-    connection: sa.Connection,
+def _entries_of(
     job_ids: Sequence[str],
     name: str,
     at: float,
@@ -180,23 +187,18 @@ def _insert_entries(
     detail: Mapping[str, Any] | None,
     from_state: str | None,
     to_state: str | None,
-) -> None:
-    """One entry for each of the jobs, as their rows are now."""
-    told = payload.encode(dict(detail or {}), f"the detail of {name}")
-    columns: dict[str, Any] = {
-        "job": _jobs.c.id,
-        "number": _jobs.c.entries,
-        "at": sa.literal(at, sa.Float),
-        "name": sa.literal(name, sa.Text),
-        "from_state": sa.literal(from_state, sa.Text),
-        "to_state": sa.literal(to_state, sa.Text),
-        "attempt": _jobs.c.attempt,
-        "epoch": _jobs.c.epoch,
-        "actor": sa.literal(actor, sa.Text),
-        "detail": sa.literal(told, sa.Text),
+) -> Script:
+    """One entry for each of the jobs, as their rows are then."""
+    row = {
+        "ids": job_ids,
+        "at": at,
+        "name": name,
+        "from_state": from_state,
+        "to_state": to_state,
+        "actor": actor,
+        "detail": payload.encode(dict(detail or {}), f"the detail of {name}"),
     }
-    rows = sa.select(*columns.values()).where(_jobs.c.id.in_(job_ids))
-    connection.execute(sa.insert(_entries).from_select(list(columns), rows))
+    return [(_INSERT_ENTRIES, [row])]
 
 
 def _insert_entry(
@@ -209,17 +211,16 @@ def _insert_entry(
     from_state: str | None,
     to_state: str | None,
 ) -> None:
-    connection.execute(
-        sa.insert(_entries).values(
-            job=row.id,
-            number=row.entries,
-            at=at,
-            name=name,
-            from_state=from_state,
-            to_state=to_state,
-            attempt=row.attempt,
-            epoch=row.epoch,
-            actor=actor,
-            detail=payload.encode(dict(detail or {}), f"the detail of {name}"),
-        )
-    )
+    entry = {
+        "job": row.id,
+        "number": row.entries,
+        "at": at,
+        "name": name,
+        "from_state": from_state,
+        "to_state": to_state,
+        "attempt": row.attempt,
+        "epoch": row.epoch,
+        "actor": actor,
+        "detail": payload.encode(dict(detail or {}), f"the detail of {name}"),
+    }
+    send(connection, [(_INSERT_ENTRY, [entry])])

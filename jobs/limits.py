@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from ebbtide.errors import JobNotFound
 from ebbtide.jobs import clock, tables
-from ebbtide.jobs.cancels import DEADLINE, NO_PROGRESS, TASK_LIMIT, store_requests
+from ebbtide.jobs.cancels import DEADLINE, NO_PROGRESS, TASK_LIMIT, requested
 from ebbtide.jobs.changes import locked
 from ebbtide.jobs.moments import WallNow
+from ebbtide.jobs.scripts import send
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 
@@ -130,5 +131,6 @@ class LimitWatch:
         same = (row.state, row.owner, row.epoch) == (JobState.RUNNING, self._owner, passed.epoch)
         if not same or row.cancel_requested_at is not None:
             return False  # it ended, or somebody has asked before
-        store_requests(connection, [row.id], clock.wall(), passed.reason, self._owner, passed.source)
+        asked = requested([row.id], clock.wall(), passed.reason, self._owner, passed.source)
+        send(connection, asked)
         return True

@@ -187,7 +187,7 @@ class Poster(Steering, Browsing, Streams):
         """
         reason = checked_text(reason, "the reason", MAX_REASON)
         who = self._checked_who(who)
-        full = self._views.resolve(job_id)
+        full = self._views.resolve(job_id, changed=True)
         answer = self._ledger.cancel(full, reason=reason, who=who)
         self._signal.ring(full)
         return CancelAnswer(self._stored(full), cast(Any, answer))
@@ -201,7 +201,7 @@ class Poster(Steering, Browsing, Streams):
         Raises:
             EdgeRefused: it is neither; or it does not hold.
         """
-        full = self._views.resolve(job_id)
+        full = self._views.resolve(job_id, changed=True)
         if from_failure:
             self._ledger.retry_from_failure(full, who=self._actor())
         else:
@@ -238,7 +238,7 @@ class Poster(Steering, Browsing, Streams):
         and removed with its end; ``already requested`` the next time. One that parks on its way there stays
         until a person has unparked or accepted it.
         """
-        full = self._views.resolve(job_id)
+        full = self._views.resolve(job_id, changed=True)
         answer = self._ledger.delete(full, who=self._checked_who(who))
         self._signal.ring(full)
         return answer

@@ -12,7 +12,7 @@ try:
     from redis.retry import Retry
 except ModuleNotFoundError as error:
     raise ConfigError(
-        'signal redis wants the package redis, which is not here: pip install "ebbtide[redis]"'
+        'Redis wants the package redis, which is not here: pip install "ebbtide[redis]"'
     ) from error
 
 __all__ = ["ANSWER_SECONDS", "make_client", "require_redis_url"]

@@ -107,10 +107,15 @@ class Requests:
             except Refused as error:
                 raise UsageError(f"{name_of(job_id)} in {self.folder} is no request: {error}") from error
 
-    def mark_processed(self, job_id: str, answer: str) -> FiledRequest | None:
+    def mark_processed(
+        self, job_id: str, answer: str, *, only: FiledRequest | None = None
+    ) -> FiledRequest | None:
         """For programs that act on requests themselves: take the pending one and write what became of it.
 
         Returns it as it is now. None: there is no pending one, or somebody else was quicker.
+
+        Args:
+            only: the request that is answered, as `check` has returned it; one that came since stays pending.
 
         Raises:
             UsageError: the job's id is not a whole one, or the answer cannot be stored.
@@ -118,6 +123,9 @@ class Requests:
         told = checked_text(answer, "the answer", MAX_REASON)
         taken = self.take(job_id)
         if taken is None:
+            return None
+        if only is not None and replace(taken, taken_as=None) != only:
+            self.put_back(taken)
             return None
         try:
             return self.answer(taken, told)

@@ -35,6 +35,8 @@ _COPIED = (
 )
 # How many jobs one statement may name: a database takes a limited number of values.
 _AT_ONCE = 500
+# Of this length an id is whole.
+_FULL = 36
 
 
 class Views:
@@ -49,15 +51,21 @@ class Views:
         self._store = store
         self._posted_by = posted_by
 
-    def resolve(self, job_id_or_prefix: str) -> str:
+    def resolve(self, job_id_or_prefix: str, *, changed: bool = False) -> str:
         """The full id of the one job that begins so.
+
+        Args:
+            changed: whoever changes the job finds out whether it is there. Where everybody's may be seen, an
+                id that is full already is not looked for then.
 
         Raises:
             JobNotFound, AmbiguousJob.
         """
         wanted = job_id_or_prefix.lower()
-        if not wanted or not set(wanted) <= set("0123456789abcdef-") or len(wanted) > 36:
+        if not wanted or not set(wanted) <= set("0123456789abcdef-") or len(wanted) > _FULL:
             raise JobNotFound(job_id_or_prefix)
+        if changed and len(wanted) == _FULL and not self._mine():
+            return wanted
         # A range, not LIKE: it uses the primary key, and nothing in the text is a pattern.
         query = (
             sa.select(_jobs.c.id)

@@ -70,9 +70,10 @@ def fence_off() -> None:
     """Every holder of a job may store, whoever has claimed it since."""
     from ebbtide.conductor import batch
     from ebbtide.jobs import tables
+    from ebbtide.jobs.scripts import Statement
 
     of_any_epoch = batch._update(tables.jobs, ("id",), batch._FENCED)
-    _replace(batch, "_fence", batch._Statement(of_any_epoch.returning(tables.jobs.c.cancel_requested_at)))
+    _replace(batch, "_fence", Statement(of_any_epoch.returning(tables.jobs.c.cancel_requested_at)))
 
 
 @_bug

@@ -25,6 +25,7 @@ _conductors = tables.conductors
 _jobs = tables.jobs
 
 _NAME = "outbox"
+_NOBODY = ""
 # What has become due just now is about to be posted by whoever made it so.
 _YOUNG_SECONDS = 1.0
 _MOST_IDS = 500
@@ -71,6 +72,12 @@ class Outbox:
         if taken is not None:
             LOG.info("board.led %s", self._owner)
         return taken is not None
+
+    def resign(self) -> None:
+        """Lead no more: whoever asks first does. Nothing, where somebody else leads."""
+        with self._store.write() as connection:
+            ours = (_leaders.c.name == _NAME, _leaders.c.owner == self._owner)
+            connection.execute(sa.update(_leaders).where(*ours).values(owner=_NOBODY))
 
     def tend(self, board: Board) -> bool:
         """Look once, and set right what is not. True: more is due than fits, so look again soon.

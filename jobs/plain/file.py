@@ -35,7 +35,7 @@ class FileRequests(CancelRequests):
 
     def answer(self, request: FiledRequest, answer: str) -> None:
         with _translated():
-            self._requests.mark_processed(request.job_id, answer)
+            self._requests.mark_processed(request.job_id, answer, only=request)
 
     def open_signal(self) -> Signal:
         return FileSignal(self._requests.folder)

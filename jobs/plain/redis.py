@@ -51,9 +51,14 @@ class RedisRequests(CancelRequests):
         return None if data is None else decode(bytes(data), uuid)  # type: ignore[arg-type]  # typed in part
 
     def answer(self, request: FiledRequest, answer: str) -> None:
-        with _translated():
-            data = encode(processed(request, answer))
-            self._client.set(self._key(request.job_id), data, ex=_KEPT_SECONDS)
+        key, data = self._key(request.job_id), encode(processed(request, answer))
+        with _translated(), self._client.pipeline() as changing:
+            changing.watch(key)  # type: ignore[no-untyped-call]  # redis is typed in part
+            if self.check(request.job_id) == request:
+                changing.multi()
+                changing.set(key, data, ex=_KEPT_SECONDS)
+                with contextlib.suppress(redis.WatchError):  # answered since it was read
+                    changing.execute()
 
     def open_signal(self) -> Signal:
         return RedisSignal(self._url, self._channel)

@@ -49,7 +49,10 @@ class CancelRequests(ABC):
 
     @abstractmethod
     def answer(self, request: FiledRequest, answer: str) -> None:
-        """Mark a pending request as processed, and say what became of it."""
+        """Mark a pending request as processed, and say what became of it.
+
+        Nothing, where it is pending no more: somebody else has answered it, and another may have come since.
+        """
 
     @abstractmethod
     def open_signal(self) -> Signal:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from kazoo.exceptions import NodeExistsError, NoNodeError
+from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
 from ebbtide.errors import StoreUnavailable
 from ebbtide.jobs.ensemble import KAZOO_ERRORS, Ensemble
@@ -59,7 +59,11 @@ class ZookeeperRequests(CancelRequests):
     def answer(self, request: FiledRequest, answer: str) -> None:
         data = encode(processed(request, answer))
         with _translated():
-            self._answer(self._connected().set_async(self._node(request.job_id), data))
+            client, node = self._connected(), self._node(request.job_id)
+            with contextlib.suppress(NoNodeError, BadVersionError):  # removed, or answered, since it was read
+                present, found = self._answer(client.get_async(node))
+                if decode(present, request.job_id) == request:
+                    self._answer(client.set_async(node, data, version=found.version))
 
     def open_signal(self) -> Signal:
         return ZookeeperSignal(self._ensemble)

@@ -32,6 +32,8 @@ class ZookeeperLink(Link):
         self._node = ensemble.node(_NODE)
         self._news = threading.Event()  # something to look at: the watch has fired, or the link broke
         self._fired = False  # written by a thread of kazoo as well
+        self._watches = False  # since the watch fired, it is to be set again
+        self._version = -1  # of the node, as it was when the watch was set
         self._session = Session(ensemble, on_broken=self._news.set)
         try:
             with translated():
@@ -50,14 +52,19 @@ class ZookeeperLink(Link):
             self._watch()
 
     def heard(self, seconds: float) -> bool:
+        if not self._watches:
+            # Not before the bell rang for what has fired: that takes as long as the server.
+            before = self._version
+            with translated():
+                self._watch()
+            if self._version != before + 1:
+                return True  # written again before the watch was there, and maybe after somebody has looked
         self._news.wait(seconds)
         self._news.clear()
         self._session.require_whole()
         if not self._fired:
             return False
-        self._fired = False
-        with translated():
-            self._watch()
+        self._fired = self._watches = False
         return True
 
     def wake(self) -> None:
@@ -68,7 +75,9 @@ class ZookeeperLink(Link):
 
     def _watch(self) -> None:
         # Whatever is written after this read fires; a node that is gone is made anew with the next link.
-        self._session.answer(self._session.client.get_async(self._node, watch=self._note_change))
+        asked = self._session.client.get_async(self._node, watch=self._note_change)
+        self._version = self._session.answer(asked)[1].version
+        self._watches = True
 
     def _note_change(self, event: Any) -> None:
         self._fired = True

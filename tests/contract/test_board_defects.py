@@ -3,11 +3,14 @@
 When one of these fails at its stock half, TaskFlow has mended something: see `ebbtide/jobs/boards/`.
 """
 
+import contextlib
 import json
 import warnings
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoAuthError
+from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 from taskflow import exceptions
 
 with warnings.catch_warnings():
@@ -133,6 +136,24 @@ def test_a_server_of_today_refuses_to_be_checked(zookeeper, zookeeper_path, boar
     with pytest.raises(exceptions.JobFailure, match="Failed to do post-connection initialization"):
         stock.connect()
     assert boards("zookeeper").count() == 0
+
+
+def test_a_credential_in_its_configuration_opens_and_closes_nothing_on_zookeeper(
+    zookeeper, zookeeper_client, zookeeper_path, boards, tmp_path
+):
+    who = {"auth_data": [("digest", "ann:open-sesame")], "default_acl": CREATOR_ALL_ACL}
+    place = {"path": f"{zookeeper_path}/stock", "hosts": zookeeper.hosts, "check_compatible": False}
+    kept = tmp_path / "credential"
+    kept.write_text("digest:ann:open-sesame")
+    kept.chmod(0o600)
+
+    with contextlib.closing(ZookeeperJobBoard("stock", place | who)) as stock:
+        stock.connect()
+    boards("zookeeper", zookeeper_auth=f"file:{kept}")
+
+    assert zookeeper_client.get_acls(f"{zookeeper_path}/stock")[0] == OPEN_ACL_UNSAFE
+    with pytest.raises(NoAuthError):
+        zookeeper_client.get_children(f"{zookeeper_path}/board")
 
 
 class Counted(str):

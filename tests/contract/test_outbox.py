@@ -56,6 +56,18 @@ def test_who_ends_leaves_the_lead_at_once(store, conductor):
     assert (two.lead(), one.lead()) == (True, False)
 
 
+def test_who_resigns_leaves_the_lead_to_whoever_asks_first_and_takes_it_from_nobody(store, conductor):
+    conductor("one"), conductor("two")
+    one, two = Outbox(store, "one", WINDOW), Outbox(store, "two", WINDOW)
+    assert one.lead()
+
+    one.resign()
+    first = [two.lead(), one.lead()]
+    one.resign()
+
+    assert (first, two.lead()) == ([True, False], True)
+
+
 def test_who_has_no_lease_never_leads(store, conductor, clock):
     conductor("late", lease_seconds=1.0)
     clock.advance(2.0)

@@ -88,6 +88,20 @@ def test_asking_twice_is_asking_once_and_after_the_answer_it_is_a_new_request(re
     assert requests.check(uuid).status == PENDING
 
 
+def test_a_late_answer_is_none_to_a_request_that_came_since(requests, uuid):
+    requests.request(uuid, "the first")
+    first = requests.check(uuid)
+    assert first is not None
+    requests.answer(first, "accepted")
+    requests.request(uuid, "the second")
+
+    requests.answer(first, "accepted by an owner that is slow")
+
+    second = requests.check(uuid)
+    assert second is not None
+    assert (second.status, second.reason, second.answer) == (PENDING, "the second", None)
+
+
 def test_nothing_is_there_that_nobody_has_asked_for(requests, uuid):
     assert requests.check(uuid) is None
 

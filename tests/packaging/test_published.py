@@ -1,6 +1,8 @@
 """What would be published: built from a copy of this tree, looked into, installed afresh, run."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import zipfile
 from configparser import ConfigParser
 from email.parser import Parser
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -186,3 +189,29 @@ def test_a_bare_checkout_works_through_its_links(bin_folder):
     shown = run(bin_folder / "python", "-c", code, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
 
     assert shown.strip() == str(ROOT / "ebbtide" / "tasks" / "__init__.py")
+
+
+def test_installed_with_the_extra_the_page_is_served_with_its_styles(wheel, tmp_path):
+    venv.create(tmp_path / "home", with_pip=True)
+    bin_folder = tmp_path / "home" / "bin"
+    run(bin_folder / "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[api]")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "EBBTIDE_"))}
+    serving = subprocess.Popen(
+        [bin_folder / "ebbtide", "up", "--port", "0", "--json"],
+        cwd=tmp_path,
+        env=clean | {"EBBTIDE_DATABASE": f"sqlite:///{tmp_path / 'ebbtide.db'}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with serving:
+        assert serving.stdout is not None
+        try:
+            url = json.loads(serving.stdout.readline())["api"]
+            asked = Request(f"{url}/login", headers={"Accept": "text/html"})
+            door = urlopen(asked, timeout=60).read().decode()
+            (style,) = re.findall(r'rel="stylesheet" href="([^"]*)"', door)
+            served = urlopen(f"{url}{style}", timeout=60).read()
+        finally:
+            serving.terminate()
+
+    assert served == (ROOT / "api" / "page" / "static" / "ebbtide.css").read_bytes()

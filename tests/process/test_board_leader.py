@@ -1,4 +1,4 @@
-"""The conductor that keeps the board is killed: another one keeps it, and every job is run once.
+"""The conductor that keeps the board is killed, or cut off from it: another one keeps it; all jobs run once.
 
 Promises: P6, P9, P10.
 """
@@ -14,9 +14,15 @@ from ebbtide.jobs.boards import open_boards
 LEASE = (0.3, 1.5, 3.0)
 
 
+@pytest.fixture(params=["redis", "zookeeper"])
+def options(request, board_options):
+    """Those of each board, and of where it is."""
+    return board_options(request.param)
+
+
 @pytest.fixture
-def settings(stage, board_options):
-    return Settings(database=stage.database, **board_options("redis"))
+def settings(stage, options):
+    return Settings(database=stage.database, **options)
 
 
 @pytest.fixture
@@ -45,9 +51,8 @@ def leader(ask):
     return rows[0][0] if rows else None
 
 
-def test_when_the_leader_is_killed_another_one_keeps_the_board(stage, poster, settings, board, ask):
-    given = {"board": "redis", "redis_url": settings.redis_url, "redis_channel": settings.redis_channel}
-    pair = [stage.conductor(lease=LEASE, runners=1, sweep_seconds=0.3, **given) for _ in range(2)]
+def test_when_the_leader_is_killed_another_one_keeps_the_board(stage, poster, options, board, ask):
+    pair = [stage.conductor(lease=LEASE, runners=1, sweep_seconds=0.3, **options) for _ in range(2)]
     stage.wait_until(lambda: leader(ask), "one to lead")
     busy = [stage.post("b:wait") for _ in pair]
     for job in busy:
@@ -71,3 +76,31 @@ def test_when_the_leader_is_killed_another_one_keeps_the_board(stage, poster, se
             assert stage.told(job, "begin") == ["begin c"]
     assert [stage.ended(job).state for job in busy] == ["cancelled"] * 2
     stage.wait_until(lambda: not on(board), "an empty board")
+
+
+def test_a_leader_that_does_not_reach_the_board_leaves_it_to_one_that_does(
+    stage, poster, options, board, ask, proxy_to, redis, zookeeper
+):
+    kind = options["board"]
+    proxy = proxy_to({"redis": redis, "zookeeper": zookeeper}[kind].port)
+    if kind == "redis":
+        by_proxy = options | {"redis_url": proxy.url(options["redis_url"])}
+    else:
+        by_proxy = options | {"zookeeper_hosts": f"127.0.0.1:{proxy.port}"}
+    cut_off = stage.conductor(lease=LEASE, runners=1, sweep_seconds=0.3, **by_proxy)
+    stage.wait_until(lambda: leader(ask) == cut_off.pid, "it to lead")
+    other = stage.conductor(lease=LEASE, runners=1, sweep_seconds=0.3, **options)
+    busy = [stage.post("b:wait") for _ in (cut_off, other)]
+    for job in busy:
+        stage.await_effect(job, "waiting", "b")
+    waiting = stage.post("c")
+
+    proxy.refuse()
+    proxy.cut()
+    stage.wait_until(lambda: leader(ask) == other.pid, "the other one to lead")
+    board.remove(board.pinned())
+    stage.wait_until(lambda: on(board) == {waiting.id}, "the job to stand there again")
+
+    for job in busy:
+        poster.cancel(job.id, "enough")
+    assert stage.ended(waiting).state == "completed"

@@ -300,10 +300,11 @@ def test_a_folder_that_is_not_ours_ends_the_conductor_with_one_line(stage, tmp_p
 
 
 @only("sqlite")
-def test_without_its_package_redis_is_refused_with_one_line(stage):
-    code, told = refusal(stage, f"import sys; sys.modules['redis'] = None; {MAIN}", signal="redis")
+@pytest.mark.parametrize("option", ["signal", "board"])
+def test_without_its_package_redis_is_refused_with_one_line(stage, option):
+    code, told = refusal(stage, f"import sys; sys.modules['redis'] = None; {MAIN}", **{option: "redis"})
 
     assert code == 2
     assert told.strip().splitlines() == [
-        'ebbtide: signal redis wants the package redis, which is not here: pip install "ebbtide[redis]"'
+        'ebbtide: Redis wants the package redis, which is not here: pip install "ebbtide[redis]"'
     ]

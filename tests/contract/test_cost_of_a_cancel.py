@@ -1,0 +1,62 @@
+"""What a cancel of a running job costs: each message to a server is waited for before the job hears of it."""
+
+import sqlalchemy as sa
+
+from ebbtide.jobs import Poster
+from ebbtide.jobs.states import JobState
+
+
+def messages(store, call):
+    """What is sent to the database meanwhile, with its parameters; BEGIN and COMMIT come on top of that."""
+    sent = []
+
+    def note(connection, cursor, statement, parameters, *_):
+        if not statement.startswith("BEGIN"):
+            sent.append((statement, parameters))
+
+    sa.event.listen(store.engine, "before_cursor_execute", note)
+    call()
+    sa.event.remove(store.engine, "before_cursor_execute", note)
+    return sent
+
+
+def test_a_cancel_locks_the_job_and_says_all_else_in_one_message(board, store, store_kind):
+    job = board.put(JobState.RUNNING, begun=1)
+
+    sent = messages(store, lambda: board.ledger.cancel(job, reason="x", who="ann"))
+
+    # The lock; and the request, the job's row, the entry of its history, and a look for its children.
+    assert len(sent) == (2 if store_kind == "postgresql" else 5), sent
+    assert sent[0][0].startswith("SELECT")
+
+
+def test_a_poster_that_is_given_the_whole_id_does_not_look_for_it_first(board, made):
+    job = board.put(JobState.RUNNING, begun=1)
+
+    with Poster(made) as poster:
+        sent = messages(poster._store, lambda: poster.cancel(job))
+
+    assert sent[1][0].startswith("INSERT INTO job_cancels"), sent
+
+
+def test_no_statement_of_a_cancel_reads_all_the_jobs(board, store, store_kind):
+    job = board.put(JobState.RUNNING, begun=1)
+    sent = messages(store, lambda: board.ledger.cancel(job, reason="x", who="ann"))
+
+    with store.read() as connection:
+        if store_kind == "postgresql":
+            # Of a small table it would read all otherwise.
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        for text, parameters in sent:
+            for each in text.split(";\n"):
+                plan = explained(connection, each, parameters, store_kind)
+                assert "Seq Scan" not in plan and "SCAN jobs" not in plan, plan
+
+
+def explained(connection, statement, parameters, store_kind):
+    if store_kind == "sqlite":
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    else:
+        options = {"no_parameters": True}
+        rows = connection.exec_driver_sql(f"EXPLAIN {statement}", execution_options=options)
+    return "\n".join(str(row) for row in rows)
