@@ -13,9 +13,10 @@ from ebbtide.errors import EdgeRefused, SavepointNotReached
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.asking import ask
 from ebbtide.jobs.changes import Changes, Marker, locked
-from ebbtide.jobs.edges import apply_edge, apply_edge_to_all, record, record_of_all
+from ebbtide.jobs.edges import apply_edge, apply_edge_to_all, noted, record
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.rounds import reached_savepoints
+from ebbtide.jobs.scripts import send
 from ebbtide.jobs.states import CANCELLING, REVERTING, JobState, edge
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, REFUSED, Rows, Verb, in_state
@@ -57,9 +58,10 @@ class Pause(Verb):
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
         waiting = in_state(rows, JobState.PENDING)
         apply_edge_to_all(connection, "paused", waiting, at=at, source=JobState.PENDING, actor=self.who)
-        wished = {"pause_requested_at": at}
         at_work = in_state(rows, JobState.RUNNING)
-        record_of_all(connection, "pause_requested", at_work, at=at, actor=self.who, values=wished)
+        if at_work:
+            wish = noted(self.entry, at_work, at=at, actor=self.who, when="pause_requested_at")
+            send(connection, wish)
 
 
 class Resume(Verb):
@@ -80,9 +82,10 @@ class Resume(Verb):
         return sa.or_(_jobs.c.state == JobState.PAUSED.value, to_pause)
 
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
-        to_pause = [row.id for row in rows if _is_to_rest(row)]
-        withdrawn = {"pause_requested_at": None}
-        record_of_all(connection, "pause_withdrawn", to_pause, at=at, actor=self.who, values=withdrawn)
+        for row in rows:
+            if _is_to_rest(row):
+                _set(connection, row.id, pause_requested_at=None)
+                record(connection, "pause_withdrawn", row.id, at=at, actor=self.who)
         paused = in_state(rows, JobState.PAUSED)
         apply_edge_to_all(connection, "resumed", paused, at=at, source=JobState.PAUSED, actor=self.who)
 
