@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ class Message:
     number: int | None = None
     last: bool = False  # nothing comes after it
     rests: bool = False  # the job is final or parked: whoever waited for that may go
+
+    @functools.cached_property
+    def sent(self) -> bytes:
+        """As a server-sent event: made once for all who watch. JSON has its line breaks escaped."""
+        number = "" if self.number is None else f"id: {self.number}\n"
+        return f"{number}event: {self.event}\ndata: {self.data}\n\n".encode()
 
 
 def message(event: str, value: Any, **more: Any) -> Message:

@@ -112,7 +112,6 @@ def _forwards(job: Job, tasks: Sequence[TaskRecord]) -> Iterator[Step]:
     yield Step(
         "begun", DONE if begun else NOW, job.started_at, took or (f"waits for {waits}" if waits else "")
     )
-    done = sum(task.how == "returned" for task in tasks)
     undone = sum(task.undo_ended_at is not None for task in tasks)
     ended = JobState(job.state) in FINAL_STATES
     total = f" of {job.tasks_total}" if job.tasks_total else ""
@@ -124,7 +123,7 @@ def _forwards(job: Job, tasks: Sequence[TaskRecord]) -> Iterator[Step]:
             yield Step(f"{'reverted' if ended else 'reverting'} {undone} of {len(tasks)}", state)
     else:
         state = DONE if ended else NOW if begun and job.state == JobState.RUNNING else AHEAD
-        yield Step(f"{done}{total} tasks", state)
+        yield Step(f"{job.tasks_done}{total} tasks", state)
     yield _end_step(job, "failed" if failed is not None else "completed", job.started_at)
 
 

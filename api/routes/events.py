@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
 from pydantic import Field, ValidationError
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.websockets import WebSocketDisconnect
 
 from ebbtide.api.answers import problems
@@ -116,11 +116,10 @@ async def _answered(
     opened = contextlib.AsyncExitStack()
     stream = await opened.enter_async_context(feed.stream(caller_of(request), key, make, after=after))
 
-    async def events() -> AsyncIterator[ServerSentEvent]:
+    async def events() -> AsyncIterator[bytes]:
         async with opened:
             async for each in stream:
-                number = None if each.number is None else str(each.number)
-                yield ServerSentEvent(each.data, event=each.event, id=number, sep="\n")
+                yield each.sent
                 if until_rest and each.rests:
                     return
 

@@ -8,13 +8,17 @@ const FINAL = new Set(["completed", "failed", "cancelled"]);
 const PAUSE = 400;
 const PAUSE_UNSEEN = 2_000;
 const LOOK = 3_000;
+const TOLD = 8_000;
 
 const shown = document.querySelector("[data-live]");
 // What was said once is not in the address for ever.
-const address = new URL(location.href);
+let address = new URL(location.href);
 const plain = new URL(address);
 plain.searchParams.delete("told");
-if (plain.href !== address.href) history.replaceState(null, "", plain);
+if (plain.href !== address.href) {
+  history.replaceState(null, "", plain);
+  setTimeout(() => (address = plain), TOLD);
+}
 
 // --- fetched again
 
@@ -142,6 +146,10 @@ function offline(is) {
   sign.textContent = "Offline, trying again…";
   document.body.append(sign);
 }
+
+// The newest lines of a log are at its end.
+const lines = document.querySelector(".log");
+if (lines) lines.scrollTop = lines.scrollHeight;
 
 // --- ages
 
