@@ -34,8 +34,8 @@ EXIT_CODES_HELP = """\
 \b
 Exit codes:
   0    done (also: the cancel had been requested before)
-  1    the job ended badly (post, retry, unpark and cancel with --wait; watch; demo), or a conductor did;
-       or a proof has found something (prove), or an examination has (doctor)
+  1    the job ended badly (post, retry, unpark, cancel, pause and rewind with --wait; watch; demo), or a
+       conductor did; or a proof has found something (prove), or an examination has (doctor)
   2    the call is wrong
   3    unknown job or flow
   4    too late, or not allowed in the job's state

@@ -62,6 +62,22 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="How long a run of a job may take.",
 )
+@click.option(
+    "--undo-retries",
+    type=Whole(0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How often an undo that fails is tried again.",
+)
+@click.option(
+    "--undo-timeout",
+    type=Seconds(),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a try of an undo may take.",
+)
 @click.option("--yes", is_flag=True, help="Run it for real without asking.")
 @shared_options
 @pass_invocation
@@ -75,6 +91,8 @@ def prove(
     doubles: int,
     seed: int | None,
     timeout: float,
+    undo_retries: int,
+    undo_timeout: float,
     yes: bool,
 ) -> Exit:
     """Run a flow for real, kill it and cancel it at every point, and tell what its undo leaves.
@@ -85,8 +103,9 @@ def prove(
     """
     from ebbtide.testing.proving import prove_flow
 
-    if not 0 < timeout < float("inf"):
-        raise click.UsageError("--timeout wants a number of seconds, above 0")
+    for name, seconds in (("--timeout", timeout), ("--undo-timeout", undo_timeout)):
+        if not 0 < seconds < float("inf"):
+            raise click.UsageError(f"{name} wants a number of seconds, above 0")
     registry = invocation.registry()
     definition = registry.get(flow)
     values = definition.parse(pairs(params, "-p"))
@@ -108,6 +127,8 @@ def prove(
                 seed=seed,
                 task_threads=invocation.settings().task_threads,
                 timeout_seconds=timeout,
+                undo_retries=undo_retries,
+                undo_seconds=undo_timeout,
                 on_point=_silent if invocation.json else _show,
             )
     except KeyboardInterrupt:

@@ -39,6 +39,10 @@ class Snapshot:
     def resting(self) -> bool:
         return str(self.job.state) in RESTING
 
+    @property
+    def paused(self) -> bool:
+        return str(self.job.state) == "paused"
+
     def as_dict(self) -> dict[str, Any]:
         return {**self.job.as_dict(), "tasks": [task.as_dict() for task in self.tasks]}
 
@@ -65,13 +69,18 @@ def take(poster: Poster, job_id: str) -> Snapshot:
     return _with_tasks(poster, poster.show(job_id))
 
 
-def follow(poster: Poster, job_id: str) -> Iterator[Snapshot]:
+def follow(poster: Poster, job_id: str, *, to_pause: bool = False) -> Iterator[Snapshot]:
     """Snapshots of a job, one at once and then whenever it may have changed; the last one is at rest.
+
+    `to_pause`: or paused.
 
     The job is read before its tasks, so the last snapshot has all that its tasks came to.
     """
     for job in poster.watch(job_id):
-        yield _with_tasks(poster, job)
+        snapshot = _with_tasks(poster, job)
+        yield snapshot
+        if to_pause and snapshot.paused:
+            return
 
 
 def _with_tasks(poster: Poster, job: Job) -> Snapshot:

@@ -19,29 +19,31 @@ if TYPE_CHECKING:
     from ebbtide.jobs import Poster
 
 
-def see_through(poster: Poster, job_id: str, *, stream: IO[str], quiet: bool = False) -> Snapshot:
+def see_through(
+    poster: Poster, job_id: str, *, stream: IO[str], quiet: bool = False, to_pause: bool = False
+) -> Snapshot:
     """Show a job on `stream` until it rests: drawn on a terminal, told line by line elsewhere.
 
-    `quiet` shows nothing. Ctrl-C ends the looking, never the job, and the program with 130.
+    `quiet` shows nothing, `to_pause` ends with a pause as well. Ctrl-C ends the looking, never the job, and
+    the program with 130.
     """
     try:
         with Raised():
-            return _seen_through(poster, job_id, stream, quiet)
+            return _seen_through(poster, job_id, stream, quiet, to_pause)
     except KeyboardInterrupt:
         goes_on(job_id)
 
 
-def _seen_through(poster: Poster, job_id: str, stream: IO[str], quiet: bool) -> Snapshot:
+def _seen_through(poster: Poster, job_id: str, stream: IO[str], quiet: bool, to_pause: bool) -> Snapshot:
+    snapshots = follow(poster, job_id, to_pause=to_pause)
     if quiet:
-        return _last(poster, job_id, lambda snapshot: None)
+        return _last(snapshots, lambda snapshot: None)
     if can_draw(stream):
         with live(stream) as screen:
             rows = max(screen.console.height - 6, 4)
-            return _last(
-                poster, job_id, lambda snapshot: draw(screen, job_view(snapshot, rows=rows, hint=True))
-            )
+            return _last(snapshots, lambda snapshot: draw(screen, job_view(snapshot, rows=rows, hint=True)))
     teller = Teller(poster, hint=True)
-    return _last(poster, job_id, lambda snapshot: tell(teller(snapshot), stream))
+    return _last(snapshots, lambda snapshot: tell(teller(snapshot), stream))
 
 
 def goes_on(job_id: str) -> NoReturn:
@@ -85,7 +87,8 @@ class Teller:
         if self._hint and (unclaimed := snapshot.unclaimed(looked_at)):
             self._held.append(Happening(looked_at, unclaimed))
             self._hint = False
-        settled = [each for each in self._held if snapshot.resting or each.at <= self._settled]
+        still = snapshot.resting or snapshot.paused
+        settled = [each for each in self._held if still or each.at <= self._settled]
         self._held = [each for each in self._held if each not in settled]
         self._settled = looked_at
         return in_order(replace(each, text=self._title + each.text) for each in settled)
@@ -109,7 +112,7 @@ def conclusion(snapshot: Snapshot) -> str:
     return words
 
 
-def _last(poster: Poster, job_id: str, seen: Callable[[Snapshot], object]) -> Snapshot:
-    for snapshot in follow(poster, job_id):
+def _last(snapshots: Iterable[Snapshot], seen: Callable[[Snapshot], object]) -> Snapshot:
+    for snapshot in snapshots:
         seen(snapshot)
     return snapshot

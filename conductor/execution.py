@@ -157,7 +157,7 @@ class Execution:
             log_lines=self._options.log_lines,
             redactor=self.redactor,
         )
-        family = Family(self._store, self._registry, claim, self._options.owner)
+        family = Family(self._store, self._registry, claim, self._options.owner, self._options.for_children)
         info = JobInfo(claim.job_id, claim.flow, claim.attempt, claim.epoch, stored.labels)
         run = JobRun(
             info,

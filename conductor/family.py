@@ -32,15 +32,15 @@ class Family:
 
     Args:
         who: the owner of the claim; who is named where a child is cancelled.
+        settings: decide of a child what neither its post nor its flow says.
     """
 
-    def __init__(self, store: Store, registry: Registry, claim: Claim, who: str) -> None:
+    def __init__(self, store: Store, registry: Registry, claim: Claim, who: str, settings: Settings) -> None:
         self._store = store
         self._registry = registry
         self._claim = claim
         self._who = who
-        # What is decided of a child where neither its post nor its flow says so: a runner has no options.
-        self._settings = Settings(database=store.url)
+        self._settings = settings
         self._lock = threading.Lock()
         self._posted: Counter[str] = Counter()  # by each task, since its body began
 

@@ -31,6 +31,7 @@ class RunOptions:
         revert_timeout_seconds: how long one try of an undo may take.
         memory_limit_mib: what a runner may use; 0: no limit.
         secret_references: which secrets jobs are given; without any: all that can be read.
+        max_retries, retry_interval, job_timeout: of jobs that tasks post, where nothing nearer says so.
     """
 
     database: str
@@ -48,6 +49,9 @@ class RunOptions:
     revert_timeout_seconds: float = 600.0
     memory_limit_mib: int = 0
     secret_references: tuple[str, ...] = ()
+    max_retries: int = 0
+    retry_interval: float = 60.0
+    job_timeout: float = 0.0
 
     @classmethod
     def of(cls, settings: Settings, database: str, owner: str) -> RunOptions:
@@ -61,6 +65,16 @@ class RunOptions:
     def wait_seconds(self) -> float:
         """How long a single statement may wait: well below the patience, so that it can be repeated."""
         return self.patience_seconds / 2
+
+    @property
+    def for_children(self) -> Settings:
+        """By which the jobs are posted that a task of a run posts."""
+        return Settings(
+            database=self.database,
+            max_retries=self.max_retries,
+            retry_interval=self.retry_interval,
+            job_timeout=self.job_timeout,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -23,6 +23,7 @@ from ebbtide.tasks.wrapping import describe
 
 __all__ = ["StoredRun", "Unreadable", "load_run"]
 
+
 @dataclass
 class StoredRun:
     """TaskFlow's details and our rows of one attempt; all empty for one that never ran."""

@@ -91,7 +91,13 @@ def exit_codes() -> str:
     """The list of the help as a table."""
     lines = EXIT_CODES_HELP.partition("Exit codes:\n")[2].splitlines()
     cut = [line.strip().partition(" ") for line in lines]
-    return table(("exit code", "means"), *((f"`{code}`", words.strip()) for code, _, words in cut))
+    codes: list[tuple[str, str]] = []
+    for first, _, words in cut:
+        if first.isdigit():
+            codes.append((f"`{first}`", words.strip()))
+        else:  # the line before goes on
+            codes[-1] = (codes[-1][0], f"{codes[-1][1]} {first} {words}")
+    return table(("exit code", "means"), *codes)
 
 
 def fault_points() -> str:

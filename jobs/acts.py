@@ -13,7 +13,7 @@ from ebbtide.jobs.cancelling import Cancel
 from ebbtide.jobs.deletion import Delete
 from ebbtide.jobs.holding import holds
 from ebbtide.jobs.parking import undos_that_failed
-from ebbtide.jobs.pausing import why_not_paused, why_not_resumed, why_not_rewound
+from ebbtide.jobs.pausing import Pause, Resume, why_not_rewound
 from ebbtide.jobs.records import Record
 from ebbtide.jobs.retrying import Retry
 from ebbtide.jobs.rounds import reached_savepoints
@@ -71,13 +71,12 @@ def choices(store: Store, job_id: str) -> Choices:
         savepoints = tuple(reached_savepoints(connection, row))
         parked = JobState(row.state) in edge("unparked").sources
         skips = tuple(undos_that_failed(connection, row)) if parked else ()
-    pausing = row.pause_requested_at is not None
     allowed = {
         Act.CANCEL: Cancel("", reason="").answer(row) == ACCEPTED,
         Act.RETRY: Retry("").answer(row) == ACCEPTED,
         Act.GO_ON: held,
-        Act.PAUSE: why_not_paused(row) is None and not pausing,
-        Act.RESUME: why_not_resumed(row) is None,
+        Act.PAUSE: Pause("").answer(row) == ACCEPTED,
+        Act.RESUME: Resume("").answer(row) == ACCEPTED,
         Act.REWIND: bool(savepoints) and why_not_rewound(row) is None,
         Act.UNPARK: parked and not held,
         Act.SKIP: bool(skips),
@@ -88,7 +87,7 @@ def choices(store: Store, job_id: str) -> Choices:
         acts=tuple(act for act in Act if allowed[act]),
         savepoints=savepoints if allowed[Act.REWIND] else (),
         skips=skips,
-        pause_requested=pausing and row.state == JobState.RUNNING,
+        pause_requested=row.pause_requested_at is not None and row.state == JobState.RUNNING,
         rewind_to=None if row.rewind_to is None else row.rewind_to.removeprefix(PREFIX),
         delete_requested=row.delete_requested_at is not None,
     )

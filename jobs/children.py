@@ -21,6 +21,7 @@ __all__ = [
     "children_ended",
     "children_of",
     "goes_back",
+    "has_unended_children",
     "parents_going_back",
     "require_parent",
     "unended_children",
@@ -45,8 +46,12 @@ def goes_back() -> sa.ColumnElement[bool]:
 
 def children_ended() -> sa.ColumnElement[bool]:
     """Whether a pending job may be claimed as far as its children go: one that is undone waits for them."""
-    alive = sa.exists().where(_child.c.parent == _jobs.c.id, _child.c.state.in_(UNENDED))
-    return sa.or_(sa.not_(goes_back()), sa.not_(alive))
+    return sa.or_(sa.not_(goes_back()), sa.not_(has_unended_children()))
+
+
+def has_unended_children() -> sa.ColumnElement[bool]:
+    """Whether a job has posted one that has not ended."""
+    return sa.exists().where(_child.c.parent == _jobs.c.id, _child.c.state.in_(UNENDED))
 
 
 def unended_children(connection: sa.Connection, parents: Collection[str]) -> dict[str, list[str]]:

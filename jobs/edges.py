@@ -26,7 +26,7 @@ _NOTE = {
     when: Statement(
         sa.update(_jobs).where(Among(_jobs.c.id)).values({"entries": _jobs.c.entries + 1, **new([when])})
     )
-    for when in ("cancel_requested_at", "delete_requested_at")
+    for when in ("cancel_requested_at", "delete_requested_at", "pause_requested_at")
 }
 
 

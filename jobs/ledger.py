@@ -6,7 +6,6 @@ Each is one transaction, committed before it returns.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ebbtide.errors import EdgeRefused, TooLate
 from ebbtide.jobs import clock, holding, parking, tables
+from ebbtide.jobs.asking import ask
 from ebbtide.jobs.cancelling import Cancel, end_unbegun
 from ebbtide.jobs.cancels import recorded_since, stopped_by_limit
 from ebbtide.jobs.changes import Changes, Marker, locked
@@ -24,7 +24,7 @@ from ebbtide.jobs.posting import NewJob, insert_job
 from ebbtide.jobs.retrying import Retry
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
-from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, DONE, REFUSED, TOO_LATE, Verb
+from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, REFUSED, TOO_LATE
 
 __all__ = ["ACCEPTED", "ALREADY_REQUESTED", "Ledger", "NewJob", "flow_detail_id", "logbook_of"]
 
@@ -106,32 +106,10 @@ class Ledger:
             known = asked_at is not None and recorded_since(connection, job_id, reason, who, source, asked_at)
             return ALREADY_REQUESTED if known else verb.answer(row)
 
-        word, row = self._ask(verb, job_id, answer)
+        word, row = ask(self._changes, verb, job_id, answer)
         if word == TOO_LATE:
             raise TooLate(job_id, row.state)
         return word
-
-    def _ask(
-        self,
-        verb: Verb,
-        job_id: str,
-        answer: Callable[[sa.Connection, sa.Row[Any]], str] | None = None,
-    ) -> tuple[str, sa.Row[Any]]:
-        """What one job is answered, and its row as it was then; done, where that is the answer."""
-        now = clock.wall()
-
-        def change(connection: sa.Connection) -> tuple[str, sa.Row[Any]]:
-            row = locked(connection, job_id)
-            JobState(row.state)  # one that nobody knows is an error here, and the job is left as it is
-            word = verb.answer(row) if answer is None else answer(connection, row)
-            if word in DONE:
-                verb.apply(connection, [row], at=now)
-            return word, row
-
-        def changed(told: tuple[str, sa.Row[Any]]) -> str | None:
-            return job_id if told[0] in DONE else None
-
-        return self._changes.apply_to_many(change, changed, verb.marker(now))
 
     def retry(self, job_id: str, *, who: str) -> int:
         """Post a failed or cancelled job once more under the same id; returns the new attempt's number.
@@ -141,7 +119,7 @@ class Ledger:
         Raises:
             EdgeRefused: it is neither failed nor cancelled.
         """
-        word, row = self._ask(Retry(who), job_id)
+        word, row = ask(self._changes, Retry(who), job_id)
         if word == REFUSED:
             raise EdgeRefused(job_id, row.state, "retried")
         return int(row.attempt) + 1
@@ -210,4 +188,4 @@ class Ledger:
 
         One that is at work, or half-done, is cancelled and undone first: see `Delete`.
         """
-        return self._ask(Delete(who), job_id)[0]
+        return ask(self._changes, Delete(who), job_id)[0]

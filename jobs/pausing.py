@@ -11,21 +11,83 @@ import sqlalchemy as sa
 
 from ebbtide.errors import EdgeRefused, SavepointNotReached
 from ebbtide.jobs import clock, tables
+from ebbtide.jobs.asking import ask
 from ebbtide.jobs.changes import Changes, Marker, locked
-from ebbtide.jobs.edges import apply_edge, record
-from ebbtide.jobs.ledger import ACCEPTED, ALREADY_REQUESTED
+from ebbtide.jobs.edges import apply_edge, apply_edge_to_all, noted, record
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.rounds import reached_savepoints
+from ebbtide.jobs.scripts import send
 from ebbtide.jobs.states import CANCELLING, REVERTING, JobState, edge
 from ebbtide.jobs.store import Store
+from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, REFUSED, Rows, Verb, in_state
 from ebbtide.tasks.savepoint import PREFIX
 
-__all__ = ["EVERY_VERSION", "Pauses", "why_not_paused", "why_not_resumed", "why_not_rewound"]
+__all__ = ["EVERY_VERSION", "Pause", "Pauses", "Resume", "why_not_rewound"]
 
 EVERY_VERSION = 0
 
 _jobs = tables.jobs
 _flows = tables.paused_flows
+# What a conductor works at, or will.
+_ACTIVE = [JobState.PENDING.value, JobState.RUNNING.value]
+
+
+class Pause(Verb):
+    """Let jobs rest: a waiting one at once, a running one between tasks, once its conductor hears of it."""
+
+    entry = "pause_requested"
+    or_entry = "paused"
+
+    def answer(self, row: sa.Row[Any]) -> str:
+        if row.state not in _ACTIVE and row.state != JobState.PAUSED:
+            return REFUSED
+        # Back at its savepoint it is paused as well; paused before, it would never come there.
+        asked = row.pause_requested_at is not None or row.rewind_to is not None
+        if row.state == JobState.PAUSED or asked:
+            return ALREADY_REQUESTED
+        return ACCEPTED if _why_not_paused(row) is None else REFUSED
+
+    def fits(self) -> sa.ColumnElement[bool]:
+        return sa.and_(
+            _jobs.c.state.in_(_ACTIVE),
+            _jobs.c.cancel_requested_at.is_(None),
+            _jobs.c.pause_requested_at.is_(None),
+            _jobs.c.rewind_to.is_(None),
+        )
+
+    def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
+        waiting = in_state(rows, JobState.PENDING)
+        apply_edge_to_all(connection, "paused", waiting, at=at, source=JobState.PENDING, actor=self.who)
+        at_work = in_state(rows, JobState.RUNNING)
+        if at_work:
+            wish = noted(self.entry, at_work, at=at, actor=self.who, when="pause_requested_at")
+            send(connection, wish)
+
+
+class Resume(Verb):
+    """Let paused jobs go on. One that is still to be paused is not paused.
+
+    Refused to one that is on its way back to a savepoint.
+    """
+
+    entry = "resumed"
+    or_entry = "pause_withdrawn"
+
+    def answer(self, row: sa.Row[Any]) -> str:
+        return ACCEPTED if row.state == JobState.PAUSED or _is_to_rest(row) else REFUSED
+
+    def fits(self) -> sa.ColumnElement[bool]:
+        asked = (_jobs.c.pause_requested_at.is_not(None), _jobs.c.rewind_to.is_(None))
+        to_pause = sa.and_(_jobs.c.state.in_(_ACTIVE), *asked)
+        return sa.or_(_jobs.c.state == JobState.PAUSED.value, to_pause)
+
+    def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
+        for row in rows:
+            if _is_to_rest(row):
+                _set(connection, row.id, pause_requested_at=None)
+                record(connection, "pause_withdrawn", row.id, at=at, actor=self.who)
+        paused = in_state(rows, JobState.PAUSED)
+        apply_edge_to_all(connection, "resumed", paused, at=at, source=JobState.PAUSED, actor=self.who)
 
 
 class Pauses:
@@ -36,47 +98,25 @@ class Pauses:
         self._changes = Changes(store)
 
     def pause(self, job_id: str, *, who: str) -> str:
-        """Let a job rest: a waiting one at once, a running one between tasks; returns what was answered.
+        """Let a job rest; returns what was answered. See `Pause`.
 
         Raises:
             EdgeRefused: it is parked, has ended, or is to be cancelled.
         """
-        now = clock.wall()
-
-        def ask(connection: sa.Connection) -> str:
-            row = locked(connection, job_id)
-            state = JobState(row.state)
-            if state is JobState.PAUSED or row.pause_requested_at is not None:
-                return ALREADY_REQUESTED
-            refusal = why_not_paused(row)
-            if refusal is not None:
-                raise EdgeRefused(job_id, refusal, "paused")
-            if state is JobState.PENDING:
-                apply_edge(connection, "paused", job_id, at=now, source=state, actor=who)
-            else:
-                _set(connection, job_id, pause_requested_at=now)
-                record(connection, "pause_requested", job_id, at=now, actor=who)
-            return ACCEPTED
-
-        return self._changes.apply(ask, job_id, Marker("pause_requested", now, who, or_name="paused"))
+        word, row = ask(self._changes, Pause(who), job_id)
+        if word == REFUSED:
+            raise EdgeRefused(job_id, _why_not_paused(row) or row.state, "paused")
+        return word
 
     def resume(self, job_id: str, *, who: str) -> None:
-        """Let a paused job go on. One that is still to be paused is not paused.
+        """Let a paused job go on. See `Resume`.
 
         Raises:
-            EdgeRefused: it is neither; or it is on its way back to a savepoint.
+            EdgeRefused: it is neither paused nor to be paused; or it is on its way back to a savepoint.
         """
-        now = clock.wall()
-
-        def let_go_on(connection: sa.Connection) -> None:
-            row = locked(connection, job_id)
-            if _is_to_rest(row):
-                _set(connection, job_id, pause_requested_at=None)
-                record(connection, "pause_withdrawn", job_id, at=now, actor=who)
-            else:
-                apply_edge(connection, "resumed", job_id, at=now, actor=who)
-
-        self._changes.apply(let_go_on, job_id, Marker("resumed", now, who, or_name="pause_withdrawn"))
+        word, row = ask(self._changes, Resume(who), job_id)
+        if word == REFUSED:
+            raise EdgeRefused(job_id, row.state, "resumed")
 
     def rewind(self, job_id: str, savepoint: str, *, who: str) -> str:
         """Have what came after a savepoint undone, and the job left paused; returns what was answered.
@@ -155,20 +195,15 @@ def _set(connection: sa.Connection, job_id: str, **values: object) -> None:
     connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(**values))
 
 
-def why_not_paused(row: sa.Row[Any]) -> str | None:
+def _why_not_paused(row: sa.Row[Any]) -> str | None:
     """The word of the state that rules a pause out; None: none does."""
     if JobState(row.state) not in edge("paused").sources:
         return str(row.state)
     return CANCELLING if row.cancel_requested_at is not None else None
 
 
-def why_not_resumed(row: sa.Row[Any]) -> str | None:
-    """The same of a job that is to go on."""
-    return None if JobState(row.state) in edge("resumed").sources or _is_to_rest(row) else str(row.state)
-
-
 def why_not_rewound(row: sa.Row[Any]) -> str | None:
-    """The same of one that is to go back: it rests or runs forwards, and nobody has asked for more."""
+    """The same of a way back; None: it rests or runs forwards, and nobody has asked for more."""
     if row.state not in (JobState.PENDING, JobState.PAUSED, JobState.RUNNING):
         return str(row.state)
     if row.cancel_requested_at is not None:
@@ -177,6 +212,4 @@ def why_not_rewound(row: sa.Row[Any]) -> str | None:
 
 
 def _is_to_rest(row: sa.Row[Any]) -> bool:
-    return bool(
-        row.state == JobState.RUNNING and row.pause_requested_at is not None and row.rewind_to is None
-    )
+    return row.state in _ACTIVE and row.pause_requested_at is not None and row.rewind_to is None

@@ -37,7 +37,6 @@ from ebbtide.jobs.steering import Steering
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.streams import Streams, rests
 from ebbtide.jobs.texts import MAX_REASON, checked_labels, checked_text, is_number
-from ebbtide.jobs.verbs import Verb
 from ebbtide.jobs.views import Views
 from ebbtide.tasks import payload
 
@@ -272,12 +271,6 @@ class Poster(Steering, Browsing, Streams):
     ) -> builtins.list[Answer]:
         """`delete` for each job of a selection; see `cancel_many`."""
         return self._ask_many(Delete(self._checked_who(who)), selection, dry_run)
-
-    def _ask_many(self, verb: Verb, selection: Selection, dry_run: bool) -> builtins.list[Answer]:
-        selection.check()
-        if dry_run:
-            return builtins.list(self._many.foreseen(verb, selection))
-        return builtins.list(self._many.answers(verb, selection, stored=self._signal.ring))
 
     def prune(self, days: Mapping[str, float] | None = None, *, dry_run: bool = False) -> dict[str, int]:
         """Remove jobs that have ended longer ago than `days` says, by state; returns how many, by state.

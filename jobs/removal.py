@@ -20,9 +20,12 @@ _final = [state.value for state in FINAL_STATES]
 
 
 def remove(connection: sa.Connection, job_ids: Sequence[str]) -> None:
-    """Remove every row of these jobs, TaskFlow's too."""
+    """Remove every row of these jobs, TaskFlow's too. Jobs that they have posted have no parent any
+    more; the history of each still tells who it was.
+    """
     if not job_ids:
         return
+    connection.execute(sa.update(_jobs).where(_jobs.c.parent.in_(job_ids)).values(parent=None))
     for table in _tables_by_job():
         connection.execute(sa.delete(table).where(table.c.job.in_(job_ids)))
     _delete_logbooks(connection, job_ids)

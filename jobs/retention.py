@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from ebbtide.config import Settings
 from ebbtide.errors import UsageError
 from ebbtide.jobs import tables
+from ebbtide.jobs.children import has_unended_children
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.removal import remove
 from ebbtide.jobs.states import FINAL_STATES, JobState
@@ -32,7 +33,8 @@ def kept_days(settings: Settings) -> dict[str, float]:
 
 
 class Retention:
-    """Removes what has ended longer ago than it is kept. A job that has not ended is never touched.
+    """Removes what has ended longer ago than it is kept. A job that has not ended is never
+    touched, nor is one with such a child.
 
     Args:
         days: how long jobs of a final state are kept, from their end; a state that is not named is kept.
@@ -86,7 +88,9 @@ class Retention:
 
     def _outlived(self, state: str) -> tuple[sa.ColumnElement[bool], ...]:
         before = WallNow() - self._days[state] * _DAY_SECONDS
-        return (_jobs.c.state == JobState(state).value, _jobs.c.ended_at <= before)
+        # A parent is told of as long as a child of it lives.
+        childless = sa.not_(has_unended_children())
+        return (_jobs.c.state == JobState(state).value, _jobs.c.ended_at <= before, childless)
 
 
 def take_turn(store: Store, chore: str, owner: str, *, seconds: float) -> bool:

@@ -40,7 +40,8 @@ class Selection:
         ids: whole ids; a filter beside them narrows them down.
         flow: the flow's name, of any version.
         state: a word of state or phase. Without it a verb takes the states that it is good for: a cancel what
-            has not ended, a retry what failed or was cancelled, a deletion what has ended.
+            has not ended, a retry what failed or was cancelled, a deletion what has ended, a pause what waits
+            or runs, a resumption what is paused.
         labels: each of them has to fit.
         older_than_seconds: posted so long ago, or longer.
         everything: there is no filter, and that is meant.

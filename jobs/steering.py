@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import builtins
 from typing import Any, cast
 
 from ebbtide.errors import FlowNotFound, JobNotFound, UsageError
@@ -10,13 +11,16 @@ from ebbtide.flows import Registry
 from ebbtide.jobs.acting import Acting
 from ebbtide.jobs.acts import Choices, choices
 from ebbtide.jobs.ledger import Ledger
-from ebbtide.jobs.pausing import EVERY_VERSION, Pauses
+from ebbtide.jobs.many import Answer
+from ebbtide.jobs.pausing import EVERY_VERSION, Pause, Pauses, Resume
 from ebbtide.jobs.preview import Preview, preview
 from ebbtide.jobs.receipt import Receipt, receipt
 from ebbtide.jobs.records import Job, JobAnswer
+from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.shapes import order_in
 from ebbtide.jobs.signals import Signal
 from ebbtide.jobs.texts import MAX_REASON, checked_text
+from ebbtide.jobs.verbs import Verb
 
 __all__ = ["Steering"]
 
@@ -84,6 +88,27 @@ class Steering(Acting, abc.ABC):
         self._pauses.resume(full, who=self._actor())
         self._signal.ring(full)
         return self._posted(self._stored(full))
+
+    def pause_many(
+        self, selection: Selection, who: str | None = None, *, dry_run: bool = False
+    ) -> builtins.list[Answer]:
+        """`pause` for each job of a selection; see `cancel_many`.
+
+        It is about jobs that there are: `pause_flow` is about those to come.
+        """
+        return self._ask_many(Pause(self._checked_who(who)), selection, dry_run)
+
+    def resume_many(
+        self, selection: Selection, who: str | None = None, *, dry_run: bool = False
+    ) -> builtins.list[Answer]:
+        """`resume` for each job of a selection; see `cancel_many`."""
+        return self._ask_many(Resume(self._checked_who(who)), selection, dry_run)
+
+    def _ask_many(self, verb: Verb, selection: Selection, dry_run: bool) -> builtins.list[Answer]:
+        selection.check()
+        if dry_run:
+            return builtins.list(self._many.foreseen(verb, selection))
+        return builtins.list(self._many.answers(verb, selection, stored=self._signal.ring))
 
     def rewind(self, job_id: str, savepoint: str) -> JobAnswer:
         """Have what came after a savepoint undone, newest first; then the job is `paused`, to be resumed.

@@ -46,8 +46,10 @@ class Verb(abc.ABC):
         who: who asks; each entry that is written names it.
     """
 
-    #: The entry by which a change is found again in a job's history, and whether it may have removed the job.
+    #: The entry by which a change is found again in a job's history, or the other one, where what is written
+    #: depends on the job; and whether it may have removed the job.
     entry: ClassVar[str]
+    or_entry: ClassVar[str | None] = None
     removes: ClassVar[bool] = False
 
     def __init__(self, who: str) -> None:
@@ -67,7 +69,7 @@ class Verb(abc.ABC):
 
     def marker(self, at: float) -> Marker:
         """By which a commit is found whose answer was lost."""
-        return Marker(self.entry, at, self.who, or_gone=self.removes)
+        return Marker(self.entry, at, self.who, or_name=self.or_entry, or_gone=self.removes)
 
 
 def in_state(rows: Rows, *states: JobState) -> list[str]:

@@ -165,6 +165,14 @@ class RemotePoster:
         """As `Poster.retry_many`."""
         return self._many("retry", selection, dry_run)
 
+    def pause_many(self, selection: Selection, *, dry_run: bool = False) -> builtins.list[Answer]:
+        """As `Poster.pause_many`."""
+        return self._many("pause", selection, dry_run)
+
+    def resume_many(self, selection: Selection, *, dry_run: bool = False) -> builtins.list[Answer]:
+        """As `Poster.resume_many`."""
+        return self._many("resume", selection, dry_run)
+
     def delete_many(self, selection: Selection, *, dry_run: bool = False) -> builtins.list[Answer]:
         """As `Poster.delete_many`."""
         return self._many("delete", selection, dry_run)

@@ -63,6 +63,18 @@ def retry(desk: Operator, body: SelectionBody) -> Response:
     return _told(desk.retry_many(body.selection(), dry_run=body.dry_run))
 
 
+@router.post("/pause", response_model=ManyAnswer, responses=problems(413, 415, 422))
+def pause(desk: Operator, body: SelectionBody) -> Response:
+    """Let many jobs rest: those that wait at once, those that run between tasks. Nothing is undone."""
+    return _told(desk.pause_many(body.selection(), dry_run=body.dry_run))
+
+
+@router.post("/resume", response_model=ManyAnswer, responses=problems(413, 415, 422))
+def resume(desk: Operator, body: SelectionBody) -> Response:
+    """Let many paused jobs go on where they were."""
+    return _told(desk.resume_many(body.selection(), dry_run=body.dry_run))
+
+
 @router.post("/delete", response_model=ManyAnswer, responses=problems(413, 415, 422))
 def delete(desk: Operator, body: SelectionBody) -> Response:
     """Remove many jobs; those that have begun are cancelled and undone first."""

@@ -10,7 +10,7 @@ from ebbtide import errors
 from ebbtide.api.client import RemotePoster
 from ebbtide.api.client.connection import error_of, read_token
 from ebbtide.api.problems import problem_of
-from ebbtide.jobs import Poster
+from ebbtide.jobs import Poster, Selection
 
 JOB = "7f3a0000-0000-4000-8000-000000000000"
 # What a store has and a server keeps to itself, or the client has by other means.
@@ -90,6 +90,17 @@ def test_it_posts_cancels_retries_and_deletes(remote, own):
     assert again.attempt == 2
     with pytest.raises(errors.JobNotFound):
         own.show(job.id)
+
+
+def test_it_pauses_and_resumes_many(remote, own):
+    job = own.post("add", {"a": 1}, labels={"team": "red"})
+    red = Selection(labels={"team": "red"})
+
+    assert remote.pause_many(red, dry_run=True) == own.pause_many(red, dry_run=True)
+    assert [each.answer for each in remote.pause_many(red)] == ["accepted"]
+    assert own.show(job.id).state == "paused"
+    assert [each.answer for each in remote.resume_many(red)] == ["accepted"]
+    assert own.show(job.id).state == "pending"
 
 
 def test_waiting_and_following_end_when_the_job_rests(remote, own):

@@ -53,6 +53,18 @@ def test_many_are_cancelled_after_it_was_asked_what_would_be(ann, post):
     assert kind(ann.post(f"{JOBS}/cancel", json={})) == "wrong-call"
 
 
+def test_many_are_paused_and_resumed(ann, post):
+    red, blue = post(labels={"team": "red"}), post(labels={"team": "blue"})
+    body = {"labels": {"team": "red"}}
+
+    paused = ann.post(f"{JOBS}/pause", json=body).json()["answers"]
+    assert [ann.get(f"{JOBS}/{job}").json()["state"] for job in (red, blue)] == ["paused", "pending"]
+    resumed = ann.post(f"{JOBS}/resume", json={"everything": True}).json()["answers"]
+
+    assert paused == [{"id": red, "answer": "accepted", "state": "pending"}]
+    assert resumed == [{"id": red, "answer": "accepted", "state": "paused"}]
+
+
 def test_a_moment_has_a_zone(ann):
     body = {"flow": "add", "params": {"a": 1}}
 

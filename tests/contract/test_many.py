@@ -11,6 +11,7 @@ from ebbtide.jobs.cancelling import Cancel
 from ebbtide.jobs.deletion import Delete
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.many import Many
+from ebbtide.jobs.pausing import Pause, Pauses, Resume
 from ebbtide.jobs.retrying import Retry
 from ebbtide.jobs.states import JobState
 
@@ -19,6 +20,8 @@ VERBS = {
     "cancel": lambda: Cancel("bob", reason="x"),
     "retry": lambda: Retry("bob"),
     "delete": lambda: Delete("bob"),
+    "pause": lambda: Pause("bob"),
+    "resume": lambda: Resume("bob"),
 }
 
 
@@ -29,26 +32,33 @@ def ask(board, verb, **selection) -> dict[str, str]:
 
 
 def one_of_each(board) -> dict[str, str]:
-    """A job in each state, half-done and not, by what it is called."""
-    return {f"{state} {begun}": board.put(state, begun=begun) for state in JobState for begun in (0, 1)}
+    """A job in each state, half-done and not, and with each wish to stop, by what it is called."""
+    jobs = {f"{state} {begun}": board.put(state, begun=begun) for state in JobState for begun in (0, 1)}
+    for state in (JobState.PENDING, JobState.RUNNING):
+        pause = {"begun": 1, "pause_requested_at": 1.0}
+        jobs[f"{state}, to be paused"] = board.put(state, **pause)
+        jobs[f"{state}, to be rewound"] = board.put(state, **pause, rewind_to="savepoint:there")
+    return jobs
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_many_are_answered_and_changed_as_each_would_be_alone(board, name):
     """The same statements do both: this compares the rows, histories and requests that come of it."""
     alone, together = one_of_each(board), one_of_each(board)
-    verb, ledger = VERBS[name](), Ledger(board.store)
+    verb, ledger, pauses = VERBS[name](), Ledger(board.store), Pauses(board.store)
     calls = {
         "cancel": lambda job: ledger.cancel(job, reason="x", who="bob"),
         "retry": lambda job: ledger.retry(job, who="bob"),
         "delete": lambda job: ledger.delete(job, who="bob"),
+        "pause": lambda job: pauses.pause(job, who="bob"),
+        "resume": lambda job: pauses.resume(job, who="bob"),
     }
 
     for job in alone.values():
         try:
             calls[name](job)
         except (TooLate, EdgeRefused) as error:
-            assert "too late" in str(error) or "cannot be retried" in str(error)
+            assert "too late" in str(error) or "cannot be " in str(error)
     answers = ask(board, verb, ids=[*together.values(), NOBODY])
 
     assert answers.pop(NOBODY) == "unknown"
@@ -90,7 +100,21 @@ def test_without_a_state_a_retry_takes_what_can_be_retried_and_a_deletion_what_h
     assert set(deleted.values()) == {"deleted"}
 
 
-def test_a_dry_run_tells_the_same_and_changes_nothing(board):
+def test_without_a_state_a_pause_takes_what_waits_or_runs_and_a_resumption_what_rests(board):
+    jobs = one_of_each(board)
+    fits = {state: {jobs[f"{state} {begun}"] for begun in (0, 1)} for state in JobState}
+    active = fits[JobState.PENDING] | fits[JobState.RUNNING]
+    asked = {jobs[f"{state}, to be paused"] for state in (JobState.PENDING, JobState.RUNNING)}
+
+    assert ask(board, Pause("bob"), flow="copy") == dict.fromkeys(active, "accepted")
+    rests = active | fits[JobState.PAUSED] | asked
+    assert ask(board, Resume("bob"), flow="copy") == dict.fromkeys(rests, "accepted")
+
+    assert {board.row(job).state for job in rests} == {"pending", "running"}
+    assert {board.row(job).pause_requested_at for job in rests} == {None}
+
+
+def test_a_dry_run_changes_nothing(board):
     jobs = [*one_of_each(board).values(), NOBODY]
     before = board.rows(tables.jobs)
 
@@ -98,7 +122,15 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(board):
         foreseen = list(Many(board.store).foreseen(make(), Selection(ids=jobs)))
         assert board.rows(tables.jobs) == before
         assert [answer.job_id for answer in foreseen] == jobs
-    assert list(Many(board.store).answers(make(), Selection(ids=jobs))) == foreseen
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_what_was_foreseen_is_what_is_answered(board, name):
+    jobs = [*one_of_each(board).values(), NOBODY]
+
+    foreseen = list(Many(board.store).foreseen(VERBS[name](), Selection(ids=jobs)))
+
+    assert list(Many(board.store).answers(VERBS[name](), Selection(ids=jobs))) == foreseen
 
 
 def test_what_no_longer_fits_when_its_turn_comes_is_left_alone(board, monkeypatch):

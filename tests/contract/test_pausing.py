@@ -68,9 +68,19 @@ def test_to_pause_twice_is_to_pause_once(board, pauses, running):
     assert [len(board.history(job)) for job in jobs] == [2, 2]
 
 
+def test_a_job_that_goes_back_to_a_savepoint_is_paused_there_and_not_before(board, pauses, running):
+    job = running()
+    board.change(job, state="pending", owner=None)
+    pauses.rewind(job, "loaded", who="ann")
+
+    assert pauses.pause(job, who="bob") == ALREADY_REQUESTED
+
+    assert (board.row(job).state, board.row(job).rewind_to) == ("pending", "savepoint:loaded")
+
+
 @pytest.mark.parametrize("state", sorted({JobState.PARKED, *FINAL_STATES}))
 def test_what_is_parked_or_has_ended_cannot_be_paused(board, pauses, state):
-    job = board.put(state, begun=1)
+    job = board.put(state, begun=1, pause_requested_at=1.0)
 
     with pytest.raises(EdgeRefused, match=f"cannot be paused: it is {state}"):
         pauses.pause(job, who="ann")
@@ -123,6 +133,17 @@ def test_a_job_that_has_not_come_to_rest_yet_goes_on(board, pauses, running, con
 
     assert (board.row(job).state, board.row(job).pause_requested_at, one.to_pause()) == ("running", None, [])
     assert board.history(job) == ["posted", "pause_requested", "pause_withdrawn"]
+
+
+def test_a_job_that_was_released_before_it_came_to_rest_goes_on(board, pauses, running, conductor):
+    job = running()
+    pauses.pause(job, who="ann")
+    board.change(job, state="pending", owner=None)
+
+    pauses.resume(job, who="bob")
+
+    assert conductor("one").claim(KEYS).job_id == job
+    assert conductor("one").to_pause() == []
 
 
 @pytest.mark.parametrize("state", sorted(set(JobState) - {JobState.PAUSED}))

@@ -51,6 +51,28 @@ def test_each_state_has_its_own_age_and_what_has_not_ended_stays(board, ended):
     assert retention.count() == {"completed": 0, "failed": 0}
 
 
+def test_a_parent_stays_until_its_last_child_has_ended_and_no_child_names_one_that_is_gone(board, ended):
+    parent = ended(JobState.COMPLETED, 5)
+    gone, lives = (board.put(state, parent=parent) for state in (JobState.COMPLETED, JobState.RUNNING))
+    retention = Retention(board.store, {"completed": 1})
+
+    assert (retention.count(), retention.prune()) == ({"completed": 0}, {"completed": 0})
+    board.change(lives, state="cancelled")
+
+    assert retention.prune() == {"completed": 1}
+    assert left(board) == {gone, lives}
+    assert {board.row(child).parent for child in (gone, lives)} == {None}
+
+
+def test_a_parent_that_is_deleted_leaves_no_child_that_names_it(board):
+    parent = board.put(JobState.COMPLETED)
+    child = board.put(JobState.RUNNING, parent=parent)
+
+    board.ledger.delete(parent, who="ann")
+
+    assert (left(board), board.row(child).parent) == ({child}, None)
+
+
 def test_all_that_is_stored_of_a_job_goes_with_it(board, ended):
     job = ended(JobState.COMPLETED, 5)
     board.add_task(job, "a", how="returned")

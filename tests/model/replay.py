@@ -34,7 +34,7 @@ _UNLESS_ASKED = ("failed", "retry_scheduled", "accepted_as_failed")  # a limit i
 # What a client may ask of a job that is in one of these states.
 _WISHES = {
     "pause_requested": (JobState.RUNNING,),
-    "pause_withdrawn": (JobState.RUNNING,),
+    "pause_withdrawn": (JobState.PENDING, JobState.RUNNING),
     "rewind_requested": (JobState.PENDING, JobState.RUNNING, JobState.PAUSED),
 }
 _IF_REQUESTED = ("cancelled", "cancelled_unclaimed", "accepted_as_cancelled")

@@ -1,7 +1,8 @@
 """Flows of each shape are killed, cancelled and overtaken at every point they have, on every store.
 
 A flow that succeeds is cancelled at each point; one that fails is so while it is undone as well; one that
-is retried has a second round. EBBTIDE_TEST_POINTS says how many points of each are tried: a number, or `all`.
+is retried has a second round; an undo that fails is tried again, and one that hangs is ended first.
+EBBTIDE_TEST_POINTS says how many points of each are tried: a number, or `all`.
 Which ones, and what dies twice, EBBTIDE_TEST_SEED says, which is printed.
 
 Promises: P2 to P8, P10, P13.
@@ -28,6 +29,8 @@ SHAPES = {
     "failure, parallel": ("parallel", "right"),
     "retry, serial": ("serial-retry", "first last"),
     "retry, parallel": ("parallel-retry", "first right"),
+    "an undo that fails once": ("odd-undo", "flaky"),
+    "an undo that hangs once": ("odd-undo", "hangs-once"),
 }
 
 
@@ -55,5 +58,5 @@ def test_a_flow_of_this_shape_is_proven(flow, fail, store_kind, request, tmp_pat
     assert ended.returncode == 0
     assert all(proof[name] for name in tried)
     missed = len(proof["not_reached"])
-    assert missed == 0 or "parallel" in flow, proof["not_reached"]
+    assert missed == 0 or flow in ("odd-undo", "parallel", "parallel-retry"), proof["not_reached"]
     assert missed < sum(proof[name] for name in tried) / 4, proof["not_reached"]

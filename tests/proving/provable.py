@@ -6,6 +6,7 @@ A program of its own imports this: EBBTIDE_TEST_PLANTED names bugs of `planted`,
 import importlib
 import os
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,29 @@ class Make(CancelableTask):
         (mine / "file").unlink(missing_ok=True)
         if mine.exists():
             mine.rmdir()
+
+
+class Odd(Make):
+    """Makes the same; its undo does not go as it should, as its name says.
+
+    `flaky`: it fails the first time. `hangs-once`: it hangs the first time. `hangs`: whenever. `fails`: too.
+    """
+
+    revert_timeout_seconds = 0.2
+    revert_retries = 1
+
+    def execute(self, folder: str, fail: str = "", number: int = 2) -> str:
+        return super().execute(folder)
+
+    def revert(self, folder: str, result: Any) -> None:
+        tried = Path(folder).with_name(f"{self.job.id} {self.name}")
+        first = not tried.exists()
+        tried.touch()
+        if self.name == "hangs" or (self.name == "hangs-once" and first):
+            threading.Event().wait()
+        if self.name == "fails" or (self.name == "flaky" and first):
+            raise OSError("busy")
+        super().revert(folder, result)
 
 
 class Forgetful(CancelableTask):
@@ -105,6 +129,13 @@ def serial_retry(folder: str, fail: str = "") -> Flow:
 @flow("parallel-retry")
 def parallel_retry(folder: str, fail: str = "") -> Flow:
     return _parallel("parallel-retry", retry=retry.Times(2, "tries", provides="number"))
+
+
+@flow("odd-undo")
+def odd_undo(folder: str, fail: str) -> Flow:
+    """Two branches; the undo of one, whose name `fail` is, is odd."""
+    between = unordered_flow.Flow("between").add(Odd(name=fail), Make(name="right"))
+    return linear_flow.Flow("odd-undo").add(Make(name="first"), between, Make(name="last"))
 
 
 @flow("forgetful")

@@ -183,6 +183,32 @@ def test_file_processing_is_proven(workshop):
     assert not destination.exists()
 
 
+@pytest.mark.parametrize("odd", ["flaky", "hangs-once"])
+def test_an_undo_that_succeeds_when_it_is_tried_again_is_complete(odd, workshop):
+    proof = workshop.proof("odd-undo", "-p", f"fail={odd}", *few, code=0)
+
+    assert set(told(proof).values()) == {"undo complete"}
+    assert {end for point in proof["points"] for end in point["ends"].values()} == {"completed", "cancelled"}
+    assert bool(proof["ended"]) == (odd == "hangs-once")
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [("fails", "OSError: busy"), ("hangs", "it did not end within 0.2 s, and its runner was ended")],
+    ids=["fails", "hangs"],
+)
+def test_an_undo_that_fails_for_good_parks_its_job_whatever_happens_and_is_named(odd, words, workshop):
+    proof = workshop.proof("odd-undo", "-p", f"fail={odd}", *few, code=1)
+
+    assert (proof["broken"], proof["unexplained"], proof["stopped"]) == ([], [], None)
+    assert told(proof)[odd] == "undo leaks"
+    assert {verdict for task, verdict in told(proof).items() if task != odd} == {"undo complete"}
+    (found,) = (task["found"] for task in proof["tasks"] if task["task"] == odd)
+    assert all(line.startswith(f"its undo failed: {words}") for line in found)
+    assert "parked" in {end for point in proof["points"] for end in point["ends"].values()}
+    assert workshop.there == {"text": "old"}
+
+
 # A product that breaks its promises.
 
 
@@ -221,6 +247,7 @@ def test_a_bug_that_is_planted_in_the_product_is_found(planted, broken, workshop
         ),
         (("serial", "--yes", "-p", "folder=x", "--check", "provable:no_json"), 2, "not JSON"),
         (("serial", "--yes", "-p", "folder=x", "--timeout", "0"), 2, "--timeout wants"),
+        (("serial", "--yes", "-p", "folder=x", "--undo-timeout", "0"), 2, "--undo-timeout wants"),
         (("serial", "--yes", "-p", "folder=x", "--same", "/"), 2, "/ holds the folder for temporary files"),
     ],
 )

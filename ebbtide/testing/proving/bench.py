@@ -23,6 +23,8 @@ from ebbtide.trees import end_below
 __all__ = ["Bench", "Result"]
 
 _AT_REST = ("completed", "failed", "cancelled", "parked")
+# Far more than undos are tried: whoever is ended so often never parks its job.
+_MOST_ENDED = 100
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Result:
     @property
     def kills(self) -> int:
         return sum(each.killed for each in self.heard)
+
+    @property
+    def ended(self) -> int:
+        """How many holders were ended, since an undo hung."""
+        return sum(each.ended for each in self.heard)
 
 
 class Bench:
@@ -98,8 +105,8 @@ class Bench:
         asleep: Holder | None = None
         try:
             for run in plan.runs:
-                holder = self._fork(dataclasses.replace(order, run=run))
-                heard.append(holder.wait())
+                holder = self._held(dataclasses.replace(order, run=run))
+                heard.append(holder.heard)
                 order = dataclasses.replace(order, gone=heard[-1].owner)
                 if Deed.SLEEP in heard[-1].deeds:
                     asleep = holder
@@ -117,6 +124,20 @@ class Bench:
         changed = self._world.differences(order.job) if look and completed else []
         return dataclasses.replace(result, changed=changed, left=self._world.settle(order.job))
 
+    def _held(self, order: Order) -> Holder:
+        """Have it held until that ends, or sleeps. Who is ended since an undo hangs has a successor."""
+        holder = self._fork(order)
+        heard = holder.wait()
+        while heard.hung and heard.ended < _MOST_ENDED:
+            run = dataclasses.replace(order.run, cancel_first=False)
+            order = dataclasses.replace(
+                order, run=run, gone=heard.owner, hung=heard.hung, passed=heard.points
+            )
+            holder = self._fork(order)
+            holder.wait().follow(heard)
+            heard = holder.heard
+        return holder
+
     def _fork(self, order: Order) -> Holder:
         return Holder(lambda *lines: hold(self._subject, self._store, order, *lines), self._seconds)
 
@@ -132,7 +153,8 @@ class Bench:
             before=self._before,
             answers=[answer for each in heard for answer in each.answers],
             unanswered=any(each.asked > len(each.answers) for each in heard),
-            kills=sum(each.killed for each in heard),
+            kills=sum(each.killed + each.ended for each in heard),
+            hung=any(each.ended for each in heard),
             stale=stale,
         )
         # A run that the flow itself has ended is half a run: of that nothing was promised here.
@@ -152,7 +174,8 @@ class Bench:
         account = evidence.account
         failed = [row for row in account.tasks if row["undo_error"]]
         if account.state == "parked" and failed:
-            return Seen.of(str(plan), told, (), failed[0]["task"], failed[0]["undo_error"])
+            task, error = failed[0]["task"], failed[0]["undo_error"]
+            return Seen.of(str(plan), told, (), task, error, hung=evidence.hung)
         if account.state not in ("cancelled", "failed"):
             return None
         return Seen.of(str(plan), told, self._world.differences(account.job["id"]), None, "")
@@ -169,7 +192,7 @@ def _reached(plan: Plan, heard: list[Heard]) -> bool:
 
 def _odd_end(heard: Heard) -> str | None:
     """How a holder ended that neither its deed nor its work has ended."""
-    if heard.late:
+    if heard.late or heard.hung:
         return "P10: a holder did not end in time"
     if heard.failure is not None:
         return f"a holder broke down: {heard.failure}"

@@ -35,7 +35,7 @@ class Evidence:
         before: for each task those that have to be done before it.
         answers: to cancels, in order.
         unanswered: whether somebody died in asking for a cancel: it may be stored or not.
-        kills: how many holders were killed.
+        kills: how many holders were killed; `hung`: whether one was since an undo hung.
         stale: what the ledger said before a stale holder woke up; None: there was none.
     """
 
@@ -45,6 +45,7 @@ class Evidence:
     answers: Sequence[str] = ()
     unanswered: bool = False
     kills: int = 0
+    hung: bool = False
     stale: Account | None = None
 
 
@@ -58,7 +59,8 @@ class Round:
     raised: bool = False
     undo_begins: int = 0
     undo_ends: int = 0
-    undo_raised: bool = False
+    undo_raises: int = 0
+    undo_repeated: bool = False  # after a try that had not raised
     given: list[str] = field(default_factory=list)
 
 
@@ -95,12 +97,13 @@ class Story:
                 # Not the undo once more, which would be given the same: it is that of a round whose holder
                 # died after its begin was stored and before its body.
                 self.rounds.append(Round())
+            self.last.undo_repeated |= self.last.undo_begins > self.last.undo_raises
             self.last.undo_begins += 1
             if effect.value is not None:
                 self.last.given.append(effect.value)
         else:
             self.last.undo_ends += effect.what == END
-            self.last.undo_raised = effect.what == RAISED
+            self.last.undo_raises += effect.what == RAISED
 
 
 def stories(effects: Sequence[Effect]) -> dict[str, Story]:
@@ -196,7 +199,8 @@ def _undone(evidence: Evidence, told: Mapping[str, Story]) -> Iterator[str]:
         if task not in known:
             yield f"P7: {task} ran and is not recorded"
         for each in story.rounds:
-            if each.undo_begins > 1 + evidence.kills + (evidence.stale is not None):
+            # One that raised is tried again.
+            if each.undo_begins > 1 + each.undo_raises + evidence.kills + (evidence.stale is not None):
                 yield f"P7: the undo of {task} ran {each.undo_begins} times"
 
 
@@ -261,7 +265,8 @@ def _nothing_of_a_stale_holder(evidence: Evidence) -> Iterator[str]:
 def _came_to_rest(evidence: Evidence, told: Mapping[str, Story]) -> Iterator[str]:
     job = evidence.account.job
     if job["state"] == "parked":
-        if not any(each.undo_raised for story in told.values() for each in story.rounds):
+        failed = any(each.undo_raises for story in told.values() for each in story.rounds)
+        if not failed and not evidence.hung:
             yield f"P10: it is parked although no undo failed: {job['park_reason']}"
     elif job["state"] not in _FINAL:
         yield f"P10: it is still {job['phase']}"

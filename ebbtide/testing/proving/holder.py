@@ -11,8 +11,8 @@ import signal
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from ebbtide import faults
 from ebbtide.conductor.capture import install
 from ebbtide.conductor.execution import Execution
 from ebbtide.conductor.options import RunOptions
+from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import TooLate
 from ebbtide.flows import FlowDefinition, Registry
+from ebbtide.jobs.claim import Claim
 from ebbtide.jobs.claims import Claims, new_owner_id
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.store import Store
@@ -46,12 +48,15 @@ Tell = Callable[..., None]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is proven: a flow with its parameters, as a job has them, and how many tasks run at once."""
+    """What is proven: a flow with its parameters, as a job has them, how many tasks run at once, and how an
+    undo is tried that fails or hangs.
+    """
 
     registry: Registry
     definition: FlowDefinition
     params: dict[str, Any]
     threads: int
+    undo: UndoPolicy
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Order:
     Attributes:
         threads: see `Plan`.
         gone: the owner id of the holder before, which is proven dead, or taken for dead.
+        hung: the undos for which that one was ended: its conductor lives, and has another runner go on.
+        passed: the points that it had come to by then, which are counted on from there.
     """
 
     job: str
@@ -68,6 +75,8 @@ class Order:
     run: Run
     threads: int = 0
     gone: str | None = None
+    hung: Mapping[str, str] = field(default_factory=dict)
+    passed: Sequence[Address] = ()
 
 
 class _Line:
@@ -111,17 +120,20 @@ def hold_job(
     canceller = _Canceller(store, order.job, log, tell)
     if order.run.cancel_first:
         canceller.cancel()
-    if order.gone is not None:
+    if order.gone is not None and not order.hung:
         # What the keeper does once the runners of a dead conductor are gone.
         Claims(store, order.gone, name="gone", lease_seconds=_LEASE_SECONDS).release()
-    tell(edge=_run(subject, store, order, _Watch(order.run.acts, canceller, tell, sleep), tell))
+    watch = _Watch(order.run.acts, canceller, tell, sleep, order.passed)
+    tell(edge=_run(subject, store, order, watch, tell))
 
 
 def _run(subject: Subject, store: Store, order: Order, watch: _Watch, tell: Tell) -> str | None:
     """The name of the edge; None: there was nothing to claim."""
-    claims = Claims(store, new_owner_id(), name="proof", lease_seconds=_LEASE_SECONDS)
-    tell(owner=claims.owner)
-    claims.register(flows=[subject.definition.key], runners=1, isolation="process")
+    owner = order.gone if order.gone is not None and order.hung else new_owner_id()
+    claims = Claims(store, owner, name="proof", lease_seconds=_LEASE_SECONDS)
+    tell(owner=owner)
+    if not order.hung:
+        claims.register(flows=[subject.definition.key], runners=1, isolation="process")
     options = RunOptions(
         database=store.url,
         flow_modules=(),
@@ -129,18 +141,39 @@ def _run(subject: Subject, store: Store, order: Order, watch: _Watch, tell: Tell
         task_threads=order.threads or subject.threads,
         patience_seconds=_PATIENCE_SECONDS,
         log_lines=_LOG_LINES,
+        revert_retries=subject.undo.retries,
+        revert_retry_seconds=subject.undo.retry_seconds,
+        revert_timeout_seconds=subject.undo.timeout_seconds,
     )
     with faults.watch(watch.come):
-        claim = claims.claim([subject.definition.key])
+        claim = _claim(claims, subject, order)
         if claim is None:
             claims.release()
             return None
-        execution = Execution(store, subject.registry, claim, options, end_leftovers=end_below)
+        execution = Execution(
+            store,
+            subject.registry,
+            claim,
+            options,
+            end_leftovers=end_below,
+            tell_undo=lambda task, seconds: tell(undoing=[task, seconds]),
+        )
         watch.begin(execution)
         edge = execution.run()
         _join_workers()
     claims.release()
     return edge
+
+
+def _claim(claims: Claims, subject: Subject, order: Order) -> Claim | None:
+    """As a conductor takes a job up; or once more, where it had its runner ended."""
+    if not order.hung:
+        return claims.claim([subject.definition.key])
+    epoch = claims.held().get(order.job)
+    if epoch is None:
+        return None  # its end was stored before it was ended
+    cause = "; ".join(f"the undo of {task}: {told}" for task, told in order.hung.items())
+    return claims.reclaim(order.job, epoch, cause, ended_in=0.0, hung=order.hung)
 
 
 def _join_workers() -> None:
@@ -178,7 +211,12 @@ class _Watch:
     """Tells of each point that the run comes to, and does there what the plan says."""
 
     def __init__(
-        self, acts: tuple[Act, ...], canceller: _Canceller, tell: Tell, sleep: Callable[[], object]
+        self,
+        acts: tuple[Act, ...],
+        canceller: _Canceller,
+        tell: Tell,
+        sleep: Callable[[], object],
+        passed: Sequence[Address] = (),
     ) -> None:
         self._acts = {act.address: act.deed for act in acts}
         self._canceller = canceller
@@ -187,7 +225,7 @@ class _Watch:
         self._lock = threading.Lock()  # guards the counts, and keeps what is told in their order
         self._in_bodies: set[int] = set()  # threads, from the barrier of a body to its end
         self._none_in_bodies = threading.Condition(self._lock)
-        self._times: Counter[tuple[str, str]] = Counter()
+        self._times = Counter((point.name, point.task) for point in passed)
         self._ours = threading.local()
         self._execution: Execution | None = None
         self._requested = False

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ebbtide.conductor.undowatch import UndoWatch
 from ebbtide.tasks.wrapping import describe
 from ebbtide.testing.proving.endings import ENDING, held
 from ebbtide.testing.proving.plans import Address, Deed
@@ -25,9 +26,19 @@ class ChildFailed(Exception):
     """A child could not do what it was for; the message says why."""
 
 
+# An undo whose time is over is told to end first, and then ended: here at once.
+_KILL_AFTER_SECONDS = 0.0
+_LOOK_SECONDS = 0.02
+
+
 @dataclass
 class Heard:
-    """What a holder has told, and how it ended."""
+    """What a holder has told, and how it ended.
+
+    Attributes:
+        hung: the undos for which it was ended, since they took longer than they may, with words for it.
+        ended: how many holders before it were, which it has followed.
+    """
 
     owner: str | None = None
     edge: str | None = None
@@ -38,6 +49,8 @@ class Heard:
     deeds: dict[Deed, int] = field(default_factory=dict)  # each with how many points were told before
     failure: str | None = None
     late: bool = False
+    hung: dict[str, str] = field(default_factory=dict)
+    ended: int = 0
     status: int | None = None  # of waitpid, once it is reaped
 
     @property
@@ -45,6 +58,16 @@ class Heard:
         """Whether it died of the deed that it was told to do."""
         dead = self.status is not None and os.WIFSIGNALED(self.status)
         return dead and Deed.KILL in self.deeds and os.WTERMSIG(self.status or 0) == signal.SIGKILL
+
+    def follow(self, before: Heard) -> None:
+        """Go on where another one was ended: what that had told counts as told by this one."""
+        self.deeds = before.deeds | {
+            deed: told + len(before.points) for deed, told in self.deeds.items() if deed not in before.deeds
+        }
+        self.points[:0] = before.points
+        self.answers[:0] = before.answers
+        self.asked += before.asked
+        self.ended = before.ended + 1
 
     def take(self, told: dict[str, Any]) -> None:
         if "point" in told:
@@ -70,6 +93,7 @@ class Holder:
 
     def __init__(self, call: Callable[[int, int], None], seconds: float) -> None:
         self.heard = Heard()
+        self._undos = UndoWatch(_KILL_AFTER_SECONDS)
         self._deadline = time.monotonic() + seconds
         self._rest = b""
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -85,12 +109,17 @@ class Holder:
         self._ended = os.pidfd_open(self.pid)
 
     def wait(self) -> Heard:
-        """Hear it until it has ended, or has stopped itself; whoever is late is ended."""
+        """Hear it until it has ended, or has stopped itself; whoever is late, or at an undo for too long, is
+        ended.
+        """
         while self.heard.status is None:
             left = self._deadline - time.monotonic()
-            ready = select.select([self._reader, self._ended], [], [], max(0.0, left))[0]
-            if not ready:
-                self.heard.late = True
+            look = min(left, _LOOK_SECONDS) if self._undos.climbing else left
+            ready = select.select([self._reader, self._ended], [], [], max(0.0, look))[0]
+            self._undos.climb()
+            if not ready and (time.monotonic() >= self._deadline or self._undos.hung):
+                self.heard.hung = self._undos.hung
+                self.heard.late = not self.heard.hung
                 end_tree(self.pid)
                 self._reap()
             elif self._reader in ready and self._hear() and self.asleep:
@@ -136,7 +165,11 @@ class Holder:
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self.heard.take(json.loads(line))
+            told = json.loads(line)
+            if "undoing" in told:
+                self._undos.hear(*told["undoing"])
+            else:
+                self.heard.take(told)
         return bool(data)
 
 

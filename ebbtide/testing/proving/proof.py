@@ -33,7 +33,7 @@ class Proof:
         points: where a holder was killed or a cancel came, in order; `points_known`: how many there are.
         crashes: how often a holder was killed; `cancels`: how often a job was cancelled while it was alive;
             `double_crashes`: how often two holders of one job were killed; `stale`: how often a holder slept
-            while another one took its job.
+            while another one took its job; `ended`: how often one was ended since an undo hung.
         not_reached: what could not be done, since its run did not come there this time. Not covered.
         completes: whether jobs completed; False: each was cancelled at its last commit and undone, since
             nothing could have put the world back.
@@ -51,6 +51,7 @@ class Proof:
     cancels: int = 0
     double_crashes: int = 0
     stale: int = 0
+    ended: int = 0
     not_reached: list[str] = field(default_factory=list)
     completes: bool = False
     broken: list[str] = field(default_factory=list)

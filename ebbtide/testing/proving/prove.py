@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import EbbtideError, UsageError
 from ebbtide.flows import Registry, load_flows
 from ebbtide.flows.order import predecessors
@@ -34,11 +35,23 @@ from ebbtide.testing.proving.world import Check, Folders, World
 from ebbtide.trees import become_subreaper, die_with_parent, end_below
 from ebbtide.wording import hide_password, one_line
 
-__all__ = ["DOUBLES", "TASK_THREADS", "TIMEOUT_SECONDS", "ProofFailed", "prove_flow"]
+__all__ = [
+    "DOUBLES",
+    "TASK_THREADS",
+    "TIMEOUT_SECONDS",
+    "UNDO_RETRIES",
+    "UNDO_SECONDS",
+    "ProofFailed",
+    "prove_flow",
+]
 
 DOUBLES = 20
 TASK_THREADS = 4
 TIMEOUT_SECONDS = 60.0
+UNDO_RETRIES = 3
+UNDO_SECONDS = 10.0
+# What makes a pause between two tries useful, that the world mends meanwhile, is not waited for.
+_UNDO_PAUSE_SECONDS = 0.01
 _MEMORY = Path("/dev/shm")
 
 
@@ -67,6 +80,8 @@ def prove_flow(
     seed: int | None = None,
     task_threads: int = TASK_THREADS,
     timeout_seconds: float = TIMEOUT_SECONDS,
+    undo_retries: int = UNDO_RETRIES,
+    undo_seconds: float = UNDO_SECONDS,
     on_point: Callable[[Covered], object] = lambda covered: None,
 ) -> Proof:
     """Run a flow for real, kill it at every point, cancel it at every point, and look at what is left.
@@ -86,6 +101,8 @@ def prove_flow(
         points: how many to try besides the ends of tasks and undos; default: every one.
         doubles: how many double crashes to try; `seed` is for what is chosen by chance.
         timeout_seconds: how long a run of a job may take; `task_threads`: how many tasks run at once.
+        undo_retries: how often an undo is tried again, of a task whose class has no `revert_retries`;
+            `undo_seconds`: how long a try may take, where there is no `revert_timeout_seconds`.
         on_point: called with each point that is covered.
 
     Raises:
@@ -93,7 +110,8 @@ def prove_flow(
         ProofFailed: it could not be ended; what `same` names is put back as far as that can be.
     """
     _refuse_threads()
-    subject = _subject(flow, params or {}, registry or load_flows(flow_modules), task_threads)
+    undo = UndoPolicy(undo_retries, _UNDO_PAUSE_SECONDS, undo_seconds)
+    subject = _subject(flow, params or {}, registry or load_flows(flow_modules), task_threads, undo)
     chosen = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     tries = _Tries(points, doubles, chosen, timeout_seconds)
     return _proven(subject, tries, [Path(path) for path in same], check, database, on_point)
@@ -109,9 +127,11 @@ class _Tries:
     seconds: float
 
 
-def _subject(flow: str, params: Mapping[str, Any], registry: Registry, threads: int) -> Subject:
+def _subject(
+    flow: str, params: Mapping[str, Any], registry: Registry, threads: int, undo: UndoPolicy
+) -> Subject:
     definition = registry.get(flow)
-    return Subject(registry, definition, definition.validate(params), threads)
+    return Subject(registry, definition, definition.validate(params), threads, undo)
 
 
 def _proven(

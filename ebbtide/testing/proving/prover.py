@@ -167,6 +167,7 @@ class Prover:
         else:
             proof.crashes += result.kills
         proof.stale += kind == STALE
+        proof.ended += result.ended
         proof.cancels += kind in (CANCELLED, UNHEARD, UNCLAIMED)
 
     def _run(self, plan: Plan, *, look: bool = False) -> Result:

@@ -67,17 +67,26 @@ class Seen:
 
     @classmethod
     def of(
-        cls, case: str, stories: dict[str, Story], differences: Iterable[str], failed: str | None, error: str
+        cls,
+        case: str,
+        stories: dict[str, Story],
+        differences: Iterable[str],
+        failed: str | None,
+        error: str,
+        *,
+        hung: bool = False,
     ) -> Seen:
         """What is to be seen after `case`.
 
         Args:
             failed: the task whose undo failed, with its `error`; None: all was undone.
+            hung: a holder was ended since an undo hung, which says nothing of repetitions.
         """
         undone = frozenset((task, _how(story)) for task, story in stories.items() if _is_undone(story))
         if failed is None:
             return cls(case, undone, tuple(differences))
-        return cls(case, undone, (f"its undo failed: {error}",), (failed, _how(stories[failed])))
+        how = _how(stories[failed], hung=hung)
+        return cls(case, undone, (f"its undo failed: {error}",), (failed, how))
 
 
 def _is_undone(story: Story) -> bool:
@@ -85,8 +94,8 @@ def _is_undone(story: Story) -> bool:
     return bool(story.last.begins and story.last.undo_begins)
 
 
-def _how(story: Story) -> _How:
-    if story.last.undo_begins > 1:
+def _how(story: Story, *, hung: bool = False) -> _How:
+    if story.last.undo_repeated and not hung:
         return _How.REPEATED
     known = story.last.returned is not None and "INTERRUPTED" not in story.last.given
     return _How.WHOLE if known else _How.PART

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from taskflow.patterns import linear_flow
 
+from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.flows import Registry
 from ebbtide.jobs.claims import Claims
 from ebbtide.jobs.ledger import Ledger
@@ -33,7 +34,7 @@ def warm_up(store: Store, folder: Path) -> None:
     """
     registry = Registry()
     registry.flow("warm-up")(_build)
-    subject = Subject(registry, registry.get("warm-up"), {}, threads=2)
+    subject = Subject(registry, registry.get("warm-up"), {}, threads=2, undo=UndoPolicy())
     log = EffectLog(folder / "warm-up")
     gone = Claims(store, "warm-up", name="warm-up", lease_seconds=60.0)
     back = Run((Act(LAST_COMMIT, Deed.CANCEL),))

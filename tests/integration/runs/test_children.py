@@ -88,6 +88,17 @@ def test_a_parent_that_completes_leaves_its_children_alone(family):
     assert [bench.final(kids[name]).state for name in ("a", "b")] == ["completed"] * 2
 
 
+def test_a_child_has_the_policies_that_its_conductor_is_configured_with(family):
+    bench = family
+    job = bench.post("parent", {"children": ["a"]})
+    bench.start(max_retries=2, retry_interval=7.0, job_timeout=600.0)
+
+    assert bench.final(job).state == "completed"
+    (child,) = children(bench, job).values()
+    assert (child.policies["retry"]["attempts"], child.policies["retry"]["interval_seconds"]) == (3, 7.0)
+    assert child.policies["limits"]["job_seconds"] == 600.0
+
+
 def test_nobody_posts_a_child_to_a_job_that_is_being_undone(family):
     bench = family
     job = bench.post("parent", {"second": ["hold"], "undo second": ["gate"]})
