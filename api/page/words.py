@@ -38,9 +38,8 @@ def standing(job: Job) -> str:
     """How far a job is, in words: forwards in tasks done, backwards in tasks undone."""
     total = f" of {job.tasks_total}" if job.tasks_total else ""
     if job.phase in ("cancelling", "overdue", "reverting"):
-        # What was interrupted is undone as well, and had not been done.
-        all_of_it = max(job.tasks_done, job.tasks_undone)
-        return f"{job.tasks_undone} of {all_of_it} undone" if all_of_it else "is being stopped"
+        # Of how many is not said: what is interrupted is undone as well, and had not been done.
+        return f"{job.tasks_undone} undone" if job.tasks_undone else "is being stopped"
     if job.state in ("failed", "cancelled"):
         return _ended(job)
     if job.waits_for and job.state not in FINAL_STATES:
