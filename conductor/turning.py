@@ -311,6 +311,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
 
     def _as_given(self) -> None:
         """Forwards again, in the order that the flow's author gave the tasks."""
+        if self._backwards:
+            return  # all of it is undone: a controller had begun a round just before
         for task, priority in self._priorities.items():
             task.priority = priority
 
@@ -362,7 +364,10 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
 
     def resume(self) -> Any:
         self._revert_all.applied = False  # whoever runs it again may have set all back
-        return super().resume()
+        unfinished = super().resume()
+        # A controller that was about to try again has set back its part by now, after all were marked.
+        self._revert_all.applied = False
+        return unfinished
 
     def complete(self, node: Any, outcome: str, result: Any) -> None:
         super().complete(node, outcome, result)
