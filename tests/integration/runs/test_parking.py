@@ -193,6 +193,23 @@ def test_an_undo_that_failed_in_a_retry_round_is_done_again_and_no_further_round
     assert (ended.error_task, bench.words("begin")) == ("y", began)
 
 
+def test_an_undo_that_fails_in_a_retry_round_holds_nothing_beside_it(bench):
+    @bench.registry.flow("beside")
+    def beside(folder, plan):
+        retried = linear_flow.Flow("retried", retry.Times(3, "tries")).add(*map(bench.steps.Step, "xy"))
+        return unordered_flow.Flow("beside").add(bench.steps.Step("z"), retried)
+
+    job = bench.post("beside", {"y": ["break"], "undo x": ["fail"]})
+    bench.start()
+    bench.reached("execute y")
+    bench.ended("z")
+    bench.gates.open("execute y")
+
+    assert bench.final(job).state == "parked"
+    assert bench.words("undo") == ["y", "z"]
+    assert bench.poster.show(job.id).not_undone == ["x"]
+
+
 def test_a_task_that_raised_and_whose_undo_failed_is_undone_as_interrupted(bench):
     job = bench.run("linear", {"c": ["fail"], "undo c": ["fail"]})
     assert bench.final(job).not_undone == ["a", "b", "c"]
