@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ebbtide.conductor.intake import Intake
 from ebbtide.conductor.service import Conductor
 from ebbtide.config import Settings, load_settings
-from ebbtide.errors import ConfigError, Conflict
+from ebbtide.errors import ConfigError, Conflict, JobNotFound, TooLate
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs import AsyncPoster, CancelAnswer, Chunk, Entry, Job, JobState
 from ebbtide.jobs.claims import Claims
@@ -40,7 +40,7 @@ class ServiceEnd:
     """How a service has ended: how many of the jobs that it ran while it shut down came to which end.
 
     Attributes:
-        ended: by state; those that were still running when it began to shut down.
+        ended: by state; those that were still running when it began to shut down, but for removed ones.
         released: how many it gave back: another conductor, or this program when it is started again, goes on
             with them.
     """
@@ -217,8 +217,7 @@ class Service:
             left = await self._until_ended(jobs, timeout)
             LOG.info("service.waited ended=%d running=%d", len(jobs) - len(left), len(left))
             if left and rest == "cancel" and not self._hurried:
-                reason = "the service is shutting down"
-                await asyncio.gather(*(self.poster.cancel(job, reason) for job in left))
+                await asyncio.gather(*map(self._cancel_running, left))
                 LOG.info("service.cancels jobs=%d", len(left))
                 left = await self._until_ended(left, math.inf)
             if left:
@@ -234,8 +233,16 @@ class Service:
         finally:
             await _undisturbed(asyncio.ensure_future(self._give_up()))
 
+    async def _cancel_running(self, job: str) -> None:
+        # It may end, and even be removed, just before.
+        with contextlib.suppress(TooLate, JobNotFound):
+            await self.poster.cancel(job, "the service is shutting down")
+
     async def _how_ended(self, jobs: set[str]) -> ServiceEnd:
-        states = Counter([str((await self.poster.show(job)).state) for job in jobs])
+        states: Counter[str] = Counter()
+        for job in jobs:
+            with contextlib.suppress(JobNotFound):  # removed since
+                states[str((await self.poster.show(job)).state)] += 1
         released = {state: states.pop(state, 0) for state in (JobState.RUNNING, JobState.PENDING)}
         return ServiceEnd(dict(states), sum(released.values()))
 

@@ -74,6 +74,34 @@ def test_the_rest_is_cancelled_and_undone(database, flows, waiting):
     assert waiting.log == [("begins", False), "left", "undone"]
 
 
+def test_a_job_that_ends_just_before_it_is_cancelled_keeps_no_other_from_being_cancelled(
+    database, flows, waiting, monkeypatch
+):
+    async def program():
+        async with Service(database, flows=flows.values(), shutdown_seconds=0, rest="cancel") as service:
+            jobs = [await service.post("waits") for _ in range(3)]
+            await until(lambda: len(waiting.log) == 3)
+            cancel, first, late = service.poster.cancel, [], asyncio.Event()
+
+            async def cancel_late(job, reason):
+                if not first:
+                    first.append(job)
+                    await late.wait()
+                    waiting.let_on = True
+                    await service.wait(job, timeout=30)
+                    await service.poster.delete(job)
+                else:
+                    await cancel(job, reason)
+                    await service.wait(job, timeout=30)
+                    late.set()
+                return await cancel(job, reason)
+
+            monkeypatch.setattr(service.poster, "cancel", cancel_late)
+            return len(jobs), await service.shutdown()
+
+    assert run(program()) == (3, ServiceEnd({"cancelled": 2}, released=0))
+
+
 def test_the_rest_is_released_and_goes_on_when_the_program_starts_again(database, flows, waiting):
     async def program():
         async with Service(database, flows=flows.values()) as service:
