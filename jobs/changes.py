@@ -15,7 +15,7 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.scripts import Statement, send
 from ebbtide.jobs.store import Store
 
-__all__ = ["Changes", "Marker", "locked"]
+__all__ = ["Changes", "Marker", "locked", "unless_in_the_way"]
 
 _T = TypeVar("_T")
 
@@ -53,6 +53,21 @@ def locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
     return row
 
 
+def unless_in_the_way(transaction: Callable[[], _T]) -> _T:
+    """Run the transaction; again, a few times, when another one was in its way and it is rolled back.
+
+    Raises:
+        StoreBusy: there was one each time; nothing was stored.
+    """
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(StoreBusy),
+        wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
+        stop=tenacity.stop_after_attempt(_TRIES),
+        reraise=True,
+    )
+    return attempts(transaction)
+
+
 class Changes:
     """Runs changes so that each is stored once or not at all, and the caller knows which."""
 
@@ -82,7 +97,7 @@ class Changes:
         Args:
             changed: tells, by what the change returned, one job that got the entry; None: none did.
         """
-        return self._unless_in_the_way(lambda: self._apply(change, changed, marker))
+        return unless_in_the_way(lambda: self._apply(change, changed, marker))
 
     def insert(self, change: Callable[[sa.Connection], None], job_id: str) -> None:
         """The same for one that inserts a job, under an id that nobody else ever uses.
@@ -90,7 +105,7 @@ class Changes:
         Raises:
             IntegrityError: another row is in its way.
         """
-        self._unless_in_the_way(lambda: self._insert(change, job_id))
+        unless_in_the_way(lambda: self._insert(change, job_id))
 
     def _apply(
         self,
@@ -154,12 +169,3 @@ class Changes:
             return attempts(look)
         except StoreUnavailable:
             raise error from None
-
-    def _unless_in_the_way(self, call: Callable[[], _T]) -> _T:
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(StoreBusy),
-            wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
-            stop=tenacity.stop_after_attempt(_TRIES),
-            reraise=True,
-        )
-        return attempts(call)

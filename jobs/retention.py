@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 
 import sqlalchemy as sa
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from ebbtide.config import Settings
 from ebbtide.errors import UsageError
 from ebbtide.jobs import tables
+from ebbtide.jobs.changes import unless_in_the_way
 from ebbtide.jobs.children import has_unended_children
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.removal import remove
@@ -75,7 +77,9 @@ class Retention:
 
     def _batches(self) -> Iterator[tuple[str, int]]:
         for state in self._days:
-            while number := self._remove_batch(state):
+            # Here a parent is locked before its children. Who changes many jobs goes by their ids: two that
+            # wait for one another may come of it, and the one that is rolled back begins again.
+            while number := unless_in_the_way(functools.partial(self._remove_batch, state)):
                 yield state, number
 
     def _remove_batch(self, state: str) -> int:

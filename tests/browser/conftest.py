@@ -1,9 +1,12 @@
 """A browser, everything that `ebbtide up` starts, and pages that may not complain of anything."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ebbtide.jobs import Poster
+from ebbtide.jobs import Poster, clock
 from ebbtide.jobs.credentials import Role
 from tests.services.absence import missing
 
@@ -31,6 +34,44 @@ def wait_until(happened: Callable[[], object], what: str) -> None:
 
 
 @dataclass
+class Server:
+    """`ebbtide up` with the flows of this folder, on a port that is its own while it is down too."""
+
+    database: str
+    port: int
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> dict[str, str]:
+        """Start it, and return the URLs that it tells once it listens."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("EBBTIDE_")}
+        environment = inherited | {
+            "EBBTIDE_DATABASE": self.database,
+            "EBBTIDE_FLOW_MODULES": "flows_of_the_browser",
+            "EBBTIDE_REVERT_RETRIES": "0",
+            "EBBTIDE_RUNNERS": "4",
+            "EBBTIDE_LOG_LEVEL": "error",
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        }
+        words = [sys.executable, "-m", "ebbtide", "up", "--port", str(self.port), "--json"]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+        assert self.process.stdout is not None
+        told: dict[str, str] = json.loads(self.process.stdout.readline())
+        return told
+
+    def stop(self) -> None:
+        """End it, in any case."""
+        if self.process is None:
+            return
+        with self.process as process:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.process = None
+
+
+@dataclass
 class Site:
     """What serves the page, and the store behind it."""
 
@@ -38,6 +79,7 @@ class Site:
     login: str
     poster: Poster
     folder: Path
+    server: Server
 
     def gate(self, name: str) -> Path:
         return self.folder / name
@@ -45,6 +87,23 @@ class Site:
     def post(self, flow: str = "steps", params: dict[str, Any] | None = None, **more: Any) -> str:
         """Post a job of ann's."""
         return self.poster.acting_for("ann", jobs_of="ann").post(flow, params or {}, **more).id
+
+    def conductor(self, *, lease_seconds: float = 1000, **told: Any) -> None:
+        """Write down a conductor that says this of itself, and runs nothing."""
+        values = {
+            "id": told.get("name"),
+            "host": "vm",
+            "pid": 7,
+            "boot_id": clock.boot_id(),
+            "flows": "[]",
+            "started_at": time.time(),
+            "lease_until": clock.boot_seconds() + lease_seconds,
+            "runners": 2,
+            **told,
+        }
+        names = ", ".join(values)
+        with contextlib.closing(sqlite3.connect(self.folder / "ebbtide.db")) as store, store:
+            store.execute(f"INSERT INTO conductors ({names}) VALUES (:{', :'.join(values)})", values)
 
     def wait(self, job: str, phase: str) -> None:
         wait_until(lambda: self.poster.show(job).phase == phase, f"{job} is {phase}")
@@ -58,28 +117,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """`ebbtide up` with the flows of this folder, on a store of this module's own."""
     folder = tmp_path_factory.mktemp("site")
     database = f"sqlite:///{folder / 'ebbtide.db'}"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("EBBTIDE_")} | {
-        "EBBTIDE_DATABASE": database,
-        "EBBTIDE_FLOW_MODULES": "flows_of_the_browser",
-        "EBBTIDE_REVERT_RETRIES": "0",
-        "EBBTIDE_RUNNERS": "4",
-        "EBBTIDE_LOG_LEVEL": "error",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-    }
-    words = [sys.executable, "-m", "ebbtide", "up", "--port", "0", "--json"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with socket.socket() as place:
+        # Bound but not listening: others are given other ports, the server may take this one again and again.
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))
+        server = Server(database, place.getsockname()[1])
         try:
-            assert process.stdout is not None
-            told = json.loads(process.stdout.readline())
+            told = server.start()
             with Poster(database, flow_modules=["tests.browser.flows_of_the_browser"]) as poster:
                 wait_until(lambda: poster.conductors() and poster.catalogue.flows(), "the conductor is ready")
-                yield Site(told["api"], told["login"], poster, folder)
+                yield Site(told["api"], told["login"], poster, folder, server)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            server.stop()
 
 
 @pytest.fixture(scope="module")

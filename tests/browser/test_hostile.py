@@ -3,11 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
-PROBE = (
-    "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>{{7*7777}}</pre></textarea></title>"
-    "javascript:alert(3)"
-)
-ELSEWHERE = "</script><svg onload=alert(4)><a href=javascript:alert(5)>x</a>&lt;b&gt;"
+from tests.browser.flows_of_the_browser import ELSEWHERE, PROBE
+
+MARKUP = "img, main script, svg[onload], a[href^='javascript:']"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,7 @@ def test_nothing_of_them_runs_and_each_is_shown_as_it_is(visit, site, jobs):
     for address in ("/", *(f"/jobs/{job}" for job in jobs.values()), f"/jobs/{jobs['running']}/cancel"):
         page.goto(address)
         page.wait_for_load_state("load")
-        assert page.locator("img, main script, svg[onload], a[href^='javascript:']").count() == 0, address
+        assert page.locator(MARKUP).count() == 0, address
         assert "54439" not in page.content()
     page.goto(f"/jobs/{jobs['failed']}")
     for place in ('[role="alert"]', ".log", "dl.facts"):
@@ -53,6 +51,40 @@ def test_what_comes_by_the_live_line_is_text_too(visit, site):
 
     expect(row).to_contain_text("<img src=x onerror")
     assert row.locator("img, script").count() == 0
+
+
+def test_what_a_flow_says_of_itself_and_what_is_typed_into_its_form_are_text(visit):
+    page = visit()
+    page.goto("/post")
+    expect(page.get_by_role("main")).to_contain_text(PROBE)
+    assert page.locator(MARKUP).count() == 0
+
+    page.get_by_role("link", name="hostile").click()
+    expect(page.locator("p.lead")).to_have_text(PROBE)
+    expect(page.get_by_label("text")).to_have_value(PROBE)
+    expect(page.get_by_label("lines")).to_have_value(PROBE)
+    page.get_by_label("more").fill(ELSEWHERE)
+    page.get_by_text("Labels, priority, delay").click()
+    page.get_by_label("Labels").fill(PROBE)
+    page.get_by_label("Priority").fill(ELSEWHERE)
+    page.get_by_role("button", name="Post").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was posted")
+    expect(page.get_by_label("text")).to_have_value(PROBE)
+    expect(page.get_by_label("more")).to_have_value(ELSEWHERE)
+    expect(page.get_by_label("Priority")).to_have_value(ELSEWHERE)
+    assert page.locator(MARKUP).count() == 0
+    page.forgive(422)
+
+
+def test_what_a_conductor_says_of_itself_is_text(visit, site):
+    site.conductor(name=PROBE, host=PROBE, version=PROBE, isolation=PROBE, flows='["</script><b>@1"]')
+    page = visit()
+    page.goto("/conductors")
+
+    expect(page.get_by_role("heading", name=PROBE)).to_be_visible()
+    expect(page.get_by_role("main")).to_contain_text("</script><b>")
+    assert page.locator(f"{MARKUP}, main b b").count() == 0
 
 
 @pytest.mark.parametrize("field", ["text", "label", "flow", "state", "cursor", "told"])

@@ -37,7 +37,25 @@ def test_a_job_is_watched_cancelled_in_the_middle_undone_and_retried(visit, site
     assert site.poster.show(job).attempt == 2
 
 
-def test_a_job_is_paused_resumed_and_rewound(visit, site):
+def test_a_job_rests_once_its_running_tasks_have_ended_and_goes_on(visit, site):
+    gate = site.gate("rest")
+    job = site.post(params={"gate": str(gate)})
+    site.at_the_gate(job)
+    page = visit()
+    page.goto(f"/jobs/{job}")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".asked")).to_have_text("It will rest as soon as the tasks that run now have ended.")
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    gate.touch()
+    expect(badge(page)).to_have_text("paused")
+
+    page.get_by_role("button", name="Resume").click()
+
+    expect(badge(page)).to_have_text("completed")
+    assert [record.task for record in site.poster.tasks(job)].count("hold") == 1
+
+
+def test_a_job_is_rewound_and_resumed(visit, site):
     gate = site.gate("pause")
     job = site.post(params={"gate": str(gate)})
     site.at_the_gate(job)
@@ -83,6 +101,37 @@ def test_a_job_whose_undo_failed_is_closed_as_it_is_with_a_reason(visit, site):
 
     expect(badge(page)).to_have_text("cancelled")
     expect(page.get_by_text("seen to by hand").first).to_be_visible()
+
+
+def test_an_undo_that_fails_is_left_out_with_a_reason(visit, site):
+    job = site.post("stuck", {"mended": str(site.gate("never")), "gate": str(site.gate("never"))})
+    site.at_the_gate(job)
+    site.poster.cancel(job)
+    page = visit()
+    page.goto(f"/jobs/{job}")
+    page.get_by_label("Why it may stay done").fill("seen to elsewhere")
+    page.get_by_role("button", name="Leave it out").click()
+
+    expect(badge(page)).to_have_text("cancelled")
+    not_undone = page.get_by_role("region", name="Receipt of the undo").locator("ul.receipt")
+    expect(not_undone).to_contain_text("part")
+    expect(page.get_by_role("region", name="History")).to_contain_text("seen to elsewhere")
+
+
+def test_a_job_that_holds_goes_on_from_its_failure(visit, site):
+    mended = site.gate("wanted")
+    job = site.post("holds", {"mended": str(mended)})
+    page = visit()
+    page.goto(f"/jobs/{job}")
+    expect(badge(page)).to_have_text("parked")
+    expect(page.get_by_text("what it wants is not there").first).to_be_visible()
+    mended.touch()
+
+    page.get_by_role("button", name="Go on from the failure").first.click()
+
+    expect(badge(page)).to_have_text("completed")
+    expect(page.get_by_role("main")).not_to_contain_text("attempt 2")
+    assert [record.task for record in site.poster.tasks(job)].count("first") == 1
 
 
 def test_who_may_only_look_is_offered_nothing_else(visit, site):

@@ -1,7 +1,12 @@
 """Every page, in each state of a job, light and dark and on a phone: axe finds nothing, nothing is cut."""
 
+import time
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+
+# Every page is looked at by axe, four times over.
+pytestmark = pytest.mark.timeout(180)
 
 STICKS_OUT = """() => {
   const width = document.documentElement.clientWidth;
@@ -28,6 +33,8 @@ def jobs(site):
         "failed": site.post(params={"breaks": True, "note": "x" * 300}),
         "cancelled": site.post(delay_seconds=3600),
     }
+    site.conductor(name="lost", isolation="process", version="1", lease_seconds=-1000)
+    site.conductor(name="gone", isolation="process", released_at=time.time())
     site.poster.pause(found["paused"])
     site.poster.cancel(found["cancelled"], "not today")
     for state in ("cancelling", "parked", "running"):
@@ -50,6 +57,7 @@ def addresses(jobs):
     yield from (f"/jobs/{jobs[state]}/cancel" for state in ("running", "completed", "cancelled"))
     yield f"/jobs/{jobs['scheduled']}/delete"
     yield f"/cancel?id={jobs['running']}&id={jobs['scheduled']}"
+    yield from ("/post", "/post/every-kind", "/conductors")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -59,13 +67,26 @@ def test_axe_finds_nothing_and_nothing_sticks_out(visit, jobs, scheme, width):
     found = []
     for address in addresses(jobs):
         page.goto(address)
-        page.wait_for_load_state("load")
-        for each in Axe().run(page).response["violations"]:
-            nodes = [node["html"][:160] for node in each["nodes"][:3]]
-            found.append(f"{address}: {each['id']}: {each['help']}: {nodes}")
-        found += [f"{address} at {width}: {each} sticks out" for each in page.evaluate(STICKS_OUT)]
+        found += complaints(page, address)
+    page.goto("/post/every-kind")
+    page.get_by_label("count").fill("many")
+    page.get_by_text("Labels, priority, delay").click()
+    page.get_by_label("Labels").fill("none")
+    page.get_by_role("button", name="Post").click()
+    found += complaints(page, "a form that was refused")
+    page.forgive(422)
 
     assert found == []
+
+
+def complaints(page, place):
+    """What axe finds on a page, and what is wider than it."""
+    page.wait_for_load_state("load")
+    for each in Axe().run(page).response["violations"]:
+        nodes = [node["html"][:160] for node in each["nodes"][:3]]
+        yield f"{place}: {each['id']}: {each['help']}: {nodes}"
+    for each in page.evaluate(STICKS_OUT):
+        yield f"{place}: {each} sticks out"
 
 
 def test_the_login_and_what_is_not_there_are_looked_at_too(visit):

@@ -1,6 +1,10 @@
 """What has ended is removed after its time, a hundred to a transaction; of conductors one does so."""
 
+import threading
+import uuid
 import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +17,10 @@ from ebbtide.config import Settings
 from ebbtide.errors import UsageError
 from ebbtide.jobs import Poster, tables
 from ebbtide.jobs.retention import Retention, kept_days, take_turn
+from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.states import FINAL_STATES, JobState
+from ebbtide.jobs.store import Store
+from ebbtide.testing import wait_until
 
 DAY = 86400.0
 
@@ -90,6 +97,56 @@ def test_all_that_is_stored_of_a_job_goes_with_it(board, ended):
         assert [
             table.name for table in of_jobs + theirs if connection.execute(sa.select(table)).first()
         ] == []
+
+
+@pytest.fixture
+def pruning(made) -> Iterator[tuple[Store, threading.Event, threading.Event]]:
+    """A store of its own for who prunes, that stops once, between the locks of the parents and of their
+    children: an event that tells so, and one that lets it go on.
+    """
+    has_parents, goes_on = threading.Event(), threading.Event()
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE jobs SET parent") and not has_parents.is_set():
+            has_parents.set()
+            assert goes_on.wait(30)
+
+    with Store(made) as store:
+        sa.event.listen(store.engine, "before_cursor_execute", note)
+        yield store, has_parents, goes_on
+
+
+@pytest.fixture
+def waits_for_good(made, store_kind, request) -> Callable[[], bool]:
+    """Whether somebody waits for a row, and is past the moment at which it looks for a deadlock. SQLite has
+    one writer at a time: nobody waits there for a row.
+    """
+    if store_kind == "sqlite":
+        return lambda: True
+    server = request.getfixturevalue("postgresql")
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND clock_timestamp() - waitstart > '1.2 s'"
+    return lambda: server.query(made, waiting) != [(0,)]
+
+
+def test_who_prunes_and_who_changes_the_same_jobs_in_another_order_are_both_answered(
+    board, made, pruning, waits_for_good
+):
+    """A deadlock on PostgreSQL, arranged such that who prunes is the one to be rolled back."""
+    store, has_parents, goes_on = pruning
+    first, last = sorted(str(uuid.uuid4()) for _ in range(2))
+    parent = board.put(JobState.FAILED, id=last, ended_at=board.clock.now - 5 * DAY)
+    child = board.put(JobState.FAILED, id=first, ended_at=board.clock.now, parent=parent)
+    with ThreadPoolExecutor(2) as pool, Poster(made) as poster:
+        pruned = pool.submit(Retention(store, {"failed": 1}).prune)
+        assert has_parents.wait(30)
+        retried = pool.submit(lambda: list(poster.retry_many(Selection(ids=[parent, child]))))
+        wait_until(waits_for_good, "the other one to wait for the parent")
+        goes_on.set()
+        answers = {answer.job_id: answer.answer for answer in retried.result()}
+        removed = pruned.result()["failed"]
+
+    assert answers == {parent: "unknown" if removed else "accepted", child: "accepted"}
+    assert left(board) == ({child} if removed else {parent, child})
 
 
 def test_a_hundred_go_at_a_time(board, ended):
