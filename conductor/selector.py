@@ -34,8 +34,12 @@ class Selector(taskflow_selector.Selector):  # type: ignore[misc]  # taskflow is
     intentions_changed = True  # since all were asked last
 
     def iter_next_atoms(self, atom: Any = None) -> Iterator[tuple[Any, Any]]:
-        if atom is not None and not self.intentions_changed and self._state_of(atom)[0] == states.FAILURE:
+        state = None if atom is None else self._state_of(atom)[0]
+        if state == states.FAILURE and not self.intentions_changed:
             return self._ready_for_revert([atom])
+        if state == states.REVERT_FAILURE and self.intentions_changed:
+            # TaskFlow stops there. The rest of the flow is to be undone as well now, as far as it can be.
+            return self._browse_atoms_for_revert()
         found: Iterator[tuple[Any, Any]] = super().iter_next_atoms(atom)
         return found
 

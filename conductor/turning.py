@@ -143,7 +143,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                 self._turn_round()
                 backwards = True
             yield from self._steps(backwards)
-            if self._is_lost():
+            if self._run.lost is not None:
                 return Rest.LOST
             if self.reverted:
                 return Rest.UNDONE
@@ -190,10 +190,6 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             self.raised = error
         finally:
             machine.close()  # left in the middle: TaskFlow suspends, and comes to rest here
-
-    def _is_lost(self) -> bool:
-        """Whether nothing of this run can be stored any more."""
-        return self._run.lost is not None
 
     def _fail(self, error: str) -> None:
         # Stored with the flow: a later holder that ends the undo still knows why it was begun.
@@ -247,7 +243,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             self._mark_for_undo(behind)
             self._set_aside(self.atom_names() - behind)
             yield from self._steps(backwards=False)
-        if self._is_lost():
+        if self._run.lost is not None:
             return Rest.LOST
         if self._run.event.requested:
             return (yield from self._course())
@@ -310,8 +306,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             task.priority = positions.get(task.name, 0)
 
     def _as_given(self) -> None:
-        """Forwards again, in the order that the flow's author gave the tasks."""
-        for task, priority in self._priorities.items():
+        """Forwards again, in the order that the flow's author gave the tasks; unless all is undone by now."""
+        for task, priority in () if self._backwards else self._priorities.items():
             task.priority = priority
 
     def _change_state(self, state: str) -> None:
@@ -362,7 +358,9 @@ class _Completer(taskflow_completer.Completer):  # type: ignore[misc]  # taskflo
 
     def resume(self) -> Any:
         self._revert_all.applied = False  # whoever runs it again may have set all back
-        return super().resume()
+        # A controller that was about to try again sets back its part there, after all were marked.
+        unfinished, self._revert_all.applied = super().resume(), False
+        return unfinished
 
     def complete(self, node: Any, outcome: str, result: Any) -> None:
         super().complete(node, outcome, result)

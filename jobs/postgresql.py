@@ -80,6 +80,8 @@ class Postgresql:
         }
         # Given beside the URL they would win over what the user says in it.
         arguments = {name: value for name, value in ours.items() if name not in self._url.query}
+        # The encoding is not the user's to choose, nor his environment's: statements are put together in it.
+        arguments["client_encoding"] = "UTF8"
         return psycopg2.connect(self._dsn(), **arguments, options=self._limits(), async_=0 if waits else 1)
 
     def begin(self, connection: Connection, *, writing: bool) -> None:

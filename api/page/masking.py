@@ -37,15 +37,16 @@ def masked(params: Mapping[str, Any], schema: Mapping[str, Any] | None) -> dict[
 def shown_json(value: Any) -> tuple[str, bool]:
     """A value as JSON text to be read, and whether that is all of it."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return hide_password(text[:LONGEST]), len(text) <= LONGEST
+    return hide_password(text)[:LONGEST], len(text) <= LONGEST  # cut after: a half URL is not known as one
 
 
 def _hidden(name: str, value: Any) -> Any:
     """The value without what it would be wrong to show; names decide where no schema does."""
+    secret = _NAMES_A_SECRET.search(name)
     if isinstance(value, Mapping):
-        return {key: _hidden(str(key), inner) for key, inner in value.items()}
+        return {key: _hidden(name if secret else str(key), inner) for key, inner in value.items()}
     if isinstance(value, str) and value:
-        return MASK if _NAMES_A_SECRET.search(name) else hide_password(value)
+        return MASK if secret else hide_password(value)
     if isinstance(value, list):
         return [_hidden(name, inner) for inner in value]
     return value

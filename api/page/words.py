@@ -44,7 +44,7 @@ def standing(job: Job) -> str:
         return _ended(job)
     if job.waits_for and job.state not in FINAL_STATES:
         return f"waits for {job.waits_for}"
-    if job.phase in ("pending", "scheduled") and not job.tasks_done:
+    if job.phase in ("pending", "scheduled", "paused") and not job.tasks_done:
         return "not begun"
     return f"{job.tasks_done}{total} task{'' if (job.tasks_total or job.tasks_done) == 1 else 's'}"
 

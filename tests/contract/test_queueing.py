@@ -15,6 +15,7 @@ from taskflow.patterns import linear_flow
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
     from ebbtide.conductor.family import Family
+from ebbtide.config import load_settings
 from ebbtide.errors import ClaimLost, KeyBusy, KeyReused, ParentEnding
 from ebbtide.flows import Registry
 from ebbtide.jobs import Poster, tables
@@ -347,13 +348,14 @@ def test_a_child_is_posted_once_however_often_its_task_begins_and_by_no_stale_ho
     board, conductor, registry
 ):
     job = board.post()
+    settings = load_settings()
     first = conductor("one", lease_seconds=30.0).claim(KEYS)
-    one = Family(board.store, registry, first, "one")
+    one = Family(board.store, registry, first, "one", settings)
     posted = [one.post(one.prepare("task", "copy", {"number": n}, Wishes())) for n in range(2)]
     board.clock.advance(31)
 
     again = conductor("two").claim(KEYS)
-    two = Family(board.store, registry, again, "two")
+    two = Family(board.store, registry, again, "two", settings)
     assert again.job_id == job
     assert [two.post(two.prepare("task", "copy", {"number": n}, Wishes())) for n in range(2)] == posted
     with pytest.raises(ClaimLost):

@@ -10,6 +10,7 @@ import sys
 import warnings
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 from taskflow.persistence import backends
 
@@ -17,6 +18,7 @@ from ebbtide.cli import command
 from ebbtide.cli.exits import Exit
 from ebbtide.errors import SchemaMismatch, StoreUnavailable
 from ebbtide.jobs.schema import VERSION_TABLE, SchemaState, check_schema, ensure_schema
+from ebbtide.jobs.scripts import Statement, send
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.tables import REVISION, metadata, taskflow_metadata
 
@@ -175,3 +177,13 @@ def test_a_database_that_cannot_hold_every_text_is_refused_while_it_is_empty(pos
 
     assert tables_of(postgresql, database) == set()
     postgresql.drop_database(database)
+
+
+def test_texts_come_back_as_they_were_whatever_encoding_the_environment_names(postgresql, monkeypatch):
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    text = Statement(sa.select(sa.bindparam("key_text", type_=sa.Text)))
+
+    with Store(postgresql.create_database()) as store, store.write() as connection:
+        told = send(connection, [(text, [{"text": "für 100 % 火"}])]).scalar()
+
+    assert told == "für 100 % 火"

@@ -6,30 +6,16 @@ Promises: P3, P7, P10.
 """
 
 import json
-import os
-import signal
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from taskflow.patterns import graph_flow
 
-from ebbtide import faults
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
-    from ebbtide.conductor.execution import Execution
-    from ebbtide.conductor.options import RunOptions
 from ebbtide.flows import Registry
 from ebbtide.jobs import Poster
-from ebbtide.jobs.claims import Claims, new_owner_id
 from ebbtide.jobs.ledger import Ledger
-from ebbtide.jobs.store import Store
 from ebbtide.tasks import CancelableTask
-
-KEY = "mended@1"
-AT_COMMITS = ("journal.committing", "journal.committed", "outcome.committing", "outcome.committed")
+from tests.process.lives import Life, lives, note
 
 
 class Step(CancelableTask):
@@ -44,11 +30,6 @@ class Step(CancelableTask):
             note(folder, "broke", self.name)
             raise OSError("busy")
         note(folder, "undo", self.name)
-
-
-def note(folder: str, *words: str) -> None:
-    with open(Path(folder, "effects"), "a") as log:
-        log.write(" ".join(words) + "\n")
 
 
 def step(name: str, *needs: str) -> Step:
@@ -67,96 +48,24 @@ def registry() -> Registry:
     return made
 
 
-class Life:
-    """One job, held by one process after another; the one that comes to a certain commit is killed there."""
-
-    def __init__(self, database: str, registry: Registry, folder: Path, kill_at: int) -> None:
-        self.database = database
-        self.registry = registry
-        self.folder = folder
-        self.kill_at = kill_at
-        self.killed = False
-        folder.mkdir()
-        with Poster(database, registry=registry) as poster:
-            self.job = poster.post("mended", {"folder": str(folder)}).id
-
-    def hold(self) -> None:
-        """Have it held until it ends or is parked."""
-        for _ in range(4):
-            self._hold_once()
-            if self.state in ("cancelled", "failed", "completed", "parked"):
-                return
-        raise AssertionError(f"it is still {self.state}")
-
-    @property
-    def state(self) -> str:
-        with Poster(self.database, registry=self.registry) as poster:
-            return poster.show(self.job).state
-
-    @property
-    def lines(self) -> list[str]:
-        return (self.folder / "effects").read_text().splitlines()
-
-    def _hold_once(self) -> None:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                self._be_holder()
-                status = 0
-            finally:
-                os._exit(status)
-        _, status = os.waitpid(pid, 0)
-        self.killed |= os.WIFSIGNALED(status)
-        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-
-    def _be_holder(self) -> None:
-        with Store(self.database) as store:
-            gone = self.folder / "owner"
-            if gone.exists():
-                Claims(store, gone.read_text(), name="gone", lease_seconds=3600).release()
-            claims = Claims(store, new_owner_id(), name="holder", lease_seconds=3600)
-            claims.register(flows=[KEY], runners=1, isolation="process")
-            gone.write_text(claims.owner)
-            options = RunOptions(self.database, (), claims.owner, 4, 10.0, 100)
-            claim = claims.claim([KEY])
-            assert claim is not None
-            execution = Execution(store, self.registry, claim, options)
-            with faults.watch(lambda name, task: self._come(name, task, execution, store)):
-                execution.run()
-
-    def _come(self, name: str, task: str | None, execution: Execution, store: Store) -> None:
-        if (name, task) == ("task.ended", "bottom"):
-            Ledger(store).cancel(self.job, reason="enough", who="bob")
-            execution.event.set("enough", "user")
-        if name in AT_COMMITS:
-            count = self.folder / "count"
-            number = int(count.read_text()) + 1 if count.exists() else 1
-            count.write_text(str(number))
-            if number == self.kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _lives(database: str, registry: Registry, folder: Path) -> Iterator[Life]:
-    """A life for each commit; the last one meets no crash."""
-    number = 0
-    while True:
-        number += 1
-        life = Life(database, registry, folder / str(number), number)
-        yield life
-        if not life.killed:
-            assert number > 15, "so few commits have such a job"
-            return
-
-
+@pytest.mark.timeout(180)  # it makes dozens of processes
 def test_an_incident_is_parked_mended_and_undone_through_a_crash_at_every_commit(
     prepared, registry, tmp_path
 ):
-    for life in _lives(prepared, registry, tmp_path):
-        life.hold()
+    def begin(number):
+        return Life(prepared, registry, tmp_path / str(number), number, "mended")
+
+    for life in lives(begin, at_least=15):
+
+        def cancel(name, task, execution, store, job=life.job):
+            if (name, task) == ("task.ended", "bottom"):
+                Ledger(store).cancel(job, reason="enough", who="bob")
+                execution.event.set("enough", "user")
+
+        life.hold(cancel)
         with Poster(prepared, registry=registry) as poster:
             parked = poster.show(life.job)
-            told = f"killed at commit {life.kill_at}: {life.lines}"
+            told = life.told
             assert (parked.state, parked.not_undone) == ("parked", ["top", "left"]), told
             assert parked.park_reason.startswith("the undo of left failed"), told
             assert {"undo bottom", "undo right"} <= set(life.lines), told
@@ -166,7 +75,7 @@ def test_an_incident_is_parked_mended_and_undone_through_a_crash_at_every_commit
         life.hold()
         with Poster(prepared, registry=registry) as poster:
             ended, receipt = poster.show(life.job), poster.receipt(life.job)
-        told = f"killed at commit {life.kill_at}: {life.lines}"
+        told = life.told
         assert (ended.state, ended.undo, ended.not_undone) == ("cancelled", "complete", []), told
         undos = [line for line in life.lines if line.startswith("undo")]
         assert undos.index("undo bottom") < undos.index("undo right") < undos.index("undo top"), told

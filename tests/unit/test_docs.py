@@ -196,6 +196,15 @@ def test_only_the_words_of_the_product_are_used(page):
     assert re.findall(r"\b(?:abort|revok|terminat|abandon|cancele|canceli)\w*", text) == []
 
 
+def test_every_screenshot_is_shown_on_a_page_is_of_one_width_and_small():
+    shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for image in (DOCS / "images").iterdir():
+        content = image.read_bytes()
+        assert f"images/{image.name})" in shown, image.name
+        assert int.from_bytes(content[16:20], "big") == 1280, image.name
+        assert len(content) < 200_000, image.name
+
+
 # What is claimed
 
 

@@ -239,3 +239,16 @@ def test_what_a_decider_passes_over_may_let_what_is_behind_it_begin():
 
     _, states = _Engine(flow, _Compared).ended()
     assert states == {"t0": "SUCCESS", "t1": "IGNORE", "t2": "IGNORE", "t3": "SUCCESS"}
+
+
+def test_a_part_that_was_about_to_be_tried_again_is_undone_with_a_flow_that_had_failed_before():
+    again = linear_flow.Flow("again", retry.AlwaysRevert("r")).add(_Step(1, failures=9))
+    made = _Engine(unordered_flow.Flow("flow").add(again, _Step(2)), _Compared)
+    made.prepare()
+    # As a runner left it that died then.
+    made.storage.save("t2", failure.Failure.from_exception(RuntimeError("on purpose")), "FAILURE")
+    made.storage.set_atom_state("r", "RETRYING")
+
+    _, states = made.ended()
+
+    assert states == {"r": "REVERTED", "t1": "REVERTED", "t2": "REVERTED"}

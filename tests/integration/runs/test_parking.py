@@ -101,7 +101,9 @@ def test_an_undo_that_failed_is_done_again_then_that_of_what_was_held(bench, flo
     tries = _tries(bench, job)
     assert tries.pop(broken) == 2
     assert set(tries.values()) == {1}
-    assert _names(bench, job)[-4:] == ["parked", "unparked", "claimed", how]
+    # That the request was forwarded may be told late: the run can be at rest before.
+    names = [name for name in _names(bench, job) if name != "cancel_forwarded"]
+    assert names[-4:] == ["parked", "unparked", "claimed", how]
 
 
 @pytest.mark.parametrize("how", ["failed", "cancelled"])
@@ -191,6 +193,23 @@ def test_an_undo_that_failed_in_a_retry_round_is_done_again_and_no_further_round
 
     ended = _undone(bench, job, shape, state="failed")
     assert (ended.error_task, bench.words("begin")) == ("y", began)
+
+
+def test_an_undo_that_fails_in_a_retry_round_holds_nothing_beside_it(bench):
+    @bench.registry.flow("beside")
+    def beside(folder, plan):
+        retried = linear_flow.Flow("retried", retry.Times(3, "tries")).add(*map(bench.steps.Step, "xy"))
+        return unordered_flow.Flow("beside").add(bench.steps.Step("z"), retried)
+
+    job = bench.post("beside", {"y": ["break"], "undo x": ["fail"]})
+    bench.start()
+    bench.reached("execute y")
+    bench.ended("z")
+    bench.gates.open("execute y")
+
+    assert bench.final(job).state == "parked"
+    assert bench.words("undo") == ["y", "z"]
+    assert bench.poster.show(job.id).not_undone == ["x"]
 
 
 def test_a_task_that_raised_and_whose_undo_failed_is_undone_as_interrupted(bench):

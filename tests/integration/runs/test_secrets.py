@@ -589,8 +589,8 @@ def test_a_cancel_that_comes_while_the_secret_is_found_missing_wins(bench, post,
     job, _ = post(lambda: [Takes("a")])
     real = execution.resolve
 
-    def resolve(values):
-        found = real(values)
+    def resolve(values, allowed=None):
+        found = real(values, allowed=allowed)
         bench.poster.cancel(job.id, "enough")
         return found
 
@@ -609,7 +609,7 @@ def test_a_drain_that_comes_while_the_secret_is_found_missing_parks_nothing(benc
     real = execution.resolve
     looking, let_on = threading.Event(), threading.Event()
 
-    def resolve(values):
+    def resolve(values, allowed=None):
         looking.set()
         assert let_on.wait(PATIENCE_SECONDS)
         return real(values)
