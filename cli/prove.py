@@ -104,8 +104,7 @@ def prove(
     from ebbtide.testing.proving import prove_flow
 
     _require_seconds(("--timeout", timeout), ("--undo-timeout", undo_timeout))
-    registry = invocation.registry()
-    definition = registry.get(flow)
+    definition = (registry := invocation.registry()).get(flow)
     values = definition.parse(pairs(params, "-p"))
     checked = _function(check)
     _consent(definition.key, yes)
