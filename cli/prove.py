@@ -103,16 +103,12 @@ def prove(
     """
     from ebbtide.testing.proving import prove_flow
 
-    for name, seconds in (("--timeout", timeout), ("--undo-timeout", undo_timeout)):
-        if not 0 < seconds < float("inf"):
-            raise click.UsageError(f"{name} wants a number of seconds, above 0")
-    registry = invocation.registry()
-    definition = registry.get(flow)
+    _require_seconds(("--timeout", timeout), ("--undo-timeout", undo_timeout))
+    definition = (registry := invocation.registry()).get(flow)
     values = definition.parse(pairs(params, "-p"))
     checked = _function(check)
     _consent(definition.key, yes)
     silence_libraries()
-
     try:
         with Raised(signal.SIGTERM, signal.SIGHUP):
             proof = prove_flow(
@@ -135,6 +131,12 @@ def prove(
         say("interrupted; what --same names is as it was" if same else "interrupted")
         return Exit.INTERRUPTED
     return _told(proof, as_json=invocation.json)
+
+
+def _require_seconds(*given: tuple[str, float]) -> None:
+    for name, seconds in given:
+        if not 0 < seconds < float("inf"):
+            raise click.UsageError(f"{name} wants a number of seconds, above 0")
 
 
 def _told(proof: Proof, *, as_json: bool) -> Exit:

@@ -212,7 +212,8 @@ class JobRun(EngineRun):
 
     def _flush(self) -> None:
         while self.journal.lost is None:
-            if self._hurry.wait(_FLUSH_SECONDS) and self._ended.wait(_STREAM_SECONDS):
+            hurry = self._hurry.wait(_FLUSH_SECONDS)
+            self._hurry.clear()  # before the look at what it tells of: set once more, it is seen next time
+            if self._ended.wait(_STREAM_SECONDS if hurry else 0.0):
                 return
-            self._hurry.clear()
             self.journal.flush()

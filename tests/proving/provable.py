@@ -3,10 +3,12 @@
 A program of its own imports this: EBBTIDE_TEST_PLANTED names bugs of `planted`, to be planted there.
 """
 
+import asyncio
 import importlib
 import os
 import subprocess
 import threading
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from taskflow import retry
 from taskflow.flow import Flow
 from taskflow.patterns import linear_flow, unordered_flow
 
-from ebbtide import CancelableTask, flow
+from ebbtide import AsyncTask, CancelableTask, StreamTask, flow
 
 
 class Make(CancelableTask):
@@ -34,10 +36,7 @@ class Make(CancelableTask):
         return str(mine)
 
     def revert(self, folder: str, result: Any) -> None:
-        mine = Path(folder, self.name)
-        (mine / "file").unlink(missing_ok=True)
-        if mine.exists():
-            mine.rmdir()
+        _unmake(Path(folder, self.name))
 
 
 class Odd(Make):
@@ -61,6 +60,43 @@ class Odd(Make):
         if self.name == "fails" or (self.name == "flaky" and first):
             raise OSError("busy")
         super().revert(folder, result)
+
+
+class MakeAwaiting(AsyncTask):
+    """Makes the same, as a coroutine."""
+
+    async def execute(self, folder: str, fail: str = "") -> str:
+        mine = Path(folder, self.name)
+        mine.mkdir(exist_ok=True)
+        await asyncio.sleep(0)
+        if fail == self.name:
+            raise ValueError(f"{self.name} was to fail")
+        (mine / "file").write_text(self.job.id)
+        return str(mine)
+
+    async def revert(self, folder: str) -> None:
+        await asyncio.sleep(0)
+        _unmake(Path(folder, self.name))
+
+
+class MakeStreaming(StreamTask):
+    """Makes the same, and streams the words of its steps."""
+
+    async def execute(self, folder: str) -> AsyncGenerator[str, None]:
+        mine = Path(folder, self.name)
+        mine.mkdir(exist_ok=True)
+        yield "folder"
+        (mine / "file").write_text(self.job.id)
+        yield "file"
+
+    async def revert(self, folder: str) -> None:
+        _unmake(Path(folder, self.name))
+
+
+def _unmake(mine: Path) -> None:
+    (mine / "file").unlink(missing_ok=True)
+    if mine.exists():
+        mine.rmdir()
 
 
 class Forgetful(CancelableTask):
@@ -129,6 +165,20 @@ def serial_retry(folder: str, fail: str = "") -> Flow:
 @flow("parallel-retry")
 def parallel_retry(folder: str, fail: str = "") -> Flow:
     return _parallel("parallel-retry", retry=retry.Times(2, "tries", provides="number"))
+
+
+@flow("serial-coroutines")
+def serial_coroutines(folder: str, fail: str = "") -> Flow:
+    tasks = (MakeAwaiting(name="first"), MakeStreaming(name="second"), MakeAwaiting(name="last"))
+    return linear_flow.Flow("serial-coroutines").add(*tasks)
+
+
+@flow("parallel-coroutines")
+def parallel_coroutines(folder: str, fail: str = "") -> Flow:
+    """Two coroutines run at once, and beside them a thread."""
+    tasks = (MakeAwaiting(name="left"), MakeStreaming(name="right"), Make(name="thread"))
+    between = unordered_flow.Flow("between").add(*tasks)
+    return linear_flow.Flow("parallel-coroutines").add(between, MakeAwaiting(name="last"))
 
 
 @flow("odd-undo")

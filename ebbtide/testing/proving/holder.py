@@ -21,7 +21,7 @@ from ebbtide.conductor.capture import install
 from ebbtide.conductor.execution import Execution
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.undoing import UndoPolicy
-from ebbtide.errors import TooLate
+from ebbtide.errors import ClaimLost, TooLate
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs.claim import Claim
 from ebbtide.jobs.claims import Claims, new_owner_id
@@ -183,6 +183,11 @@ def _join_workers() -> None:
             thread.join()
 
 
+def _of_loop() -> bool:
+    """Whether the calling thread runs coroutines, or calls for them what may block."""
+    return threading.current_thread().name.startswith(("ebbtide-loop", "ebbtide-barrier"))
+
+
 class _Canceller:
     """Cancels the job as somebody does who watches it."""
 
@@ -223,8 +228,11 @@ class _Watch:
         self._tell = tell
         self._sleep = sleep
         self._lock = threading.Lock()  # guards the counts, and keeps what is told in their order
-        self._in_bodies: set[int] = set()  # threads, from the barrier of a body to its end
+        # By task, from the barrier of a body to its end: its thread; None: it is a coroutine in the loop.
+        self._in_bodies: dict[str, int | None] = {}
         self._none_in_bodies = threading.Condition(self._lock)
+        self._tired = False  # somebody sleeps, or will as soon as no body is at work: none begins any more
+        self._woken = threading.Event()
         self._times = Counter((point.name, point.task) for point in passed)
         self._ours = threading.local()
         self._execution: Execution | None = None
@@ -243,15 +251,16 @@ class _Watch:
             self._times[place] += 1
             address = Address(*place, self._times[place])
             self._tell(point=[address.name, address.task, address.number])
-            self._note_body(name)
+            begins_late = self._note_body(*place)
+        if begins_late:
+            self._wait_for_the_loss()
         deed = self._acts.get(address)
-        if deed is not None:
+        if deed is Deed.SLEEP:
+            self._go_to_sleep(address.task)
+        elif deed is not None:
             self._do(deed)
 
     def _do(self, deed: Deed) -> None:
-        if deed is Deed.SLEEP:
-            self._go_to_sleep()
-            return
         self._tell(deed=deed)
         if deed is Deed.KILL:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -264,22 +273,43 @@ class _Watch:
             if requested:
                 self._forward(_SWEEP_SECONDS if deed is Deed.CANCEL_UNHEARD else 0.0)
 
-    def _note_body(self, name: str) -> None:
-        me = threading.get_ident()
+    def _note_body(self, name: str, task: str) -> bool:
+        """Whether a body is about to begin that may not."""
         if name in ("task.begun", "undo.begun"):
-            self._in_bodies.add(me)
+            if self._tired:
+                return True
+            # A coroutine begins and ends in two threads: the first of them waits for the store.
+            self._in_bodies[task] = None if _of_loop() else threading.get_ident()
         elif name in ("task.ended", "undo.ended"):
-            self._in_bodies.discard(me)
+            self._in_bodies.pop(task, None)
             self._none_in_bodies.notify_all()
+        return False
 
-    def _go_to_sleep(self) -> None:
-        """Let somebody else take the job meanwhile, but no body run beside his."""
+    def _wait_for_the_loss(self) -> None:
+        """Be one whose barrier took until somebody else had the job."""
+        self._woken.wait()
+        assert self._execution is not None
+        claim = self._execution.claim
+        raise ClaimLost(claim.job_id, claim.epoch)
+
+    def _go_to_sleep(self, task: str) -> None:
+        """Let somebody else take the job meanwhile, but no body run beside his.
+
+        Nothing happens in a body, or where one would be held up: a coroutine whose loop this is, or that
+        waits for this very commit.
+        """
         with self._lock:
-            if threading.get_ident() in self._in_bodies:
+            if task in self._in_bodies or self._holds_up_a_body():
                 return
+            self._tired = True
             self._none_in_bodies.wait_for(lambda: not self._in_bodies)
         self._tell(deed=Deed.SLEEP)
         self._sleep()
+        self._woken.set()
+
+    def _holds_up_a_body(self) -> bool:
+        at_work = self._in_bodies.values()
+        return threading.get_ident() in at_work or (_of_loop() and None in at_work)
 
     def _forward(self, seconds: float) -> None:
         """Hand the request to the run: at once, as a signal does, or later, as a sweep does."""

@@ -1,8 +1,11 @@
 """What becomes of a job whose task fails, or that takes too long: tried again, held, out of time."""
 
+import threading
+
 import pytest
 
 from ebbtide import Limits, RetryPolicy
+from ebbtide.jobs.limits import LimitWatch
 
 AT_ONCE = RetryPolicy(attempts=3, interval_seconds=0, errors=("Broken",))
 
@@ -173,8 +176,13 @@ def test_a_cancel_that_comes_before_it_holds_undoes_it(bench, post):
 
 
 def test_a_job_out_of_time_is_stopped_undone_and_failed(bench, post):
+    looks, record = threading.Event(), LimitWatch.record
+    bench.monkeypatch.setattr(LimitWatch, "record", lambda self: record(self) if looks.is_set() else [])
     job = post("linear", {"c": ["hold"]}, limits=Limits(job_seconds=0.05))
     bench.start(sweep_seconds=0.02)
+    bench.reached("execute c")
+
+    looks.set()
 
     ended = bench.final(job)
 

@@ -12,6 +12,8 @@ import sys
 
 import pytest
 
+from tests.services.endpoint import END, PATH, event
+
 POINTS = os.environ.get("EBBTIDE_TEST_POINTS", "0")
 HEAD = "date,open,high,low,close,volume\n"
 CHECK = """
@@ -29,9 +31,9 @@ def rows(params):
 
 @pytest.fixture
 def prove(tmp_path):
-    """Proves a flow; returns the proof once it has held, and every task that undoes something was seen to."""
+    """Proves a flow; returns the proof once it has held, with that verdict of every task."""
 
-    def call(flow, params, *options):
+    def call(flow, params, *options, verdict="undo complete"):
         command = [sys.executable, "-m", "ebbtide", "prove", flow, "--yes", "--json", "--doubles", "1"]
         for name, value in params.items():
             command += ["-p", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
@@ -41,7 +43,7 @@ def prove(tmp_path):
         proof = json.loads(ended.stdout)
         assert (proof["broken"], proof["unexplained"], proof["stopped"]) == ([], [], None)
         assert ended.returncode == 0, ended.stdout
-        assert {task["verdict"] for task in proof["tasks"]} == {"undo complete"}
+        assert {task["verdict"] for task in proof["tasks"]} == {verdict}
         assert proof["crashes"] and proof["cancels"] and proof["stale"]
         counts = ", ".join(
             f"{proof[name]} {name}" for name in ("crashes", "cancels", "double_crashes", "stale")
@@ -123,3 +125,14 @@ def test_command_is_proven(prove, tmp_path):
     prove("command", params, "--same", str(world), "--flow-module", "ebbtide.flows.command")
 
     assert [path.name for path in world.iterdir()] == ["mine"]
+
+
+@pytest.mark.timeout(1800)
+def test_agent_is_proven(site, prove):
+    site.page(PATH, event("Hel") + event("lo") + END, content_type="text/event-stream")
+    params = {"prompt": "Say hello", "endpoint": site.url + "/v1", "model": "small"}
+
+    # An answer changes nothing that could be looked at, or undone.
+    prove("agent", params, "--flow-module", "ebbtide.flows.agent", verdict="undo not looked at")
+
+    assert site.asked(PATH)
