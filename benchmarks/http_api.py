@@ -65,7 +65,7 @@ def main() -> None:
 @contextlib.contextmanager
 def server(url: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`ebbtide api` in a process, and where it listens."""
-    words = [sys.executable, "-m", "ebbtide", "api", "--port", "0", "--json"]
+    words = [sys.executable, "-m", "ebbtide", "api", "--port", "0", "--json", "--log-level", "error"]
     environment = os.environ | {"EBBTIDE_DATABASE": url}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None

@@ -16,7 +16,7 @@ JOB = "7f3a0000-0000-4000-8000-000000000000"
 # What a store has and a server keeps to itself, or the client has by other means.
 OF_THE_STORE = {
     *("acting_for", "catalogue", "credentials", "page", "counts"),
-    *("graph", "signal", "prune", "marks"),
+    *("graph", "signal", "prune", "marks", "choices", "tail"),
 }
 
 
