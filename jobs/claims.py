@@ -263,9 +263,11 @@ class Claims:
         """Record that the request was handed to the run, `at` unix seconds. Repeating changes nothing.
 
         The run may have ended meanwhile, and the job may be in another attempt: the time is kept
-        with its own request; the history of an attempt that has ended is left alone.
+        with its own request; the history of an attempt that has ended is left alone. Handed over again,
+        after a run has heard of it and the note of the first time was lost, it was so when it was heard.
         """
         cancels = tables.job_cancels
+        heard_before = cancels.c.delivered_at < at
         with self._store.write() as connection:
             # The job's row first, here as everywhere: two who lock in two orders wait for one another.
             running = connection.execute(
@@ -284,10 +286,10 @@ class Claims:
                     cancels.c.attempt == request.attempt,
                     cancels.c.forwarded_at.is_(None),
                 )
-                .values(forwarded_at=at)
-                .returning(cancels.c.job)
+                .values(forwarded_at=sa.case((heard_before, cancels.c.delivered_at), else_=at))
+                .returning(cancels.c.forwarded_at)
             ).first()
-            if changed is not None and running is not None:
+            if changed is not None and running is not None and changed.forwarded_at == at:
                 record(connection, "cancel_forwarded", request.job_id, at=at, actor=self.owner)
 
     def _take_over(

@@ -246,7 +246,8 @@ class Reference:
     def forwarded(self, job_id: str) -> None:
         job = self.jobs[job_id]
         job.now.forwarded = True
-        job.note("cancel_forwarded")
+        if not job.now.delivered:  # a run has heard of it by itself
+            job.note("cancel_forwarded")
 
     # Holders.
 

@@ -336,6 +336,23 @@ def test_a_request_is_recorded_as_forwarded_once(board, conductor):
     assert (board.last(job)["at"], board.last(job)["actor"]) == (11.0, "one")
 
 
+@pytest.mark.parametrize(("at", "told"), [(9.0, [9.0]), (11.0, [])])
+def test_a_request_that_a_run_has_heard_of_was_forwarded_by_then(board, conductor, at, told):
+    one = conductor("one")
+    job = board.put(JobState.RUNNING, owner="one")
+    board.ledger.cancel(job, reason="x", who="bob")
+    (request,) = one.requests()
+    with board.store.write() as connection:
+        connection.execute(tables.job_cancels.update().values(delivered_at=10.0))
+
+    one.forwarded(request, at=at)
+
+    assert one.requests() == []
+    assert [row["forwarded_at"] for row in board.rows(tables.job_cancels)] == [min(at, 10.0)]
+    entries = [row["at"] for row in board.rows(tables.job_entries) if row["name"] == "cancel_forwarded"]
+    assert entries == told
+
+
 def test_the_request_of_each_attempt_is_forwarded_for_itself(board, conductor):
     one = conductor("one")
     job = board.post()
