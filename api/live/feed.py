@@ -145,13 +145,10 @@ class Feed:
 
     async def _look_on(self) -> None:
         """Look as long as anybody watches."""
+        signal = None
         try:
             signal = await self._in_thread(self._poster.signal)
-        except BaseException:
-            self._looking = None  # whoever watches next tries again
-            raise
-        looked = time.monotonic()
-        try:
+            looked = time.monotonic()
             while self._streams:
                 await asyncio.sleep(TICK_SECONDS)
                 swept = time.monotonic() - looked >= min(SWEEP_SECONDS, signal.sweep_seconds)
@@ -160,7 +157,10 @@ class Feed:
                     await self._look()
         finally:
             self._looking = None
-            await asyncio.shield(self._in_thread(_close, signal))
+            for stream in self._streams:
+                stream.end()  # left by a fault: nobody would tell them anything; who watches comes again
+            if signal is not None:
+                await asyncio.shield(self._in_thread(_close, signal))
 
     async def _look(self) -> None:
         for key, watch in list(self._watches.items()):

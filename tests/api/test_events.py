@@ -9,6 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from ebbtide.api.limits import Limits
+from ebbtide.errors import StoreUnavailable
 
 EVENTS = "/api/v1/events"
 JOBS = "/api/v1/jobs"
@@ -119,6 +120,23 @@ def test_a_stream_that_is_to_end_at_rest_does_and_one_of_a_deleted_job_ends(aski
         next(found)
         poster.delete(job.id)
         assert [name for name, _, _ in found][-1] == "deleted"
+
+
+def test_a_stream_that_nobody_can_look_for_ends_and_the_next_is_looked_for(asking, poster, monkeypatch):
+    def broken():
+        raise StoreUnavailable("no signal")
+
+    ann = poster.acting_for("ann", jobs_of="ann")
+    job = ann.post("add", {"a": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(poster, "signal", broken)
+        with stream(asking, EVENTS) as found:
+            assert [name for name, _, _ in found] == ["snapshot"]
+
+    with stream(asking, EVENTS) as found:
+        next(found)
+        ann.cancel(job.id)
+        until(found, lambda each: any(one["state"] == "cancelled" for one in each[2]["jobs"]))
 
 
 def test_a_stream_ends_with_the_token_that_opened_it(asking, poster):
