@@ -32,7 +32,7 @@ from ebbtide.conductor.enginerun import GoesBackwards
 from ebbtide.conductor.readback import is_stored, request_of
 from ebbtide.conductor.redaction import Redactor
 from ebbtide.conductor.stored import StoredRun
-from ebbtide.errors import ClaimLost, EdgeRefused, StoreUnavailable
+from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused, StoreUnavailable
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.ledger import logbook_of
@@ -320,9 +320,10 @@ class Journal:
         faults.point("journal.committing")
         deadline = time.monotonic() + self._patience
         pause = 0.01
+        number = batch.job["write"] = self._write + 1
+        # An outcome removes a job whose deletion waits for it. We may have, once its answer was lost.
+        or_gone = False
         while True:
-            number = self._write + 1
-            batch.job["write"] = number
             try:
                 self._transact(batch, outcome)
                 break
@@ -338,7 +339,8 @@ class Journal:
                 raise
             except StoreUnavailable as error:
                 # The commit's answer may be what was lost: the number tells.
-                if is_stored(self._store, self._claim, number):
+                or_gone |= outcome is not None and isinstance(error, CommitUnknown)
+                if is_stored(self._store, self._claim, number, or_gone=or_gone):
                     break
                 if time.monotonic() > deadline:
                     self._lose(error, batch)
@@ -346,8 +348,8 @@ class Journal:
                 threading.Event().wait(pause * (0.5 + random.random()))
                 pause = min(1.0, pause * 2)
             except Exception as error:
-                # Rows that are there already: this very commit was stored, and its answer lost.
-                if is_stored(self._store, self._claim, number):
+                # Rows that are there already, or no job: this very commit was stored, and its answer lost.
+                if is_stored(self._store, self._claim, number, or_gone=or_gone):
                     break
                 # Whatever this is, the batch is out of memory and not in the store: this run knows
                 # nothing for sure any more. It stops where it is; the store has the last true state.

@@ -12,8 +12,12 @@ from ebbtide.jobs.store import Store
 __all__ = ["is_stored", "request_of"]
 
 
-def is_stored(store: Store, claim: Claim, number: int) -> bool:
-    """Whether the commit of that number was stored under the claim, as far as the store can be asked."""
+def is_stored(store: Store, claim: Claim, number: int, *, or_gone: bool = False) -> bool:
+    """Whether the commit of that number was stored under the claim, as far as the store can be asked.
+
+    Args:
+        or_gone: take it for stored, too, when there is no such job any more.
+    """
     jobs = tables.jobs
     try:
         with store.read() as connection:
@@ -22,7 +26,9 @@ def is_stored(store: Store, claim: Claim, number: int) -> bool:
             ).first()
     except StoreUnavailable:
         return False
-    return row is not None and row.epoch == claim.epoch and row.write >= number
+    if row is None:
+        return or_gone
+    return row.epoch == claim.epoch and row.write >= number
 
 
 def request_of(connection: sa.Connection, claim: Claim) -> tuple[str, str]:

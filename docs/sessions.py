@@ -208,6 +208,8 @@ _DIFFERS_FROM_RUN_TO_RUN = (
     (r"[ \t]+", " "),
     (r"(?m)^ | $", ""),
 )
+# Printed by who waits for longer than a conductor of the page takes to start, on a slow machine.
+_WAITS_FOR_A_CONDUCTOR = re.compile(r"^<time> waits for a conductor: none is running;.*\n", re.MULTILINE)
 # Two processes write these within a millisecond or two: which comes first is nobody's promise.
 _RACING = re.compile(r"^(?:\d+ )?(<time> cancel (?:forwarded|delivered).*)\n?", re.MULTILINE)
 
@@ -216,14 +218,23 @@ def normal(text: str) -> str:
     """The text without what differs from run to run; what raced stands at its end."""
     for pattern, put in _DIFFERS_FROM_RUN_TO_RUN:
         text = re.sub(pattern, put, text)
+    text = _WAITS_FOR_A_CONDUCTOR.sub("", text)
     return "\n".join([_RACING.sub("", text).strip("\n"), *sorted(_RACING.findall(text))])
 
 
 def same(printed: str, shown: str) -> bool:
     """Whether that was printed which a page shows."""
-    lines = normal(shown).split("\n")
-    pattern = "".join("(?:.*\n)*" if line == "..." else re.escape(line) + "\n" for line in lines)
+    pattern = "".join(_pattern(line) for line in normal(shown).split("\n"))
     return re.fullmatch(pattern, normal(printed) + "\n") is not None
+
+
+def _pattern(line: str) -> str:
+    if line == "...":
+        return "(?:.*\n)*"
+    # Where the undo is quicker than the answer of a cancel, the answer tells of its end.
+    return (
+        re.sub(r"being\\ undone$", r"(?:being undone|cancelled, everything undone)", re.escape(line)) + "\n"
+    )
 
 
 def same_example(printed: str, shown: str) -> bool:

@@ -9,7 +9,7 @@ from taskflow.persistence import models
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that TaskFlow's engines import
-    from ebbtide.conductor.journal import Journal
+    from ebbtide.conductor import journal
     from ebbtide.conductor.outcome import Outcome
     from ebbtide.conductor.stored import load_run
 from ebbtide.jobs.claims import Claim
@@ -31,7 +31,7 @@ class Holding:
         if claim.cancel is not None:
             self.event.set(claim.cancel.reason, claim.cancel.source)
         stored = load_run(store, claim)
-        self.journal = Journal(
+        self.journal = journal.Journal(
             store, claim, self.event, stored, patience_seconds=PATIENCE_SECONDS, log_lines=10
         )
         self._flow = stored.flow

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from ebbtide import faults
-from ebbtide.errors import CommitUnknown, EdgeRefused, StoreUnavailable, TooLate, UsageError
+from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused, StoreUnavailable, TooLate, UsageError
 from ebbtide.jobs import Selection, many, tables
 from ebbtide.jobs.cancelling import Cancel
 from ebbtide.jobs.deletion import Delete
@@ -14,6 +14,8 @@ from ebbtide.jobs.many import Many
 from ebbtide.jobs.pausing import Pause, Pauses, Resume
 from ebbtide.jobs.retrying import Retry
 from ebbtide.jobs.states import JobState
+from tests.contract import holding
+from tests.contract.holding import Holding
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 VERBS = {
@@ -235,3 +237,56 @@ def test_a_parked_job_that_had_begun_nothing_is_removed_as_it_is_let_go(board):
     board.ledger.unpark(parked, who="ann")
 
     assert board.rows(tables.jobs) == []
+
+
+@pytest.mark.parametrize("look", ["at once", "by the next try"])
+def test_a_run_whose_last_commit_removed_its_job_learns_that_it_was_stored(
+    board, conductor, monkeypatch, look
+):
+    held = undone_for_a_deletion(board, conductor())
+
+    def lose() -> None:
+        if look == "by the next try":
+            not_at_once(monkeypatch)
+        raise CommitUnknown("the connection is gone")
+
+    with faults.arm("store.committed", lose):
+        assert held.leave("cancelled")
+
+    assert board.rows(tables.jobs) == []
+    assert held.journal.lost is None
+
+
+def test_a_run_whose_job_another_holder_removed_has_lost_it(board, conductor):
+    stale = undone_for_a_deletion(board, conductor())
+    board.clock.advance(100.0)
+    holder = Holding(board.store, conductor("two").claim(["copy@1"]), "two")
+
+    assert holder.leave("cancelled")
+    assert board.rows(tables.jobs) == []
+
+    with pytest.raises(ClaimLost):
+        stale.leave("cancelled")
+
+
+def undone_for_a_deletion(board, claims) -> Holding:
+    """A run that has undone its task, which is all that it had begun, since its job is to be deleted."""
+    job = board.post()
+    held = Holding(board.store, claims.claim(["copy@1"]), claims.owner)
+    held.begin("a")
+    assert ask(board, Delete("bob"), ids=[job]) == {job: "accepted"}
+    held.end("a", "returned")
+    held.begin_undo("a")
+    held.end_undo("a", works=True)
+    return held
+
+
+def not_at_once(monkeypatch) -> None:
+    """The store cannot be asked what it holds, the first time."""
+    asked = holding.journal.is_stored
+
+    def away(*_, **__) -> bool:
+        monkeypatch.setattr(holding.journal, "is_stored", asked)
+        return False
+
+    monkeypatch.setattr(holding.journal, "is_stored", away)

@@ -47,16 +47,16 @@ def note(folder, text):
     with open(Path(folder, "notes"), "a") as notes:
         notes.write(text + "\n")
 
-@flow("steps", returns="last")
+@flow("three-steps", returns="last")
 def steps(folder: str, gate: str = ""):
     """Three steps."""
     tasks = Step("first"), Step("second"), Step("third", provides="last")
-    return linear_flow.Flow("steps").add(*tasks)
+    return linear_flow.Flow("three-steps").add(*tasks)
 
-@flow("broken")
+@flow("broken-second")
 def broken(folder: str, gate: str = ""):
     """A step, and one that fails."""
-    return linear_flow.Flow("broken").add(Step("first"), Break("break"))
+    return linear_flow.Flow("broken-second").add(Step("first"), Break("break"))
 '''
 
 
@@ -141,7 +141,7 @@ def until_it_waits(watcher) -> None:
 
 
 def test_a_job_is_run_to_its_end(conductor, run, tmp_path):
-    posted = run("post", "steps", "-p", f"folder={tmp_path}", "--wait")
+    posted = run("post", "three-steps", "-p", f"folder={tmp_path}", "--wait")
     job_id = posted.stdout.strip()
 
     shown = json.loads(run("show", job_id[:8], "--json").stdout)
@@ -162,7 +162,7 @@ def test_a_job_is_run_to_its_end(conductor, run, tmp_path):
 
 def test_a_cancelled_job_is_undone_newest_first_and_completes_when_retried(conductor, run, start, tmp_path):
     gate = tmp_path / "gate"
-    job_id = run("post", "steps", "-p", f"folder={tmp_path}", "-p", f"gate={gate}").stdout.strip()
+    job_id = run("post", "three-steps", "-p", f"folder={tmp_path}", "-p", f"gate={gate}").stdout.strip()
     until_it_waits(start("watch", job_id, "--json"))
 
     cancelled = run("cancel", job_id, "--reason", "wrong folder", "--wait")
@@ -184,7 +184,7 @@ def test_a_cancelled_job_is_undone_newest_first_and_completes_when_retried(condu
 
 
 def test_a_failed_job_names_task_and_message(conductor, run, tmp_path):
-    posted = run("post", "broken", "-p", f"folder={tmp_path}", "--wait")
+    posted = run("post", "broken-second", "-p", f"folder={tmp_path}", "--wait")
     job_id = posted.stdout.strip()
 
     shown = run("show", job_id)
@@ -198,7 +198,9 @@ def test_a_failed_job_names_task_and_message(conductor, run, tmp_path):
 
 
 def test_whoever_waits_for_success_learns_of_the_cancel(conductor, run, start, tmp_path):
-    waiting = start("post", "steps", "-p", f"folder={tmp_path}", "-p", f"gate={tmp_path / 'gate'}", "--wait")
+    waiting = start(
+        "post", "three-steps", "-p", f"folder={tmp_path}", "-p", f"gate={tmp_path / 'gate'}", "--wait"
+    )
     job_id = waiting.stdout.readline().strip()
     until_it_waits(start("watch", job_id, "--json"))
 
@@ -211,7 +213,7 @@ def test_whoever_waits_for_success_learns_of_the_cancel(conductor, run, start, t
 
 def test_ctrl_c_ends_the_wait_and_not_the_job(conductor, run, start, tmp_path):
     gate = tmp_path / "gate"
-    waiting = start("post", "steps", "-p", f"folder={tmp_path}", "-p", f"gate={gate}", "--wait")
+    waiting = start("post", "three-steps", "-p", f"folder={tmp_path}", "-p", f"gate={gate}", "--wait")
     job_id = waiting.stdout.readline().strip()
     # Told of by the waiting process itself: from here on it is in its wait.
     assert "posted" in waiting.stderr.readline()
@@ -227,7 +229,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_job(conductor, run, start, tmp_path):
 
 def test_followed_logs_end_with_the_job(conductor, run, start, tmp_path):
     gate = tmp_path / "gate"
-    job_id = run("post", "steps", "-p", f"folder={tmp_path}", "-p", f"gate={gate}").stdout.strip()
+    job_id = run("post", "three-steps", "-p", f"folder={tmp_path}", "-p", f"gate={gate}").stdout.strip()
     following = start("logs", "-f", job_id, "--json")
 
     first = json.loads(following.stdout.readline())
@@ -239,7 +241,7 @@ def test_followed_logs_end_with_the_job(conductor, run, start, tmp_path):
 
 
 def test_a_watcher_without_a_terminal_is_told_line_by_line(conductor, run, tmp_path):
-    job_id = run("post", "broken", "-p", f"folder={tmp_path}").stdout.strip()
+    job_id = run("post", "broken-second", "-p", f"folder={tmp_path}").stdout.strip()
 
     watched = run("watch", job_id)
 

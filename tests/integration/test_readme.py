@@ -80,6 +80,14 @@ def steps(block, beginning):
             True,
         ),
         ("09:47:04.857  cancel delivered\n", "09:47:04.857  cancel forwarded\n", False),
+        ("accepted  cancelled, everything undone\n", "accepted  being undone\n", True),
+        ("accepted  being undone\n", "accepted  cancelled, everything undone\n", False),
+        (
+            "09:47:04.857  waits for a conductor: none is running; `ebbtide conductor` runs one\ndone\n",
+            "done\n",
+            True,
+        ),
+        ("waits for a conductor: none is running\n", "waits for a conductor: all are busy\n", False),
     ],
 )
 def test_only_what_differs_from_run_to_run_is_of_no_account(printed, shown, is_same):

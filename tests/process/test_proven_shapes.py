@@ -56,6 +56,7 @@ def test_a_flow_of_this_shape_is_proven(flow, fail, store_kind, request, tmp_pat
     counts = ", ".join(f"{proof[name]} {name}" for name in tried)
     print(f"EBBTIDE_TEST_SEED={SEED}")
     print(f"{store_kind}, {flow} {fail}: {len(proof['points'])} of {proof['points_known']} points, {counts}")
+    print(f"not reached: {proof['not_reached']}")
     assert (proof["broken"], proof["unexplained"], proof["stopped"]) == ([], [], None)
     assert {task["verdict"] for task in proof["tasks"]} <= {"undo complete", "undo not seen"}
     assert ended.returncode == 0

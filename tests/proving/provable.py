@@ -63,16 +63,27 @@ class Odd(Make):
 
 
 class MakeAwaiting(AsyncTask):
-    """Makes the same, as a coroutine."""
+    """Makes the same, as a coroutine. One that is to fail does so once those beside it have begun.
+
+    Otherwise, in a flow in which nothing else orders them, no two runs would come through the same points.
+    """
 
     async def execute(self, folder: str, fail: str = "") -> str:
         mine = Path(folder, self.name)
         mine.mkdir(exist_ok=True)
         await asyncio.sleep(0)
         if fail == self.name:
+            await self._others(folder)
             raise ValueError(f"{self.name} was to fail")
         (mine / "file").write_text(self.job.id)
         return str(mine)
+
+    async def _others(self, folder: str) -> None:
+        """Wait for their folders; not for ever: who was overtaken finds that they are gone again."""
+        for _ in range(100):
+            if all(Path(folder, name).exists() for name in ("right", "thread")):
+                return
+            await asyncio.sleep(0.01)
 
     async def revert(self, folder: str) -> None:
         await asyncio.sleep(0)

@@ -34,7 +34,7 @@ class Proof:
         crashes: how often a holder was killed; `cancels`: how often a job was cancelled while it was alive;
             `double_crashes`: how often two holders of one job were killed; `stale`: how often a holder slept
             while another one took its job; `ended`: how often one was ended since an undo hung.
-        not_reached: what could not be done, since its run did not come there this time. Not covered.
+        not_reached: what could not be done, since none of three runs came there. Not covered.
         completes: whether jobs completed; False: each was cancelled at its last commit and undone, since
             nothing could have put the world back.
         broken: promises of Ebbtide that did not hold, with the case.
