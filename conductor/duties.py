@@ -34,14 +34,19 @@ class Duties:
         self._next_look = self._next_turn = 0.0
         self._pruning = False
 
-    def record_limits(self) -> None:
-        """Have runs stopped that have passed a limit: the request is then forwarded like any other."""
+    def record_limits(self) -> bool:
+        """Have runs stopped that have passed a limit: the request is then forwarded like any other.
+
+        Returns whether there is one.
+        """
         now = time.monotonic()
         if now < self._next_look:
-            return
-        for passed in self._limits.record():
+            return False
+        found = self._limits.record()
+        for passed in found:
             LOG.warning("job.limit_passed %s: %s", passed.job_id, passed.reason)
         self._next_look = now + self._sweep_seconds
+        return bool(found)
 
     def prune(self) -> None:
         """Remove some of what has outlived its time; of all conductors one does so, once an hour.

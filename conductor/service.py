@@ -267,8 +267,9 @@ class Conductor:
             if told or offered or news or now >= next_sweep or (self._waiting and desk.runners.idle):
                 next_sweep = now + self._settings.sweep_seconds
                 with self._store_may_be_away():
-                    desk.duties.record_limits()
-                    self._forward(desk)
+                    self._forward(desk)  # first: somebody waits for it
+                    if desk.duties.record_limits():
+                        self._forward(desk)
                     self._tell(desk)
                     if not self._stops:
                         self._adopt(desk, held)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
-from ebbtide.jobs.cancels import requested
+from ebbtide.jobs.cancels import entry_of, fulfilled, requested
 from ebbtide.jobs.children import children_of, with_descendants
-from ebbtide.jobs.edges import apply_edge_to_all
+from ebbtide.jobs.edges import apply_edge_to_all, moved_together
 from ebbtide.jobs.holding import holds, let_undo
 from ebbtide.jobs.moments import WallNow
-from ebbtide.jobs.removal import remove_if_asked
-from ebbtide.jobs.scripts import send
+from ebbtide.jobs.removal import remove, remove_if_asked
+from ebbtide.jobs.scripts import Among, Script, insert_from, send
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, TOO_LATE, Rows, Verb, in_state
 
@@ -26,6 +26,13 @@ PARENT = "parent"
 _jobs = tables.jobs
 _cancels = tables.job_cancels
 _final = [state.value for state in FINAL_STATES]
+_WAITING = (JobState.PENDING, JobState.PAUSED)
+_OUTCOME = {
+    "job": _jobs.c.id,
+    **{name: _jobs.c[name] for name in ("attempt", "state", "undo", "ended_at")},
+    **{name: sa.null() for name in ("error", "error_task", "result")},
+}
+_INSERT_OUTCOMES = insert_from(tables.job_outcomes, _OUTCOME, Among(_jobs.c.id))
 
 
 class Cancel(Verb):
@@ -54,18 +61,20 @@ class Cancel(Verb):
         return sa.and_(_jobs.c.state.not_in(_final), _jobs.c.cancel_requested_at.is_(None))
 
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
-        held = [row for row in rows if holds(connection, row)]
-        ids = [row.id for row in rows]
-        asked = requested(ids, at, self.reason, self.who, self.source)
+        unbegun = [row for row in rows if not row.begun]
+        script = []
+        for state in _WAITING:
+            script += self._end(connection, in_state(unbegun, state), state, at)
+        others = [row for row in rows if row.begun or row.state not in _WAITING]
+        held = [row for row in others if holds(connection, row)]
+        if others:
+            script += requested([row.id for row in others], at, self.reason, self.who, self.source)
         # Found once the rows of their parents are locked: nobody posts another.
-        children = send(connection, [*asked, *children_of(ids)]).all()
+        children = send(connection, [*script, *children_of([row.id for row in rows])]).all()
+        remove(connection, [row.id for row in unbegun if row.state in _WAITING and row.delete_requested_at])
         for row in held:
             let_undo(connection, row, at=at, who=self.who)
-        unbegun = [row for row in rows if not row.begun]
-        let_go = [row.id for row in held if not row.begun]
-        end_unbegun(connection, let_go, JobState.PENDING, at=at, who=self.who)
-        for state in (JobState.PENDING, JobState.PAUSED):
-            end_unbegun(connection, in_state(unbegun, state), state, at=at, who=self.who)
+        end_unbegun(connection, [row.id for row in held if not row.begun], at=at, who=self.who)
         begun = [row for row in rows if row.begun]
         # It is undone as soon as a conductor is free, whenever it was due.
         due = {"due_at": WallNow()}
@@ -77,6 +86,26 @@ class Cancel(Verb):
             connection, "resumed", paused, at=at, source=JobState.PAUSED, actor=self.who, values=due
         )
         _cancel_with_theirs(connection, children, at=at, who=self.who, reason=self.reason)
+
+    def _end(self, connection: sa.Connection, ids: Sequence[str], state: JobState, at: float) -> Script:
+        """End jobs that wait and have begun nothing: one write of the row for the request and the outcome.
+
+        Returns what else is to be stored, in the same transaction.
+        """
+        if not ids:
+            return []
+        entries = moved_together(
+            connection,
+            "cancelled_unclaimed",
+            ids,
+            at=at,
+            source=state,
+            values={"cancel_requested_at": at, "ended_at": at, "undo": "none"},
+            actor=self.who,
+            noting=entry_of(self.reason, self.source),
+        )
+        record = fulfilled(ids, at, self.reason, self.who, self.source)
+        return [*record, *entries, (_INSERT_OUTCOMES, [{"ids": ids}])]
 
 
 def cancel_children(
@@ -96,16 +125,8 @@ def _cancel_with_theirs(
         verb.apply(connection, rows, at=at)
 
 
-def end_unbegun(
-    connection: sa.Connection,
-    job_ids: Sequence[str],
-    state: JobState,
-    *,
-    at: float,
-    who: str,
-    values: Mapping[str, Any] | None = None,
-) -> None:
-    """Of jobs that have begun nothing: there is nothing to undo, so their requests are fulfilled."""
+def end_unbegun(connection: sa.Connection, job_ids: Sequence[str], *, at: float, who: str) -> None:
+    """Of pending jobs that have begun nothing: there is nothing to undo, so their requests are fulfilled."""
     if not job_ids:
         return
     apply_edge_to_all(
@@ -113,20 +134,11 @@ def end_unbegun(
         "cancelled_unclaimed",
         job_ids,
         at=at,
-        source=state,
-        values={"ended_at": at, "undo": "none"} | dict(values or {}),
+        source=JobState.PENDING,
+        values={"ended_at": at, "undo": "none"},
         actor=who,
     )
-    outcomes = tables.job_outcomes
-    columns = {
-        "job": _jobs.c.id,
-        "attempt": _jobs.c.attempt,
-        "state": _jobs.c.state,
-        "undo": _jobs.c.undo,
-        "ended_at": _jobs.c.ended_at,
-    }
-    ended = sa.select(*columns.values()).where(_jobs.c.id.in_(job_ids))
-    connection.execute(sa.insert(outcomes).from_select(list(columns), ended))
+    send(connection, [(_INSERT_OUTCOMES, [{"ids": job_ids}])])
     attempt = sa.select(_jobs.c.attempt).where(_jobs.c.id == _cancels.c.job).scalar_subquery()
     connection.execute(
         sa.update(_cancels)

@@ -19,6 +19,8 @@ __all__ = [
     "DEADLINE",
     "NO_PROGRESS",
     "TASK_LIMIT",
+    "entry_of",
+    "fulfilled",
     "is_limit",
     "recorded_since",
     "requested",
@@ -30,11 +32,11 @@ _LIMITS = frozenset({DEADLINE, TASK_LIMIT, NO_PROGRESS})
 
 _jobs = tables.jobs
 _cancels = tables.job_cancels
-# Forwarded, delivered and reverted it is later.
+# Forwarded and delivered it is later, if at all.
 _FROM_JOB = {
     "job": _jobs.c.id,
     "attempt": _jobs.c.attempt,
-    **{name: sa.null() for name in ("forwarded_at", "delivered_at", "reverted_at")},
+    **{name: sa.null() for name in ("forwarded_at", "delivered_at")},
 }
 _INSERT_REQUESTS = insert_from(_cancels, _FROM_JOB, Among(_jobs.c.id))
 
@@ -48,11 +50,27 @@ def requested(job_ids: Sequence[str], now: float, reason: str, who: str, source:
     """What records the request of each job, with an entry. Whoever sends it has locked their rows, and found
     none in this attempt.
     """
-    row = {"ids": job_ids, "reason": reason, "source": source, "who": who, "requested_at": now}
-    name = "limit_passed" if is_limit(source) else "cancel_requested"
-    detail = {"reason": reason, "source": source}
+    name, detail = entry_of(reason, source)
     noting = noted(name, job_ids, at=now, actor=who, detail=detail, when="cancel_requested_at")
-    return [(_INSERT_REQUESTS, [row]), *noting]
+    return [*_recorded(job_ids, now, reason, who, source, reverted_at=None), *noting]
+
+
+def fulfilled(job_ids: Sequence[str], now: float, reason: str, who: str, source: str) -> Script:
+    """The same where nothing has begun: all is undone with the request. Row and entry are the sender's."""
+    return _recorded(job_ids, now, reason, who, source, reverted_at=now)
+
+
+def entry_of(reason: str, source: str) -> tuple[str, dict[str, str]]:
+    """Name and detail of the entry that tells of a request."""
+    name = "limit_passed" if is_limit(source) else "cancel_requested"
+    return name, {"reason": reason, "source": source}
+
+
+def _recorded(
+    job_ids: Sequence[str], now: float, reason: str, who: str, source: str, reverted_at: float | None
+) -> Script:
+    request = {"reason": reason, "source": source, "who": who, "requested_at": now}
+    return [(_INSERT_REQUESTS, [request | {"ids": job_ids, "reverted_at": reverted_at}])]
 
 
 def stopped_by_limit(connection: sa.Connection, row: sa.Row[Any]) -> bool:

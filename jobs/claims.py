@@ -26,7 +26,7 @@ from ebbtide.jobs.keys import KeyTaken, take_slot
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.queue import due_one, is_gone, is_live, long_gone, next_due, next_orphan
-from ebbtide.jobs.scripts import send
+from ebbtide.jobs.scripts import Statement, send
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 
@@ -36,6 +36,17 @@ MAX_INTERRUPTIONS = 3
 
 _jobs = tables.jobs
 _conductors = tables.conductors
+_cancels = tables.job_cancels
+_REQUESTS = Statement(
+    sa.select(_jobs.c.id, _jobs.c.attempt, _cancels.c.reason, _cancels.c.source)
+    .join(_cancels, sa.and_(_cancels.c.job == _jobs.c.id, _cancels.c.attempt == _jobs.c.attempt))
+    .where(
+        _jobs.c.owner == sa.bindparam("key_owner"),
+        _jobs.c.state == JobState.RUNNING.value,
+        _jobs.c.cancel_requested_at.is_not(None),
+        _cancels.c.forwarded_at.is_(None),
+    )
+)
 
 
 def new_owner_id() -> str:
@@ -234,19 +245,9 @@ class Claims:
 
     def requests(self) -> list[Request]:
         """The cancel requests of running jobs of ours that were not forwarded yet."""
-        cancels = tables.job_cancels
-        query = (
-            sa.select(_jobs.c.id, _jobs.c.attempt, cancels.c.reason, cancels.c.source)
-            .join(cancels, sa.and_(cancels.c.job == _jobs.c.id, cancels.c.attempt == _jobs.c.attempt))
-            .where(
-                _jobs.c.owner == self.owner,
-                _jobs.c.state == JobState.RUNNING.value,
-                _jobs.c.cancel_requested_at.is_not(None),
-                cancels.c.forwarded_at.is_(None),
-            )
-        )
-        with self._store.read() as connection:
-            return [Request(row.id, row.reason, row.source, row.attempt) for row in connection.execute(query)]
+        with self._store.glance() as connection:
+            found = send(connection, [(_REQUESTS, [{"owner": self.owner}])])
+            return [Request(row.id, row.reason, row.source, row.attempt) for row in found]
 
     def to_pause(self) -> list[tuple[str, int]]:
         """The running jobs of ours that are to stop between tasks, with their epochs."""

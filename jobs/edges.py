@@ -14,13 +14,14 @@ from ebbtide.jobs.scripts import Among, Script, Statement, insert, insert_from, 
 from ebbtide.jobs.states import FINAL_STATES, Edge, JobState, edge
 from ebbtide.tasks import payload
 
-__all__ = ["apply_edge", "apply_edge_to_all", "insert_first_entry", "noted", "record"]
+__all__ = ["apply_edge", "apply_edge_to_all", "insert_first_entry", "moved_together", "noted", "record"]
 
 _jobs = tables.jobs
 _entries = tables.job_entries
 _INSERT_ENTRY = insert(_entries)
 _FROM_JOB = {"job": _jobs.c.id, "number": _jobs.c.entries, "attempt": _jobs.c.attempt, "epoch": _jobs.c.epoch}
 _INSERT_ENTRIES = insert_from(_entries, _FROM_JOB, Among(_jobs.c.id))
+_INSERT_LAST_BUT_ONE = insert_from(_entries, _FROM_JOB | {"number": _jobs.c.entries - 1}, Among(_jobs.c.id))
 # By the column that takes the time of what is noted.
 _NOTE = {
     when: Statement(
@@ -88,19 +89,46 @@ def apply_edge_to_all(
     Raises:
         RuntimeError: one of them is not there: the caller did not look, or does not hold the lock.
     """
+    if job_ids:
+        script = moved_together(
+            connection, name, job_ids, at=at, source=source, values=values, actor=actor, detail=detail
+        )
+        send(connection, script)
+
+
+def moved_together(
+    connection: sa.Connection,
+    name: str,
+    job_ids: Sequence[str],
+    *,
+    at: float,
+    source: JobState,
+    values: Mapping[str, Any] | None = None,
+    actor: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+    noting: tuple[str, Mapping[str, Any]] | None = None,
+) -> Script:
+    """Move many jobs, as `apply_edge_to_all` does; returns what writes their entries, for the caller to send.
+
+    Args:
+        noting: name and detail of an entry that changes no state and comes before that of the edge.
+    """
     way = edge(name)
-    if not job_ids:
-        return
     if source not in way.sources:
         raise RuntimeError(f"{name} does not begin at {source}")
+    more = {} if noting is None else {"entries": _jobs.c.entries + 2}
     moved = connection.execute(
         sa.update(_jobs)
-        .where(_jobs.c.id.in_(job_ids), _jobs.c.state == source.value)
-        .values(_moved(way, source) | dict(values or {}))
+        .where(Among(_jobs.c.id, job_ids), _jobs.c.state == source.value)
+        .values(_moved(way, source) | more | dict(values or {}))
     )
     if moved.rowcount != len(job_ids):
         raise RuntimeError(f"{name}: {moved.rowcount} of {len(job_ids)} jobs are {source}")
-    send(connection, _entries_of(job_ids, name, at, actor, detail, source.value, way.target.value))
+    script = _entries_of(job_ids, name, at, actor, detail, source.value, way.target.value)
+    if noting is None:
+        return script
+    ((_, rows),) = _entries_of(job_ids, noting[0], at, actor, noting[1], None, None)
+    return [(_INSERT_LAST_BUT_ONE, rows), *script]
 
 
 def _moved(way: Edge, source: JobState) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.moments import WallNow
 from ebbtide.jobs.posting import NewJob, insert_job
 from ebbtide.jobs.retrying import Retry
-from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.verbs import ACCEPTED, ALREADY_REQUESTED, REFUSED, TOO_LATE
 
@@ -164,7 +163,7 @@ class Ledger:
             parking.let_try_again(connection, row)
             asked = row.cancel_requested_at is not None and not stopped_by_limit(connection, row)
             if asked and not row.begun:
-                end_unbegun(connection, [job_id], JobState.PENDING, at=now, who=who)
+                end_unbegun(connection, [job_id], at=now, who=who)
 
         self._changes.apply(let_go_on, job_id, Marker("unparked", now, who, or_gone=True))
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ebbtide.errors import CommitUnknown, StoreUnavailable
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.changes import Changes
+from ebbtide.jobs.scripts import Among
 from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.verbs import DONE, Verb
@@ -139,7 +140,7 @@ def _rows(
 ) -> dict[str, tuple[sa.Row[Any], bool]]:
     """The rows of these jobs, and whether each fulfils the conditions."""
     fits = sa.and_(sa.true(), *conditions).label("fits_selection")
-    query = sa.select(_jobs, fits).where(_jobs.c.id.in_(ids), *mine).order_by(_jobs.c.id)
+    query = sa.select(_jobs, fits).where(Among(_jobs.c.id, ids), *mine).order_by(_jobs.c.id)
     if lock:
         query = query.with_for_update()
     return {row.id: (row, bool(row.fits_selection)) for row in connection.execute(query)}

@@ -1,6 +1,8 @@
 """What is special about PostgreSQL: how it is connected to, its limits of time, and what its errors mean."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -89,6 +91,18 @@ class Postgresql:
         if not writing:
             # Told to the driver, which says so with its BEGIN: no statement of its own.
             connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @contextmanager
+    def alone(self, connection: Connection) -> Iterator[None]:
+        """Without BEGIN and ROLLBACK, each of which is a message that is waited for."""
+        driver: Any = connection.connection.driver_connection
+        # In this order: with a level of its own the driver would tell the server of it on both ways.
+        driver.isolation_level, driver.autocommit = None, True
+        try:
+            yield
+        finally:
+            if not driver.closed:
+                driver.autocommit, driver.isolation_level = False, extensions.ISOLATION_LEVEL_READ_COMMITTED
 
     def commit(self, connection: Connection) -> None:
         """Raises when an error was swallowed in the block: PostgreSQL takes such a COMMIT for a rollback."""

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.visitors import InternalTraversal
 
 __all__ = ["Among", "Script", "Statement", "insert", "insert_from", "new", "send"]
 
@@ -99,14 +100,25 @@ def new(columns: Iterable[str]) -> dict[str, sa.BindParameter[Any]]:
 
 
 class Among(sa.ColumnElement[Any]):
-    """Whether the column's value is one of those in the parameter `key_ids`, however many there are."""
+    """Whether the column's value is one of these: one value of the statement, however many they are.
 
-    inherit_cache = False
+    Without `ids` they are its parameter `key_ids`.
+    """
+
+    inherit_cache = True
+    _traverse_internals: list[Any] = [  # noqa: RUF012  # declared so by SQLAlchemy
+        ("column", InternalTraversal.dp_clauseelement),
+        ("ids", InternalTraversal.dp_clauseelement),
+    ]
     type = sa.types.NullType()  # a Boolean would be compared with 1 on SQLite, which uses no index then
 
-    def __init__(self, column: sa.Column[str]) -> None:
+    def __init__(self, column: sa.Column[str], ids: Sequence[str] | None = None) -> None:
         self.column = column
-        self.ids = sa.bindparam("key_ids", type_=_Ids())
+        self.ids = (
+            sa.bindparam("key_ids", type_=_Ids())
+            if ids is None
+            else sa.bindparam("ids", ids, unique=True, type_=_Ids())
+        )
 
 
 @compiles(Among, "postgresql")

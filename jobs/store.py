@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -28,6 +28,9 @@ class Dialect(Protocol):
 
     def begin(self, connection: Connection, *, writing: bool) -> None:
         """Open the transaction. Writing: wait for other writers here, not at the first change."""
+
+    def alone(self, connection: Connection) -> AbstractContextManager[None]:
+        """For a statement that reads and needs no transaction around it."""
 
     def commit(self, connection: Connection) -> None:
         """Make the transaction durable, or raise."""
@@ -92,6 +95,15 @@ class Store:
                 yield connection
             finally:
                 _roll_back(connection)
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """For one statement that reads: it sees one state by itself, and waits for one answer of a server's,
+        where `read` waits for three.
+        """
+        self._require_own_process()
+        with _Border(self.dialect), self._engine.connect() as connection, self.dialect.alone(connection):
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
