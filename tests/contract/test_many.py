@@ -239,6 +239,15 @@ def test_a_parked_job_that_had_begun_nothing_is_removed_as_it_is_let_go(board):
     assert board.rows(tables.jobs) == []
 
 
+def test_a_job_that_never_began_and_its_child_that_is_at_work_are_deleted_together(board):
+    parent = board.put(JobState.PENDING)
+    child = board.put(JobState.RUNNING, begun=1, parent=parent)
+
+    assert ask(board, Delete("bob"), ids=[parent, child]) == {parent: "deleted", child: "accepted"}
+    assert board.history(child) == ["posted", "delete_requested", "cancel_requested"]
+    assert board.row(child).parent is None
+
+
 @pytest.mark.parametrize("look", ["at once", "by the next try"])
 def test_a_run_whose_last_commit_removed_its_job_learns_that_it_was_stored(
     board, conductor, monkeypatch, look
