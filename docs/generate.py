@@ -135,7 +135,7 @@ def usage(name: str, verb: click.Command) -> str:
     for argument in verb.params:
         if isinstance(argument, click.Argument):
             shown = argument.metavar or (argument.name or "").upper()
-            words.append(shown if argument.required else f"[{shown}]")
+            words.append(shown if argument.required or shown.startswith("[") else f"[{shown}]")
     return " ".join(words)
 
 

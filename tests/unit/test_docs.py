@@ -103,6 +103,14 @@ def test_every_option_has_its_section():
         assert f"`{variable(option.name)}`" in text
 
 
+def test_every_room_has_its_row_in_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rooms = [place.name for place in (ROOT / "ebbtide").iterdir() if place.is_symlink()]
+
+    assert len(rooms) > 5
+    assert [room for room in rooms if f"| `{room}/` | `ebbtide.{room}` |" not in text] == []
+
+
 # What is named
 
 
