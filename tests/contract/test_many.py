@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from ebbtide import faults
+from ebbtide.conductor import readback
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused, StoreUnavailable, TooLate, UsageError
 from ebbtide.jobs import Selection, many, tables
 from ebbtide.jobs.cancelling import Cancel
@@ -292,7 +293,7 @@ def undone_for_a_deletion(board, claims) -> Holding:
 
 def not_at_once(monkeypatch) -> None:
     """The store cannot be asked what it holds, the first time."""
-    asked = holding.journal.is_stored
+    asked = readback.is_stored
 
     def away(*_, **__) -> bool:
         monkeypatch.setattr(holding.journal, "is_stored", asked)
