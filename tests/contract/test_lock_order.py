@@ -56,7 +56,7 @@ class Contenders:
 
     def _note(self, context: Any) -> None:
         if isinstance(context.original_exception, psycopg2.errors.DeadlockDetected):
-            self.circles.append(str(context.statement))
+            self.circles.append(f"{context.statement}: {context.original_exception}")
 
 
 @pytest.fixture
