@@ -115,8 +115,8 @@ def _generations(connection: sa.Connection, job_ids: Collection[str]) -> list[li
     by_depth: dict[int, list[str]] = defaultdict(list)
     for job_id, above in parents.items():
         depth = 0
-        while above is not None:
-            depth, above = depth + 1, parents.get(above)
+        while above in parents:  # else there is none, or none any more
+            depth, above = depth + 1, parents[above]
         by_depth[depth].append(job_id)
     return [by_depth[depth] for depth in sorted(by_depth)]
 
