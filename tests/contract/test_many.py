@@ -5,7 +5,6 @@ from collections import Counter
 import pytest
 
 from ebbtide import faults
-from ebbtide.conductor.readback import is_stored
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused, StoreUnavailable, TooLate, UsageError
 from ebbtide.jobs import Selection, many, tables
 from ebbtide.jobs.cancelling import Cancel
@@ -292,6 +291,9 @@ def undone_for_a_deletion(board, claims) -> Holding:
 
 def not_at_once(monkeypatch) -> None:
     """The store cannot be asked what it holds, the first time."""
+    # Here: `holding` has imported the conductor's room, past the warnings of what TaskFlow imports.
+    from ebbtide.conductor.readback import is_stored
+
     place = "ebbtide.conductor.journal.is_stored"
 
     def away(*_, **__) -> bool:
