@@ -175,8 +175,8 @@ class JobRun(EngineRun):
     def goes_backwards(self) -> None:
         self.journal.goes_backwards()
 
-    def not_undone(self) -> list[str]:
-        return self.journal.not_undone()
+    def undo_owed(self) -> list[str]:
+        return self.journal.undo_owed()
 
     def positions(self) -> dict[str, int]:
         return self.journal.positions()

@@ -200,9 +200,9 @@ class Journal:
         with self._memory:
             return self._undoing
 
-    def not_undone(self) -> list[str]:
+    def undo_owed(self) -> list[str]:
         with self._memory:
-            return self._tasks.not_undone()
+            return self._tasks.undo_owed()
 
     def cannot_undo(self, tasks: Mapping[str, str]) -> None:
         """What the flow says of its tasks: which of them are not undone, and why."""
@@ -327,7 +327,7 @@ class Journal:
                 self._refuse(batch)
             except EdgeRefused:
                 # Refused by our own outcome, perhaps: stored before, and its answer lost.
-                if is_stored(self._store, self._claim, number):
+                if is_stored(self._store, self._claim, number, or_gone=or_gone):
                     break
                 raise
             except ClaimLost as error:
