@@ -25,6 +25,7 @@ from ebbtide.conductor.shape import SHAPE, shape_of
 from ebbtide.conductor.turning import Rest, TurningEngine
 from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import ClaimLost
+from ebbtide.tasks.savepoint import PREFIX
 
 __all__ = ["CutOff", "Engine", "Rest"]
 
@@ -33,6 +34,10 @@ _T = TypeVar("_T")
 
 class CutOff(Exception):
     """Whoever has started the run wants it to stop where it stands; another goes on with it."""
+
+
+class LeaseOver(Exception):
+    """Another conductor may have the job by now."""
 
 
 class Engine(TurningEngine):
@@ -78,7 +83,7 @@ class Engine(TurningEngine):
             return
         super().compile()
         self._flow_detail.meta[SHAPE] = shape_of(self._compilation.execution_graph)
-        self._journal.tasks_total = len(self.task_names())
+        self._journal.tasks_total = sum(not name.startswith(PREFIX) for name in self.task_names())
         self._journal.allowed_seconds = self._allowed_seconds()
         self._journal.cannot_undo({task.name: task.no_undo for task in self.tasks() if task.no_undo})
 
@@ -119,6 +124,10 @@ class Engine(TurningEngine):
             return Rest.LOST
         rests = {states.REVERTED: Rest.UNDONE, states.SUSPENDED: Rest.SUSPENDED}
         return rests.get(self.storage.get_flow_state(), Rest.STUCK)
+
+    def give_up(self) -> None:
+        """Store nothing more, and have bodies leave at their next checkpoint; from any thread."""
+        self._journal.give_up(LeaseOver("the lease of its conductor is over"))
 
     def cut_off(self) -> None:
         """Leave coroutines at their awaits, if any is at work, and store nothing more; from any thread."""
