@@ -97,7 +97,7 @@ def lock_families(connection: sa.Connection, job_ids: Collection[str]) -> None:
         StoreBusy: one was removed meanwhile, and what was below it is a family of its own now: begin again.
     """
     for generation in _generations(connection, job_ids):
-        query = sa.select(_jobs.c.id).where(_jobs.c.id.in_(generation))
+        query = sa.select(_jobs.c.id).where(Among(_jobs.c.id, generation))
         held = connection.scalars(query.order_by(_jobs.c.id).with_for_update()).all()
         if len(held) < len(generation):
             raise StoreBusy("a job was removed meanwhile")
@@ -108,7 +108,9 @@ def _generations(connection: sa.Connection, job_ids: Collection[str]) -> list[li
     parents: dict[str, str | None] = {}
     unseen = set(job_ids)
     while unseen:
-        rows = connection.execute(sa.select(_jobs.c.id, _jobs.c.parent).where(_jobs.c.id.in_(unseen)))
+        rows = connection.execute(
+            sa.select(_jobs.c.id, _jobs.c.parent).where(Among(_jobs.c.id, list(unseen)))
+        )
         found = {row.id: row.parent for row in rows}
         parents |= found
         unseen = {parent for parent in found.values() if parent is not None} - parents.keys()
