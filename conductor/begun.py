@@ -9,6 +9,7 @@ from typing import Any
 
 from ebbtide.tasks import payload
 from ebbtide.tasks.run import INTERRUPTED, Begun, How, Undo
+from ebbtide.tasks.savepoint import PREFIX
 
 __all__ = ["BegunTasks", "Row"]
 
@@ -74,6 +75,7 @@ class BegunTasks:
         # Kept beside the rows: every commit asks how many there are.
         self._done = {task for task, row in self._rows.items() if row.how == How.RETURNED}
         self._undone = {task for task, row in self._rows.items() if row.undo_ended_at is not None}
+        self._savepoints = {task for task in self._rows if task.startswith(PREFIX)}
         self.unsaved_results = False
         self.progressed = False
 
@@ -242,15 +244,17 @@ class BegunTasks:
         return sorted(failed, key=lambda row: row.position, reverse=True)
 
     def counts(self) -> dict[str, int]:
-        """The counters of the job's row."""
+        """The counters of the job's row. Savepoints are no work, and are not counted as such."""
         return {
             "begun": int(bool(self._rows)),
-            "tasks_done": len(self._done),
-            "tasks_undone": len(self._undone),
+            "tasks_done": len(self._done) - len(self._done & self._savepoints),
+            "tasks_undone": len(self._undone) - len(self._undone & self._savepoints),
         }
 
     def _changed(self, task: str, row: Row) -> None:
         self._dirty.add(task)
+        if task.startswith(PREFIX):
+            self._savepoints.add(task)
         for kept, belongs in (
             (self._done, row.how == How.RETURNED),
             (self._undone, row.undo_ended_at is not None),

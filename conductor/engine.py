@@ -25,6 +25,7 @@ from ebbtide.conductor.shape import SHAPE, shape_of
 from ebbtide.conductor.turning import Rest, TurningEngine
 from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.errors import ClaimLost
+from ebbtide.tasks.savepoint import PREFIX
 
 __all__ = ["CutOff", "Engine", "Rest"]
 
@@ -78,7 +79,7 @@ class Engine(TurningEngine):
             return
         super().compile()
         self._flow_detail.meta[SHAPE] = shape_of(self._compilation.execution_graph)
-        self._journal.tasks_total = len(self.task_names())
+        self._journal.tasks_total = sum(not name.startswith(PREFIX) for name in self.task_names())
         self._journal.allowed_seconds = self._allowed_seconds()
         self._journal.cannot_undo({task.name: task.no_undo for task in self.tasks() if task.no_undo})
 

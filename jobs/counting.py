@@ -12,7 +12,15 @@ from ebbtide.jobs.store import Store
 __all__ = ["counts_of_phases"]
 
 _jobs = tables.jobs
-_AT_REST = [*(state.value for state in FINAL_STATES), JobState.PARKED.value]
+# Those of which there are most by far: an index tells how many, and of pending ones is read only which are
+# something else besides.
+_MANY = [*(state.value for state in FINAL_STATES), JobState.PARKED.value, JobState.PENDING.value]
+_is_more_than_pending = sa.and_(
+    _jobs.c.state == JobState.PENDING.value, sa.or_(_jobs.c.cancel_requested_at.is_not(None), ~is_due)
+)
+_is_other = sa.or_(
+    _jobs.c.state.in_([state for state in JobState if state not in _MANY]), _is_more_than_pending
+)
 _KINDS = (
     _jobs.c.state,
     _jobs.c.cancel_requested_at.is_not(None).label("cancel_requested"),
@@ -29,12 +37,11 @@ def counts_of_phases(store: Store, jobs_of: str | None = None) -> dict[str, int]
         jobs_of: whose jobs are counted; None: everybody's.
     """
     mine = () if jobs_of is None else (_jobs.c.posted_by == jobs_of,)
-    # Apart, since those at rest are the most by far, and an index tells how many there are.
-    resting = sa.select(_jobs.c.state, sa.func.count()).where(_jobs.c.state.in_(_AT_REST), *mine)
-    others = sa.select(*_KINDS, sa.func.count()).where(_jobs.c.state.not_in(_AT_REST), *mine)
+    many = sa.select(_jobs.c.state, sa.func.count()).where(_jobs.c.state.in_(_MANY), *mine)
+    others = sa.select(*_KINDS, sa.func.count()).where(_is_other, *mine)
     found = {str(phase): 0 for phase in PHASES}
     with store.read() as connection:
-        for state, count in connection.execute(resting.group_by(_jobs.c.state)):
+        for state, count in connection.execute(many.group_by(_jobs.c.state)):
             found[state] = count
         for state, requested, due, undoing, overdue, count in connection.execute(others.group_by(*_KINDS)):
             phase = phase_of(
@@ -44,5 +51,7 @@ def counts_of_phases(store: Store, jobs_of: str | None = None) -> dict[str, int]
                 undoing=bool(undoing),
                 overdue=bool(overdue),
             )
+            if state == JobState.PENDING:
+                found[state] -= count
             found[str(phase)] += count
     return found

@@ -20,6 +20,7 @@ from ebbtide.jobs.shapes import shape_in
 from ebbtide.jobs.states import FINAL_STATES, JobState, phase_of
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.waits import waits_of
+from ebbtide.tasks.savepoint import PREFIX
 
 __all__ = ["Views"]
 
@@ -329,7 +330,8 @@ def _progress(state: JobState, total: int, tasks: list[sa.Row[Any]]) -> float:
         return 1.0
     if not total:
         return 0.0
-    standing = sum(_standing(task) for task in tasks if task.undo_ended_at is None)
+    counted = [task for task in tasks if not task.task.startswith(PREFIX)]
+    standing = sum(_standing(task) for task in counted if task.undo_ended_at is None)
     return min(1.0, round(standing / total, 4))
 
 

@@ -28,7 +28,7 @@ pytest_plugins = [
 
 STORES = ("sqlite", "postgresql")
 # The folders whose tests run on every store; all other tests run on SQLite.
-ON_EVERY_STORE = ("services/stores", "contract", "integration/runs", "process", "chaos")
+ON_EVERY_STORE = ("services/stores", "contract", "api/stores", "integration/runs", "process", "chaos")
 # What has been told to end may take until here to do so; after that it counts as leaked.
 ENDING_SECONDS = 10.0
 # It plays a runner that was killed: `ebbtide.testing` never lets it go on.

@@ -1,4 +1,7 @@
-"""The feed: one look at the store for all streams that show the same, four times a second at most."""
+"""The feed: one look at the store for all streams that show the same, four times a second at most.
+
+Less often, down to once a second, where a look takes long.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ LOG = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
 # How often everything is looked at although no signal came, and whether who watches still may.
 SWEEP_SECONDS = 1.0
+# Looks take at most this share of the time: the longer they take, the more is told at once.
+_SHARE = 0.1
 _WAITING = 256
 
 _T = TypeVar("_T")
@@ -38,8 +43,9 @@ class Stream:
         seen: the number of the last entry that the watcher knows.
     """
 
-    def __init__(self, caller: Caller, watch: Watch, seen: int | None) -> None:
+    def __init__(self, caller: Caller, watch: Watch, seen: int | None, *, counts: bool) -> None:
         self.caller = caller
+        self.counts = counts
         self.watch = watch
         self.seen = seen
         self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
@@ -93,9 +99,19 @@ class Feed:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, caller: Caller, key: Hashable, make: Callable[[], Watch], *, after: int | None = None
+        self,
+        caller: Caller,
+        key: Hashable,
+        make: Callable[[], Watch],
+        *,
+        after: int | None = None,
+        counts: bool = True,
     ) -> AsyncIterator[Stream]:
         """A stream of the watch `key`, made if nobody watches it yet; its first messages are there already.
+
+        Args:
+            after: the last entry that is known.
+            counts: as one of those that the caller may have; not if it is part of one that does.
 
         Raises:
             ApiError: 429, too many streams of this caller; 503, the server ends.
@@ -103,8 +119,8 @@ class Feed:
         """
         if not self._tasks.accepting:
             raise ApiError(503, "stopping", "The server ends", "the server ends: try again")
-        mine = sum(each.caller.credential == caller.credential for each in self._streams)
-        if mine >= self._per_caller:
+        mine = sum(each.counts and each.caller.credential == caller.credential for each in self._streams)
+        if counts and mine >= self._per_caller:
             raise ApiError(
                 429,
                 "too-many-streams",
@@ -114,12 +130,12 @@ class Feed:
             )
         key = (caller.jobs_of, key)
         watch = self._watches.get(key) or make()
-        stream = Stream(caller, watch, after)
+        stream = Stream(caller, watch, after, counts=counts)
         self._streams.add(stream)  # before its first look: what changes meanwhile is news to it
         self._watches.setdefault(key, watch)
         stream.watch = watch = self._watches[key]
         try:
-            stream.put(await self._in_thread(watch.first, after))
+            stream.put(await self._in_thread(watch.first, after, time.monotonic()))
             if self._looking is None and self._tasks.accepting:
                 self._looking = f"look-{next(self._numbers)}"
                 self._tasks.start(self._looking, self._look_on())
@@ -149,12 +165,16 @@ class Feed:
         try:
             signal = await self._in_thread(self._poster.signal)
             looked = time.monotonic()
+            pause = TICK_SECONDS
             while self._streams:
-                await asyncio.sleep(TICK_SECONDS)
+                await asyncio.sleep(pause)
+                pause = TICK_SECONDS
                 swept = time.monotonic() - looked >= min(SWEEP_SECONDS, signal.sweep_seconds)
                 if await self._in_thread(signal.changed) or swept:
                     looked = time.monotonic()
                     await self._look()
+                    took = time.monotonic() - looked
+                    pause = min(max(TICK_SECONDS, took / _SHARE), SWEEP_SECONDS)
         finally:
             self._looking = None
             for stream in self._streams:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,8 +47,12 @@ class Watch(ABC):
         self.desk = desk
 
     @abstractmethod
-    def first(self, after: int | None) -> list[Message]:
-        """What somebody is told who begins to watch, and has seen entries up to `after`."""
+    def first(self, after: int | None, asked_at: float) -> list[Message]:
+        """What somebody is told who begins to watch, and has seen entries up to `after`.
+
+        Args:
+            asked_at: by `time.monotonic()`. What was read from then on will do.
+        """
 
     @abstractmethod
     def news(self) -> list[Message]:
@@ -57,6 +62,24 @@ class Watch(ABC):
     def ended(self) -> bool:
         """Whether there is nothing more to look at."""
         return False
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A page as it was read, for all who had asked for it when that began."""
+
+    began_at: float
+    rows: dict[str, dict[str, Any]]
+    counts: dict[str, int]
+
+    @functools.cached_property
+    def snapshot(self) -> Message:
+        return message(
+            "snapshot", {"jobs": list(self.rows.values()), "ids": list(self.rows), "counts": self.counts}
+        )
+
+
+_NOTHING = _Reading(0.0, {}, {})
 
 
 class ListWatch(Watch):
@@ -69,29 +92,29 @@ class ListWatch(Watch):
     def __init__(self, desk: Poster, query: dict[str, Any]) -> None:
         super().__init__(desk)
         self._query = query
-        self._rows: dict[str, dict[str, Any]] | None = None  # None: nothing was looked at yet
-        self._counts: dict[str, int] = {}
+        self._read: _Reading | None = None  # None: nothing was looked at yet
+        self._told: _Reading | None = None  # what all know who watch; `_read` may be later
 
-    def first(self, after: int | None) -> list[Message]:
-        rows, counts = self._read()
-        if self._rows is None:
-            self._rows, self._counts = rows, counts
-        return [message("snapshot", {"jobs": list(rows.values()), "ids": list(rows), "counts": counts})]
+    def first(self, after: int | None, asked_at: float) -> list[Message]:
+        if self._read is None or self._read.began_at < asked_at:
+            self._read = self._look()
+        self._told = self._told or self._read
+        return [self._read.snapshot]
 
     def news(self) -> list[Message]:
-        rows, counts = self._read()
-        before = self._rows or {}
-        told: dict[str, Any] = {"jobs": [row for job, row in rows.items() if before.get(job) != row]}
-        if list(rows) != list(before):
-            told["ids"] = list(rows)
-        if counts != self._counts:
-            told["counts"] = counts
-        self._rows, self._counts = rows, counts
+        before, now = self._told or _NOTHING, self._look()
+        told: dict[str, Any] = {"jobs": [row for job, row in now.rows.items() if before.rows.get(job) != row]}
+        if list(now.rows) != list(before.rows):
+            told["ids"] = list(now.rows)
+        if now.counts != before.counts:
+            told["counts"] = now.counts
+        self._read = self._told = now
         return [message("changes", told)] if len(told) > 1 or told["jobs"] else []
 
-    def _read(self) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    def _look(self) -> _Reading:
+        began_at = time.monotonic()
         page = self.desk.page(**self._query)
-        return {job.id: self.row(job) for job in page.jobs}, self.desk.counts()
+        return _Reading(began_at, {job.id: self.row(job) for job in page.jobs}, self.desk.counts())
 
     def row(self, job: Job) -> dict[str, Any]:
         """What is told of a job."""
@@ -111,7 +134,7 @@ class JobWatch(Watch):
         self._seen: int | None = None  # None: nothing was looked at yet
         self._deleted = False
 
-    def first(self, after: int | None) -> list[Message]:
+    def first(self, after: int | None, asked_at: float) -> list[Message]:
         # The job is read first: what it has come to then is surely among the entries read after it.
         job = self.desk.show(self._job_id)
         entries = self.desk.entries(self._job_id, after or 0)

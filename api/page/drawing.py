@@ -8,13 +8,21 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ebbtide.api.page.layout import Layout, lay_out
+from ebbtide.tasks.savepoint import PREFIX
 
 __all__ = ["STATE_WORDS", "draw_graph"]
 
 _WIDTH, _HEIGHT = 148, 48
 _GAP, _SPACE = 42, 16
 _MARGIN = 14
-_NAME = 18
+_ROOM, _LETTERS = 134.0, 18  # for a name, in the units of the picture and in letters
+# How wide letters are in the widest of the fonts that browsers take for our pages.
+_WIDTHS = {
+    **dict.fromkeys("fijlrt.,:;!|'()[] -", 5.9),
+    **dict.fromkeys("ceksvxyz", 8.7),
+    "w": 12.5,
+    **dict.fromkeys("mMW@%", 14.5),
+}
 # Where an undo has begun, the links to it point back to what it comes to next.
 _GOES_BACK = frozenset({"undoing", "undone", "stuck"})
 _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 65534, 65535), "�")
@@ -83,11 +91,13 @@ def _told(tasks: Sequence[Mapping[str, Any]], backwards: bool) -> str:
     """The picture in a sentence; the table of tasks tells the same at length."""
     counts: dict[str, int] = {}
     for task in tasks:
+        if str(task["name"]).startswith(PREFIX):
+            continue
         word = STATE_WORDS.get(str(task["state"]), str(task["state"]))
         counts[word] = counts.get(word, 0) + 1
     told = ", ".join(f"{count} {word}" for word, count in counts.items()) or "none"
     way = "It is being undone, newest first. " if backwards else ""
-    return f"{way}Of {len(tasks)} tasks: {told}."
+    return f"{way}Of {sum(counts.values())} tasks: {told}."
 
 
 def _direction(first: str, then: str, *, backwards: bool) -> str:
@@ -161,15 +171,34 @@ def _draw_task(svg: ElementTree.Element, layout: Layout, task: Mapping[str, Any]
         ElementTree.SubElement(
             group, "rect", {"class": "share", "y": str(_HEIGHT - 4), "height": "4", "rx": "2", "x": "9"}
         ).set("width", _number((_WIDTH - 18) * share))
-    shown = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+    shown = _fitting(name.removeprefix(PREFIX))
     _text(group, "text", shown, **{"class": "name", "x": "12", "y": "21"})
-    sign = _SIGNS.get(state, "")
-    line = f"{sign} {words.partition(', number')[0]}".strip()
+    sign, line = _SIGNS.get(state, ""), words.partition(", number")[0]
+    if name.startswith(PREFIX):
+        line = f"savepoint, {line}"
+    line = f"{sign} {line}".strip()
     _text(group, "text", line, **{"class": "word", "x": "12", "y": "38"})
     if number is not None:
         x = _WIDTH - 4
         ElementTree.SubElement(group, "circle", {"class": "turn", "cx": str(x), "cy": "4", "r": "11"})
         _text(group, "text", str(number), **{"class": "number", "x": str(x), "y": "8"})
+
+
+def _fitting(name: str) -> str:
+    """As much of the name as has room."""
+    shown = name[:_LETTERS]
+    if shown == name and sum(map(_width, name)) <= _ROOM:
+        return name
+    shown = shown[: _LETTERS - 1]
+    while sum(map(_width, shown)) + _width("…") > _ROOM:
+        shown = shown[:-1]
+    return shown.rstrip() + "…"
+
+
+def _width(letter: str) -> float:
+    if not letter.isascii():
+        return 13.5
+    return _WIDTHS.get(letter, 10.6 if letter.isupper() else 9.5)
 
 
 def _share(fraction: Any) -> float | None:

@@ -54,7 +54,7 @@ def _facts(desk: Poster, job: Job, attempt: int | None) -> dict[str, Any]:
     return {
         "job": job,
         "attempt": shown,
-        "sentence": sentence(job),
+        "sentence": sentence(job, rounds),
         "choices": desk.choices(job.id),
         "steps": steps_of(job, rounds) if shown == job.attempt else (),
         # What it is made of is escaped where it is drawn.

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Hashable
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 
 from ebbtide.api.desk import Viewer, caller_of
 from ebbtide.api.live.feed import Feed, Stream
@@ -29,11 +29,6 @@ router = APIRouter(include_in_schema=False)
 _PING_SECONDS = 15
 _FAREWELL_SECONDS = 0.8
 _MOST = 40
-
-_NONE: list[str] = []
-
-Lists = Annotated[list[str], Query(alias="list", max_length=_MOST)]
-Ids = Annotated[list[str], Query(alias="job", max_length=_MOST)]
 
 
 class RowsWatch(ListWatch):
@@ -60,7 +55,7 @@ class TouchWatch(Watch):
         self._mark: object | None = None
         self._deleted = False
 
-    def first(self, after: int | None) -> list[Message]:
+    def first(self, after: int | None, asked_at: float) -> list[Message]:
         self.desk.show(self._job_id)  # whether it is there, to whom watches
         if self._mark is None:
             self._mark = self.desk.marks([self._job_id]).get(self._job_id)
@@ -79,24 +74,29 @@ class TouchWatch(Watch):
 
 
 @router.get("/live")
-async def live(request: Request, desk: Viewer, lists: Lists = _NONE, jobs: Ids = _NONE) -> Response:
+async def live(request: Request, desk: Viewer) -> Response:
     """Events `news`: `of` names a list by its query, or a job by its id; `event` and `data` say what is new.
 
-    A list that cannot be, or a job that is not there, is told `deleted` and keeps nothing else from coming.
+    What is asked for first matters most. A list that cannot be, or a job that is not there, is told
+    `deleted`, and what is too much for one stream `left`; neither keeps anything else from coming.
     """
     feed: Feed = request.app.state.feed
     opened = contextlib.AsyncExitStack()
     # Of a bounded length: who does not read is left behind by the feed.
-    told: asyncio.Queue[str | None] = asyncio.Queue(3 * _MOST)
+    told: asyncio.Queue[bytes | None] = asyncio.Queue(3 * _MOST)
     streams: dict[str, Stream] = {}
-    wanted = [*((f"list:{query}", query) for query in lists), *((f"job:{job}", None) for job in jobs)]
+    refused: list[bytes] = []
     try:
-        for name, query in dict(wanted).items():
+        for number, name in enumerate(_wanted(request), 1):
+            if number > _MOST:
+                refused.append(_news(name, message("left", {})))
+                continue
             try:
-                key, make = _rows(desk, query) if query is not None else _touched(desk, name)
-                streams[name] = await opened.enter_async_context(feed.stream(caller_of(request), key, make))
+                key, make = _watched(desk, name)
+                stream = feed.stream(caller_of(request), key, make, counts=not streams)
+                streams[name] = await opened.enter_async_context(stream)
             except (JobNotFound, UsageError, ValidationError):
-                told.put_nowait(_news(name, message("deleted", {})))
+                refused.append(_news(name, message("deleted", {})))
     except BaseException:
         await opened.aclose()
         raise
@@ -108,12 +108,14 @@ async def live(request: Request, desk: Viewer, lists: Lists = _NONE, jobs: Ids =
                 return
         await told.put(None)  # the server ends, or this one did not read: it comes again
 
-    async def events() -> AsyncIterator[ServerSentEvent]:
+    async def events() -> AsyncIterator[bytes]:
         pumps = [asyncio.create_task(pump(*each)) for each in streams.items()]
         async with opened:
             try:
-                while (each := await told.get()) is not None:
-                    yield ServerSentEvent(each, event="news", sep="\n")
+                for each in refused:
+                    yield each
+                while (news := await told.get()) is not None:
+                    yield news
             finally:
                 for task in pumps:
                     task.cancel()
@@ -124,8 +126,21 @@ async def live(request: Request, desk: Viewer, lists: Lists = _NONE, jobs: Ids =
     )
 
 
-def _news(name: str, each: Message) -> str:
-    return f'{{"of":{json.dumps(name)},"event":{json.dumps(each.event)},"data":{each.data}}}'
+def _news(name: str, each: Message) -> bytes:
+    """As a server-sent event. JSON has its line breaks escaped."""
+    told = f'{{"of":{json.dumps(name)},"event":{json.dumps(each.event)},"data":{each.data}}}'
+    return f"event: news\ndata: {told}\n\n".encode()
+
+
+def _wanted(request: Request) -> list[str]:
+    """Names as the news have them, each once, in the order in which they are asked for."""
+    asked = request.query_params.multi_items()
+    return list(dict.fromkeys(f"{kind}:{value}" for kind, value in asked if kind in ("list", "job")))
+
+
+def _watched(desk: Poster, name: str) -> tuple[Hashable, Callable[[], Watch]]:
+    kind, _, value = name.partition(":")
+    return _rows(desk, value) if kind == "list" else _touched(desk, value)
 
 
 def _rows(desk: Poster, query: str) -> tuple[Hashable, Callable[[], Watch]]:
@@ -141,6 +156,5 @@ def _rows(desk: Poster, query: str) -> tuple[Hashable, Callable[[], Watch]]:
     return ("rows", json.dumps(wanted, sort_keys=True)), lambda: RowsWatch(desk, wanted)
 
 
-def _touched(desk: Poster, name: str) -> tuple[Hashable, Callable[[], Watch]]:
-    job_id = name.removeprefix("job:")
+def _touched(desk: Poster, job_id: str) -> tuple[Hashable, Callable[[], Watch]]:
     return ("touched", job_id), lambda: TouchWatch(desk, job_id)

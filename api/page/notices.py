@@ -29,12 +29,30 @@ NOTICES: Mapping[str, str] = {
     "deleted": "The job is removed.",
     "delete-accepted": "It is undone first, and removed with its end.",
 }
+# What foretells something is said until that has happened.
+_UNTIL_PAST: Mapping[str, frozenset[str]] = {
+    "posted": frozenset({"pending", "scheduled"}),
+    "retried": frozenset({"pending", "scheduled"}),
+    "cancel-accepted": frozenset({"cancelling", "overdue"}),
+    "pause-accepted": frozenset({"running"}),
+    "rewind-accepted": frozenset({"running", "reverting"}),
+    "resumed": frozenset({"pending", "running"}),
+    "unparked": frozenset({"pending", "running", "reverting", "cancelling"}),
+    "skipped": frozenset({"pending", "running", "reverting", "cancelling"}),
+    "delete-accepted": frozenset({"running", "cancelling", "reverting", "overdue"}),
+}
 _ENOUGH = 9
 
 
-def notice(fields: Mapping[str, str]) -> str:
-    """The text for the query of a page; empty if there is nothing to say."""
+def notice(fields: Mapping[str, str], phase: str | None = None) -> str:
+    """The text for the query of a page; empty if there is nothing to say, or it is past.
+
+    Args:
+        phase: of the job that the page is about.
+    """
     code = fields.get("told", "")
+    if phase is not None and phase not in _UNTIL_PAST.get(code, {phase}):
+        return ""
     return _of_many(fields) if code == "cancel-many" else NOTICES.get(code, "")
 
 

@@ -35,7 +35,7 @@ def printed(request: Request, template: str, status: int = 200, **facts: Any) ->
         "caller": caller,
         "may_act": caller is not None and caller.role.covers(Role.OPERATOR),
         "csrf": "" if session is None else csrf_token(session),
-        "notice": notice(request.query_params),
+        "notice": notice(request.query_params, facts["job"].phase if "job" in facts else None),
         "path": request.url.path,
         "now": clock.wall(),
         **facts,
@@ -64,6 +64,7 @@ def _environment() -> Environment:
         "iso": iso,
         "moment": _moment,
         "percent": words.percent,
+        "prose": words.prose,
         "span": words.span,
         "standing": words.standing,
     }

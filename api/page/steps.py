@@ -51,8 +51,10 @@ def undo_order(tasks: Sequence[TaskRecord]) -> dict[str, int]:
     return {task: number for number, (_, task) in enumerate(sorted(begun), 1)}
 
 
-def sentence(job: Job) -> str:
+def sentence(job: Job, tasks: Sequence[TaskRecord]) -> str:
     """What goes on, in a sentence."""
+    if job.phase == "cancelling" and _turned(tasks):
+        return "It is being cancelled: what it did is being undone, newest first."
     if job.waits_for is not None and JobState(job.state) not in FINAL_STATES:
         return f"It waits for {job.waits_for}."
     told = _SENTENCES.get(job.phase)
@@ -75,7 +77,7 @@ def _backwards(job: Job, cancel: CancelRequest, tasks: Sequence[TaskRecord]) -> 
         ("forwarded", cancel.forwarded_at),
         ("delivered", cancel.delivered_at),
     ]
-    passed = bool(undone) or any(task.undo_begun_at is not None for task in tasks)
+    passed = _turned(tasks)
     before = cancel.requested_at
     for number, (word, at) in enumerate(told):
         later = [after for _, after in told[number + 1 :] if after is not None]
@@ -90,6 +92,11 @@ def _backwards(job: Job, cancel: CancelRequest, tasks: Sequence[TaskRecord]) -> 
             yield Step(word, NOW if is_next and moving else AHEAD)
     yield _undo_step(job, tasks, undone, passed, ended)
     yield _end_step(job, "cancelled", cancel.requested_at)
+
+
+def _turned(tasks: Sequence[TaskRecord]) -> bool:
+    """Whether the undo has begun."""
+    return any(task.undo_begun_at is not None for task in tasks)
 
 
 def _undo_step(job: Job, tasks: Sequence[TaskRecord], undone: int, passed: bool, ended: bool) -> Step:

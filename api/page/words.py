@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+
+from markupsafe import Markup
 
 from ebbtide.jobs import Job
 from ebbtide.jobs.states import FINAL_STATES
 from ebbtide.wording import percent, span
 
-__all__ = ["PHASE_ORDER", "age", "percent", "span", "standing"]
+__all__ = ["PHASE_ORDER", "age", "percent", "prose", "span", "standing"]
+
+_CODE = re.compile("``(.+?)``|`(.+?)`", re.DOTALL)
 
 # As the list counts them: what moves, what wants a person, what has ended.
 PHASE_ORDER = (
@@ -32,6 +37,15 @@ def age(seconds: float) -> str:
         if seconds < limit:
             return f"{max(int(seconds // size), 0)} {unit}"
     raise AssertionError("nothing is older than for ever")
+
+
+def prose(text: str) -> Markup:
+    """What an author has written of a flow, with what is between backticks as code. All of it is escaped."""
+    told, done = Markup(""), 0
+    for code in _CODE.finditer(text):
+        told += Markup("{}<code>{}</code>").format(text[done : code.start()], code[1] or code[2])
+        done = code.end()
+    return told + text[done:]
 
 
 def standing(job: Job) -> str:

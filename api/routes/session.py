@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from ebbtide.api.gate import COOKIE, Caller, wait_for
+from ebbtide.api.problems import ApiError
 from ebbtide.jobs import Poster
 from ebbtide.jobs.credentials import SESSION_SECONDS
 
@@ -25,6 +26,14 @@ _OWN_PAGE = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]{0,2000}")
 @router.get("/login/{code}")
 def log_in_once(request: Request, code: Annotated[str, Path(max_length=100)]) -> Response:
     """The URL that `ebbtide up` prints. It opens one session, and is worth nothing then."""
+    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        # Somebody else's link would make whoever follows it work under a name that is not his own.
+        raise ApiError(
+            403,
+            "csrf",
+            "Not from a page of ours",
+            "a login URL is not followed from another site: put it into the address bar yourself",
+        )
     return _opened(request, code)
 
 

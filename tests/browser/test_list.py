@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import wait_until
+
 
 def row(page, job):
     return page.locator(f'tr[data-job="{job}"]')
@@ -167,3 +169,61 @@ def test_ten_tabs_are_live_at_once_and_again_after_the_line_was_lost(visit, site
     for badge in badges:
         expect(badge).to_have_text("cancelled")
     first.forgive("Failed to load resource")
+
+
+def test_a_list_that_nobody_looks_at_is_fetched_again_once_somebody_does(visit, site):
+    job = site.post(delay_seconds=3600, labels={"seen": "no"})
+    looked_at = visit()
+    looked_at.goto("/?label=seen%3Dno")
+    unseen = looked_at.context.new_page()
+    unseen.add_init_script("Object.defineProperty(document, 'hidden', { get: () => !window.seen })")
+    unseen.goto("/?label=seen%3Dno")
+    badge = row(unseen, job).locator('[data-field="phase"]')
+    expect(badge).to_have_text("scheduled")
+    asked = []
+    unseen.on("request", lambda request: asked.append(request.url))
+
+    other = site.post(delay_seconds=3600, labels={"seen": "no"})
+    expect(row(looked_at, other)).to_be_visible()
+    site.poster.cancel(job)
+    expect(badge).to_have_text("cancelled")  # that there is another one was told before
+    assert asked == []
+    unseen.evaluate("window.seen = true; document.dispatchEvent(new Event('visibilitychange'))")
+
+    expect(row(unseen, other)).to_be_visible()
+    site.poster.cancel(other)
+
+
+# As so many tabs do it, but without their pages.
+LISTEN = """async (jobs) => {
+    const url = performance.getEntriesByType("resource").find((each) => each.name.includes("/line")).name;
+    const { listen } = await import(url);
+    window.told = jobs.map(() => []);
+    jobs.forEach((job, number) => listen(`job:${job}`, (news) => window.told[number].push(news.event)));
+}"""
+
+
+def test_where_too_many_tabs_are_open_the_one_that_is_looked_at_is_live_and_all_others_go_on(visit, site):
+    jobs = [site.post(delay_seconds=3600, labels={"tab": "many"}) for _ in range(41)]
+    page = visit()
+    page.goto(f"/jobs/{jobs[0]}")
+    others = page.context.new_page()
+    others.goto(f"/jobs/{jobs[1]}")
+
+    others.evaluate(LISTEN, jobs[1:])
+    sign = page.get_by_text("Many tabs are open")
+    expect(sign).to_be_visible()
+    site.poster.cancel(jobs[0])
+    expect(page.locator("h1")).to_contain_text("cancelled")  # it looks by itself
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # somebody looks at it
+    expect(sign).to_have_count(0)
+
+    site.poster.retry(jobs[0])
+    expect(page.locator("h1")).to_contain_text("completed")
+    site.poster.cancel(jobs[-1])
+    last = "window.told.at(-1).filter((event) => event === 'touched').length > 1"
+    wait_until(lambda: others.evaluate(last), "the last of the others is told of its cancel")
+    assert others.evaluate("window.told.filter((told) => told.includes('left')).length") == 1
+    assert others.evaluate("window.told.filter((told) => told.includes('offline')).length") == 0
+    for job in jobs[1:-1]:
+        site.poster.cancel(job)

@@ -161,3 +161,17 @@ def test_a_share_that_cannot_be_is_not_drawn_beyond_its_box(fraction):
 
     bars = [each for each in svg.iter(f"{SVG}rect") if each.get("class") == "share"]
     assert all(0 <= float(bar.get("width")) <= 130 for bar in bars)
+
+
+def test_long_names_end_within_their_box_and_savepoints_are_told_as_such():
+    def shown(name):
+        svg = drawn({name: "done"}, [])
+        return [each.text for each in svg.iter(f"{SVG}text")]
+
+    assert shown("copy-files") == ["copy-files", "✓ done"]
+    assert shown("savepoint:copied") == ["copied", "✓ savepoint, done"]
+    for name in ("savepoint:after-everything-was-copied", "WWWWWWWWWWWWWW", "界" * 20, "x" * 5000):
+        assert len(shown(name)[0]) <= 18 and shown(name)[0].endswith("…")
+    assert "Of 1 tasks: 1 done." in ElementTree.tostring(
+        drawn({"a": "done", "savepoint:b": "done"}, []), encoding="unicode"
+    )

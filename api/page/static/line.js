@@ -6,17 +6,19 @@ const HEARTBEAT = 30_000;
 // hear(news) is told whatever comes of `name`, and the events online and offline.
 export function listen(name, hear) {
   const want = "SharedWorker" in window ? shared(hear) : own(hear);
-  want(name);
-  setInterval(() => want(name), HEARTBEAT);
-  addEventListener("pagehide", () => want(null));
-  addEventListener("pageshow", (event) => event.persisted && want(name));
+  const look = () => want(name, !document.hidden);
+  look();
+  setInterval(() => want(name, false), HEARTBEAT);
+  document.addEventListener("visibilitychange", look);
+  addEventListener("pagehide", () => want(null, false));
+  addEventListener("pageshow", (event) => event.persisted && look());
 }
 
 function shared(hear) {
   const worker = new SharedWorker(new URL("./worker.js", import.meta.url), { type: "module", name: "ebbtide" });
   worker.port.addEventListener("message", ({ data }) => hear(data));
   worker.port.start();
-  return (name) => worker.port.postMessage(name);
+  return (name, seen) => worker.port.postMessage({ name, seen });
 }
 
 function own(hear) {

@@ -5,19 +5,26 @@ import { morph } from "./morph.js";
 
 const MOVING = new Set(["running", "cancelling", "reverting", "overdue"]);
 const FINAL = new Set(["completed", "failed", "cancelled"]);
+// A job's page is fetched again soon, and its title tells in the background as well. A list is larger, and where
+// jobs come and go all the time it would be fetched all the time, by every tab: unseen, it waits to be looked at.
 const PAUSE = 400;
 const PAUSE_UNSEEN = 2_000;
+const PAUSE_LIST = 1_000;
 const LOOK = 3_000;
 const TOLD = 8_000;
 
 const shown = document.querySelector("[data-live]");
+const isJob = shown?.dataset.live === "job";
 // What was said once is not in the address for ever.
 let address = new URL(location.href);
 const plain = new URL(address);
 plain.searchParams.delete("told");
 if (plain.href !== address.href) {
   history.replaceState(null, "", plain);
-  setTimeout(() => (address = plain), TOLD);
+  setTimeout(() => {
+    address = plain;
+    refresh();
+  }, TOLD);
 }
 
 // --- fetched again
@@ -30,15 +37,23 @@ async function refresh() {
   if (fetching) return;
   fetching = true;
   while (stale) {
+    if (!isJob) await looked();
     stale = false;
     try {
       await exchange();
     } catch {
       stale = true; // the line tells when the server is there again
     }
-    await new Promise((done) => setTimeout(done, document.hidden ? PAUSE_UNSEEN : PAUSE));
+    const pause = !isJob ? PAUSE_LIST : document.hidden ? PAUSE_UNSEEN : PAUSE;
+    await new Promise((done) => setTimeout(done, pause));
   }
   fetching = false;
+}
+
+// Settled once somebody looks at this tab.
+function looked() {
+  if (!document.hidden) return Promise.resolve();
+  return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
 }
 
 async function exchange() {
@@ -122,9 +137,20 @@ const hearings = {
   changes: list,
   touched: refresh,
   deleted: refresh,
-  online: () => offline(false),
-  offline: () => offline(true),
 };
+
+// A page that was too much for the line of all tabs looks by itself, while somebody looks at it.
+const SIGNS = {
+  offline: "Offline, trying again…",
+  left: "Many tabs are open: this one looks every few seconds",
+};
+let line = "online";
+
+function hear({ event, data }) {
+  line = event in SIGNS ? event : "online";
+  sign(SIGNS[line]);
+  hearings[event]?.(data);
+}
 
 function list({ jobs, ids: order, counts }) {
   for (const job of jobs) waiting.set(job.id, job);
@@ -133,18 +159,16 @@ function list({ jobs, ids: order, counts }) {
   if (order && order.join() !== ids().join()) refresh();
 }
 
-function offline(is) {
-  let sign = document.querySelector(".offline");
-  if (!is) {
-    sign?.remove();
-    return;
-  }
-  if (sign) return;
-  sign = document.createElement("p");
-  sign.className = "offline";
-  sign.setAttribute("role", "status");
-  sign.textContent = "Offline, trying again…";
-  document.body.append(sign);
+function sign(words) {
+  const before = document.querySelector(".sign");
+  if (before?.textContent === words) return;
+  before?.remove();
+  if (!words) return;
+  const told = document.createElement("p");
+  told.className = "sign";
+  told.setAttribute("role", "status");
+  told.textContent = words;
+  document.body.append(told);
 }
 
 // The newest lines of a log are at its end.
@@ -166,11 +190,11 @@ function tick() {
 
 setInterval(tick, 1_000);
 if (shown) {
-  const name = shown.dataset.live === "job" ? `job:${shown.dataset.job}` : `list:${shown.dataset.query}`;
-  listen(name, ({ event, data }) => hearings[event]?.(data));
-  // What takes long and says nothing grows all the same.
+  listen(isJob ? `job:${shown.dataset.job}` : `list:${shown.dataset.query}`, hear);
   setInterval(() => {
     const job = document.querySelector('[data-live="job"]');
-    if (job && !document.hidden && MOVING.has(job.dataset.phase) && !document.querySelector(".offline")) refresh();
+    if (document.hidden || line === "offline") return;
+    // What takes long and says nothing grows all the same.
+    if (line === "left" || (job && MOVING.has(job.dataset.phase))) refresh();
   }, LOOK);
 }

@@ -5,7 +5,7 @@ const LONGEST_WAIT = 10_000;
 
 export class Stream {
   #tell;
-  #names = "";
+  #names = [];
   #source = null;
   #timer = 0;
   #wait = FIRST_WAIT;
@@ -16,12 +16,11 @@ export class Stream {
     this.#tell = tell;
   }
 
-  // Names are list:QUERY and job:ID.
+  // Names are list:QUERY and job:ID, first those that matter most; in another order alone they are not asked for anew.
   want(names) {
-    const wanted = JSON.stringify([...new Set(names)].sort());
-    if (wanted === this.#names) return;
-    this.#names = wanted;
-    this.#later(SOON);
+    const before = new Set(this.#names);
+    this.#names = [...new Set(names)];
+    if (this.#names.length !== before.size || !this.#names.every((name) => before.has(name))) this.#later(SOON);
   }
 
   // Look again now: somebody has come to whom nothing was told yet.
@@ -37,9 +36,8 @@ export class Stream {
   #open() {
     this.#source?.close();
     this.#source = null;
-    const names = JSON.parse(this.#names);
-    if (!names.length) return;
-    const query = new URLSearchParams(names.map((name) => [name.slice(0, name.indexOf(":")), name.slice(name.indexOf(":") + 1)]));
+    if (!this.#names.length) return;
+    const query = new URLSearchParams(this.#names.map((name) => [name.slice(0, name.indexOf(":")), name.slice(name.indexOf(":") + 1)]));
     const source = new EventSource(`/live?${query}`);
     this.#source = source;
     source.addEventListener("open", () => {

@@ -53,6 +53,17 @@ def test_the_url_of_ebbtide_up_leads_to_the_jobs(anonymous, poster):
     assert "No jobs yet" in anonymous.get("/").text
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_login_url_that_another_site_leads_to_is_refused_and_still_works(anonymous, poster, site):
+    code, _ = poster.credentials.create("ann", Role.ADMIN, seconds=60, kind=Kind.LOGIN)
+
+    refused = anonymous.get(f"/login/{code}", headers={"Sec-Fetch-Site": site})
+
+    assert (refused.status_code, dict(anonymous.cookies)) == (403, {})
+    assert "address bar" in shown(refused.text)
+    assert anonymous.get(f"/login/{code}", headers={"Sec-Fetch-Site": "none"}).headers["location"] == "/"
+
+
 def test_who_has_logged_in_is_named_and_can_log_out(browser):
     page = browser.look("/")
     assert "ann" in page

@@ -120,6 +120,15 @@ def test_what_was_done_is_said_on_the_page_that_follows(browser, standing):
     assert "Posted once more" in shown(browser.look(answer.headers["location"]))
 
 
+def test_what_was_foretold_is_not_said_once_it_is_past(browser, standing):
+    moving, over = standing(JobState.RUNNING, "cancel"), standing(JobState.CANCELLED, "cancel")
+
+    said, past = (shown(browser.look(f"/jobs/{job}?told=cancel-accepted")) for job in (moving, over))
+
+    assert "The cancel is stored" in said
+    assert "The cancel is stored" not in past
+
+
 def test_a_deleted_job_leads_to_the_list(browser, standing):
     job = standing(JobState.COMPLETED)
 
@@ -181,6 +190,7 @@ def test_a_cancel_is_told_step_by_step_with_its_times(browser, change, standing)
     words = shown(page)
     assert "after 250 ms" in words and "after 750 ms" in words
     assert "Cancel asked for by ann" in words and "wrong folder" in words
+    assert "It is being cancelled: what it did is being undone" in words
     assert "number 1, in 500 ms" in words
 
 

@@ -5,6 +5,7 @@ import json
 import httpx
 import pytest
 
+from ebbtide.api.limits import Limits
 from tests.api.page.conftest import Browser
 
 
@@ -89,7 +90,22 @@ def test_what_cannot_be_watched_keeps_nothing_else_from_coming(serving, cookies,
         gone = [line.news("deleted")["of"] for _ in range(4)]
         assert line.news("touched")["of"] == f"job:{mine}"
 
-    assert gone == ["list:?limit=x", "list:?label=x", f"job:{foreign}", "job:nothing"]
+    assert gone == [f"job:{foreign}", "job:nothing", "list:?limit=x", "list:?label=x"]
+
+
+def test_of_more_than_one_stream_may_tell_the_first_are_told_and_the_others_told_so(
+    serving, cookies, ann, post
+):
+    mine = post()
+    wanted = [("job", mine), *(("list", f"?text={number}") for number in range(100))]
+
+    with httpx.stream("GET", f"{serving}/live", params=wanted, cookies=cookies, timeout=30) as response:
+        line = Line(response)
+        left = {line.news("left")["of"] for _ in range(61)}
+        ann.post(f"/api/v1/jobs/{mine}/cancel")
+        assert [line.news("touched")["of"] for _ in range(2)] == [f"job:{mine}"] * 2
+
+    assert left == {f"list:?text={number}" for number in range(39, 100)}
 
 
 def test_only_those_who_have_logged_in_are_told(anonymous):
@@ -111,3 +127,17 @@ def test_what_one_has_seen_already_is_not_kept_from_others(ann, serving, token, 
         assert next(seen) == 1
         ann.post(f"/api/v1/jobs/{job}/pause")
         assert next(seen) == 2
+
+
+class TestLimited:
+    @pytest.fixture
+    def limits(self):
+        return Limits(streams=1)
+
+    def test_a_stream_of_the_page_counts_as_one_of_those_that_a_caller_may_have(self, serving, cookies, post):
+        wanted = [("job", post()), ("job", post())]
+
+        with httpx.stream("GET", f"{serving}/live", params=wanted, cookies=cookies, timeout=30) as response:
+            line = Line(response)
+            assert {line.news("touched")["of"] for _ in wanted} == {f"job:{job}" for _, job in wanted}
+            assert httpx.get(f"{serving}/live", params=wanted, cookies=cookies).status_code == 429

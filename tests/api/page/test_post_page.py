@@ -35,6 +35,19 @@ def test_the_flows_that_conductors_have_published_are_offered(browser):
     assert "Add two numbers." in shown(page)
 
 
+def test_what_an_author_has_between_backticks_is_code(browser, database):
+    def backed_up():
+        """Copy to ``/srv/<b>``, as `cp` does; a ` is none."""
+
+    with Store(database) as store:
+        Catalogue(store).publish([FlowDefinition.of("backed-up", backed_up)])
+
+    for place in ("/post", "/post/backed-up"):
+        assert "Copy to <code>/srv/&lt;b&gt;</code>, as <code>cp</code> does; a ` is none." in browser.look(
+            place
+        )
+
+
 def test_the_form_has_a_field_for_each_parameter_with_its_default(form):
     assert re.findall(r'<label for="p-(\w+)"', form) == list(every_kind.__annotations__)
     assert "what it is called, <b>in short</b>" in shown(form)

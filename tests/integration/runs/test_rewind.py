@@ -132,6 +132,7 @@ def test_a_running_job_is_undone_back_to_the_savepoint_and_goes_on_from_there(be
 
     assert bench.words("undo") == ["d", "c"], bench.told()
     assert (paused.phase, paused.attempt, paused.tasks_undone) == ("paused", 1, 2)
+    assert (paused.tasks_total, paused.tasks_done, paused.progress) == (4, 4, 0.5)  # no savepoint among them
     last = bench.poster.entries(job.id)[-1]
     assert (last.name, last.detail) == ("paused", {"savepoint": "saved", "undone": ["d", "c"]})
 
