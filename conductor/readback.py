@@ -28,7 +28,7 @@ def is_stored(store: Store, claim: Claim, number: int, *, or_gone: bool = False)
         return False
     if row is None:
         return or_gone
-    return row.epoch == claim.epoch and row.write >= number
+    return bool(row.epoch == claim.epoch and row.write >= number)
 
 
 def request_of(connection: sa.Connection, claim: Claim) -> tuple[str, str]:
