@@ -177,6 +177,8 @@ def _write_delivered(connection: sa.Connection, batch: Batch) -> None:
         return
     task, at = batch.delivered
     cancels = tables.job_cancels
+    # Found at a barrier, and handed over only after that: it had come to the run by then, as in `forwarded`.
+    heard_after = cancels.c.forwarded_at > at
     # The job's row first, as everywhere: two who lock in two orders wait for one another.
     connection.execute(sa.select(_jobs.c.id).where(_jobs.c.id == batch.job_id).with_for_update())
     first = connection.execute(
@@ -186,7 +188,7 @@ def _write_delivered(connection: sa.Connection, batch: Batch) -> None:
             cancels.c.attempt == batch.attempt,
             cancels.c.delivered_at.is_(None),
         )
-        .values(delivered_at=at)
+        .values(delivered_at=at, forwarded_at=sa.case((heard_after, at), else_=cancels.c.forwarded_at))
         .returning(cancels.c.job)
     ).first()
     if first is not None:

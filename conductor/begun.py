@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ebbtide.jobs.rounds import undo_owed
 from ebbtide.tasks import payload
 from ebbtide.tasks.run import INTERRUPTED, Begun, How, Undo
 from ebbtide.tasks.savepoint import PREFIX
@@ -67,6 +68,8 @@ class BegunTasks:
         self._set_back = self._rows.keys() & set(set_back)
         self._stored = {(row.task, row.round) for row in stored}
         self._position = max((row.position for row in stored), default=0)
+        #: Whether a person has left an undo out, in whichever round: that work stands.
+        self.left_out = any(row.undo_skipped is not None and row.undo_ended_at is None for row in stored)
         self._texts = texts  # task -> JSON text of its result
         self._ends: dict[str, _End] = {}
         self._undo_ends: dict[str, _End] = {}
@@ -83,7 +86,7 @@ class BegunTasks:
         """Mark `task` as begun; what a commit has not stored can be taken back by `refuse`."""
         before = self._rows.get(task)
         self._position += 1
-        interrupted = before is not None and not _is_settled(before)
+        interrupted = before is not None and undo_owed(before)
         if interrupted:
             assert before is not None
             if before.how != How.INTERRUPTED:
@@ -122,7 +125,7 @@ class BegunTasks:
             del self._rows[task]
         else:
             self._rows[task] = before
-            if _is_settled(before):
+            if not undo_owed(before):
                 self._set_back.add(task)
             self._changed(task, before)
         self._dirty.discard(task)
@@ -146,7 +149,7 @@ class BegunTasks:
 
     def begin_undo(self, task: str, at: float) -> Undo | None:
         row = self._rows.get(task)
-        if row is None or _is_settled(row):
+        if row is None or not undo_owed(row):
             return None
         row.undo_begun_at = row.undo_begun_at or at
         row.undo_tries += 1
@@ -162,7 +165,7 @@ class BegunTasks:
     def undo_to_try(self, task: str) -> Row | None:
         """The row of a task that is to be undone; None: nothing is."""
         row = self._rows.get(task)
-        return None if row is None or _is_settled(row) else row
+        return row if row is not None and undo_owed(row) else None
 
     def fail_undo(self, task: str) -> None:
         """A try of its undo has failed, and the engine is not told yet: there is to be another."""
@@ -213,15 +216,9 @@ class BegunTasks:
         row = self._rows.get(task)
         return self._texts.get(task) if row is not None and row.how == How.RETURNED else None
 
-    def not_undone(self) -> list[str]:
-        """The tasks that began and are not undone, in order of beginning."""
-        return [
-            row.task for row in sorted(self._rows.values(), key=lambda r: r.position) if not _is_settled(row)
-        ]
-
-    def skipped(self) -> list[str]:
-        """The tasks whose undo a person has left out."""
-        return [row.task for row in self._rows.values() if row.undo_skipped and row.undo_ended_at is None]
+    def undo_owed(self) -> list[str]:
+        """The tasks that are still to be undone, if all is, in order of beginning."""
+        return [row.task for row in sorted(self._rows.values(), key=lambda r: r.position) if undo_owed(row)]
 
     def positions(self) -> dict[str, int]:
         """The order of beginning: task -> number from 1."""
@@ -240,7 +237,7 @@ class BegunTasks:
     def undo_failures(self) -> list[Row]:
         """The tasks whose undo was tried and did not succeed, the newest first."""
         tried = [row for row in self._rows.values() if row.undo_begun_at is not None]
-        failed = [row for row in tried if not _is_settled(row)]
+        failed = [row for row in tried if undo_owed(row)]
         return sorted(failed, key=lambda row: row.position, reverse=True)
 
     def counts(self) -> dict[str, int]:
@@ -282,11 +279,6 @@ class BegunTasks:
         """The commit that holds these begins is done: they can no longer be refused."""
         for task in tasks:
             self._beginning.pop(task, None)
-
-
-def _is_settled(row: Row) -> bool:
-    """Whether nothing of it is to be undone any more."""
-    return row.undo_ended_at is not None or row.undo_skipped is not None
 
 
 def _decoded(text: str | None) -> Any:

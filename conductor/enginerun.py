@@ -87,8 +87,8 @@ class EngineRun(Run):
         """From now on no task begins, although the engine may have handed some to the pool already."""
 
     @abc.abstractmethod
-    def not_undone(self) -> list[str]:
-        """The tasks that began and are not undone."""
+    def undo_owed(self) -> list[str]:
+        """The tasks that began and are still to be undone, if all is."""
 
     @abc.abstractmethod
     def positions(self) -> dict[str, int]:

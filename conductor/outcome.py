@@ -56,7 +56,7 @@ class Outcome:
     reason: str = ""  # why it parks
     stuck_task: str | None = None  # whose undo failed
     savepoint: str | None = None  # to which the job was rewound
-    skipped: bool = False  # a person has left an undo out
+    left_out: bool = False  # a person has left an undo out
     limit: str | None = None  # that was passed, in words
     held: bool = False  # it parks, and nothing of it was undone
     pause_seconds: float = 0.0  # before the next attempt
@@ -97,8 +97,7 @@ class Outcome:
             error = "the flow was reverted by its retry controller"
         undone = tuple(begun.undone())
         if name != "parked":
-            skipped = bool(begun.skipped())
-            return cls(claim, actor, name, undone, error, task, limit=limit, skipped=skipped)
+            return cls(claim, actor, name, undone, error, task, limit=limit, left_out=begun.left_out)
         if held:
             reason = f"{task or 'a task'} failed, and the job holds: {error or 'it did not begin'}"
             return cls(claim, actor, name, (), error, task, reason=reason, stuck_task=task, held=True)
@@ -172,7 +171,7 @@ class Outcome:
 
     @property
     def _undo(self) -> str:
-        if self.skipped:
+        if self.left_out:
             return "accepted"
         return "complete" if self.undone else "none"
 

@@ -140,6 +140,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             self._turn_round()
         while True:
             if self._run.event.requested and not backwards:
+                if self._run.lost is not None:
+                    return Rest.LOST  # that is why it is set
                 self._turn_round()
                 backwards = True
             yield from self._steps(backwards)
@@ -157,7 +159,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             if state == states.SUSPENDED and self.suspend_requested.is_set():
                 return Rest.SUSPENDED
             if backwards or self.storage.get_revert_failures():
-                return Rest.STUCK if self._run.not_undone() else Rest.UNDONE
+                return Rest.STUCK if self._run.undo_owed() else Rest.UNDONE
             # The engine itself failed, say for a result that lacks a name it should provide: nobody
             # has reverted anything yet.
             raised = self.cause = self.raised
@@ -213,7 +215,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self._mark_for_undo(self.atom_names())
 
     def _mark_for_undo(self, names: Collection[str]) -> None:
-        begun = set(self._run.not_undone())
+        begun = set(self._run.undo_owed())
         for node, data in self._compilation.execution_graph.nodes(data=True):
             if data["kind"] not in (TASK, RETRY) or node.name not in names:
                 continue
@@ -238,7 +240,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self._rewinding = True
         self._runtime.selector.undoes_only = True
         self._go_backwards()
-        if behind & set(self._run.not_undone()):
+        if behind & set(self._run.undo_owed()):
             self.end_leftovers()
             self._mark_for_undo(behind)
             self._set_aside(self.atom_names() - behind)
@@ -247,7 +249,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             return Rest.LOST
         if self._run.event.requested:
             return (yield from self._course())
-        if not behind & set(self._run.not_undone()):
+        if not behind & set(self._run.undo_owed()):
             self._runtime.reset_atoms([atom for atom in self._atoms() if atom.name in behind])
             return Rest.REWOUND
         return Rest.STUCK if self.storage.get_revert_failures() else Rest.SUSPENDED
@@ -314,7 +316,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         # TaskFlow says REVERTED when it has nothing more to schedule and not all has succeeded.
         if state == states.REVERTED and self.suspend_requested.is_set() and self._handed_back():
             state = states.SUSPENDED
-        elif state == states.REVERTED and (self._run.holding or self._run.not_undone()):
+        elif state == states.REVERTED and (self._run.holding or self._run.undo_owed()):
             state = states.FAILURE
         super()._change_state(state)
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ebbtide.jobs import clock
 from ebbtide.jobs.changes import Changes, locked
+from ebbtide.jobs.children import lock_families
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.verbs import DONE, Verb
 
@@ -32,6 +33,8 @@ def ask(
     now = clock.wall()
 
     def change(connection: sa.Connection) -> tuple[str, sa.Row[Any]]:
+        if verb.looks_above:
+            lock_families(connection, [job_id])
         row = locked(connection, job_id)
         JobState(row.state)  # one that nobody knows is an error here, and the job is left as it is
         word = verb.answer(row) if answer is None else answer(connection, row)

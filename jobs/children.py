@@ -2,16 +2,22 @@
 
 Whoever changes both locks the parent's row before those of its children. So a child is stored before the
 request that stops its parent, and is stopped with it; or after it, and then it is refused.
+
+The order of locks, for whoever locks several jobs: nobody waits for a job while he holds one that is below
+it in its family. One job and those below it are locked from it downwards. Many are locked by generation, with
+all that is above them: two who change much of one family meet at its root. So nobody waits in a circle. Who
+claims or prunes waits for no job at all.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from ebbtide.errors import ClaimLost, ParentEnding
+from ebbtide.errors import ClaimLost, ParentEnding, StoreBusy
 from ebbtide.jobs import tables
 from ebbtide.jobs.changes import locked
 from ebbtide.jobs.scripts import Among, Script, Statement, send
@@ -22,6 +28,7 @@ __all__ = [
     "children_of",
     "goes_back",
     "has_unended_children",
+    "lock_families",
     "parents_going_back",
     "require_parent",
     "unended_children",
@@ -83,6 +90,37 @@ def with_descendants(connection: sa.Connection, children: Sequence[sa.Row[Any]])
     return list(found.values())
 
 
+def lock_families(connection: sa.Connection, job_ids: Collection[str]) -> None:
+    """Lock these jobs and all above them, from their roots downwards.
+
+    Raises:
+        StoreBusy: one was removed meanwhile, and what was below it is a family of its own now: begin again.
+    """
+    for generation in _generations(connection, job_ids):
+        query = sa.select(_jobs.c.id).where(_jobs.c.id.in_(generation))
+        held = connection.scalars(query.order_by(_jobs.c.id).with_for_update()).all()
+        if len(held) < len(generation):
+            raise StoreBusy("a job was removed meanwhile")
+
+
+def _generations(connection: sa.Connection, job_ids: Collection[str]) -> list[list[str]]:
+    """These jobs and all above them, by how many are above each. Nothing is locked for it."""
+    parents: dict[str, str | None] = {}
+    unseen = set(job_ids)
+    while unseen:
+        rows = connection.execute(sa.select(_jobs.c.id, _jobs.c.parent).where(_jobs.c.id.in_(unseen)))
+        found = {row.id: row.parent for row in rows}
+        parents |= found
+        unseen = {parent for parent in found.values() if parent is not None} - parents.keys()
+    by_depth: dict[int, list[str]] = defaultdict(list)
+    for job_id, above in parents.items():
+        depth = 0
+        while above in parents:  # else there is none, or none any more
+            depth, above = depth + 1, parents[above]
+        by_depth[depth].append(job_id)
+    return [by_depth[depth] for depth in sorted(by_depth)]
+
+
 def require_parent(connection: sa.Connection, parent: str, *, epoch: int | None, detached: bool) -> None:
     """Lock the job that is to have a child.
 
@@ -105,14 +143,9 @@ def require_parent(connection: sa.Connection, parent: str, *, epoch: int | None,
 
 
 def parents_going_back(connection: sa.Connection, children: Collection[sa.Row[Any]]) -> set[str]:
-    """The parents of these jobs that are being undone, or are to be; all that have not ended are locked."""
-    parents = sorted({row.parent for row in children if row.parent is not None})
+    """The parents of these jobs that are being undone, or are to be. Whoever asks has locked them."""
+    parents = {row.parent for row in children if row.parent is not None}
     if not parents:
         return set()
-    query = (
-        sa.select(_jobs.c.id, goes_back().label("goes_back"))
-        .where(_jobs.c.id.in_(parents), _jobs.c.state.in_(UNENDED))
-        .order_by(_jobs.c.id)
-        .with_for_update()
-    )
-    return {row.id for row in connection.execute(query) if row.goes_back}
+    query = sa.select(_jobs.c.id).where(_jobs.c.id.in_(parents), _jobs.c.state.in_(UNENDED), goes_back())
+    return set(connection.scalars(query))

@@ -267,7 +267,7 @@ class Claims:
         after a run has heard of it and the note of the first time was lost, it was so when it was heard.
         """
         cancels = tables.job_cancels
-        heard_before = cancels.c.delivered_at < at
+        heard = sa.func.coalesce(cancels.c.delivered_at, cancels.c.reverted_at)
         with self._store.write() as connection:
             # The job's row first, here as everywhere: two who lock in two orders wait for one another.
             running = connection.execute(
@@ -286,7 +286,7 @@ class Claims:
                     cancels.c.attempt == request.attempt,
                     cancels.c.forwarded_at.is_(None),
                 )
-                .values(forwarded_at=sa.case((heard_before, cancels.c.delivered_at), else_=at))
+                .values(forwarded_at=sa.case((heard < at, heard), else_=at))
                 .returning(cancels.c.forwarded_at)
             ).first()
             if changed is not None and running is not None and changed.forwarded_at == at:

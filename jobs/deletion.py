@@ -41,13 +41,16 @@ class Delete(Verb):
         return _jobs.c.state.in_(_final)
 
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
+        at_work = [row for row in rows if self.answer(row) == ACCEPTED]
+        if at_work:
+            self._stop(connection, at_work, at=at)
+        # After that: with these the children of what never began are cancelled, which are at work, perhaps.
         gone = [row for row in rows if self.answer(row) == DELETED]
         unbegun = [row.id for row in gone if row.state not in FINAL_STATES]
         cancel_children(connection, unbegun, at=at, who=self.who, reason=_REASON)
         remove(connection, [row.id for row in gone])
-        at_work = [row for row in rows if self.answer(row) == ACCEPTED]
-        if not at_work:
-            return
+
+    def _stop(self, connection: sa.Connection, at_work: Rows, *, at: float) -> None:
         ids = [row.id for row in at_work]
         send(connection, noted(self.entry, ids, at=at, actor=self.who, when="delete_requested_at"))
         cancel = Cancel(self.who, reason=_REASON)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ebbtide.errors import CommitUnknown, StoreUnavailable
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.changes import Changes
+from ebbtide.jobs.children import lock_families
 from ebbtide.jobs.selection import Selection
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.verbs import DONE, Verb
@@ -93,7 +94,7 @@ class Many:
         """What `answers` would say now. Changes nothing."""
         for ids, conditions in self._chunks(verb, selection):
             with self._store.read() as connection:
-                yield from _answered(verb, ids, _rows(connection, ids, conditions, self._mine, lock=False))
+                yield from _answered(verb, ids, _rows(connection, ids, conditions, self._mine))
 
     def _chunks(
         self, verb: Verb, selection: Selection
@@ -116,7 +117,8 @@ class Many:
         now = clock.wall()
 
         def change(connection: sa.Connection) -> list[Answer]:
-            rows = _rows(connection, ids, conditions, self._mine, lock=True)
+            lock_families(connection, ids)
+            rows = _rows(connection, ids, conditions, self._mine)
             answers = list(_answered(verb, ids, rows))
             done = [rows[answer.job_id][0] for answer in answers if answer.done]
             if done:
@@ -134,14 +136,10 @@ def _rows(
     ids: Sequence[str],
     conditions: list[sa.ColumnElement[bool]],
     mine: Sequence[sa.ColumnElement[bool]],
-    *,
-    lock: bool,
 ) -> dict[str, tuple[sa.Row[Any], bool]]:
     """The rows of these jobs, and whether each fulfils the conditions."""
     fits = sa.and_(sa.true(), *conditions).label("fits_selection")
-    query = sa.select(_jobs, fits).where(_jobs.c.id.in_(ids), *mine).order_by(_jobs.c.id)
-    if lock:
-        query = query.with_for_update()
+    query = sa.select(_jobs, fits).where(_jobs.c.id.in_(ids), *mine)
     return {row.id: (row, bool(row.fits_selection)) for row in connection.execute(query)}
 
 

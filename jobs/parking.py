@@ -11,7 +11,7 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.cancels import stopped_by_limit
 from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.removal import remove_if_asked
-from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
+from ebbtide.jobs.rounds import failure_of, latest_rounds, left_out_before, not_undone, undo_owed
 from ebbtide.jobs.states import JobState
 from ebbtide.wording import one_line
 
@@ -80,6 +80,7 @@ def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: st
     if job.state != JobState.PARKED:
         raise EdgeRefused(job.id, job.state, "accepted")
     tasks = latest_rounds(connection, [job]).get((job.id, job.attempt), [])
+    left_out = left_out_before(connection, [job]).get((job.id, job.attempt), [])
     error, error_task = _why(connection, job, tasks)
     cancelled = job.cancel_requested_at is not None and not stopped_by_limit(connection, job)
     row = apply_edge(
@@ -89,7 +90,7 @@ def accept(connection: sa.Connection, job: sa.Row[Any], *, at: float, reason: st
         at=at,
         values={"owner": None, "ended_at": at, "undo": "accepted", "undoing": 0},
         actor=who,
-        detail={"reason": reason, "not_undone": not_undone(tasks)[:_MAX_LISTED]},
+        detail={"reason": reason, "not_undone": not_undone([*left_out, *tasks])[:_MAX_LISTED]},
     )
     connection.execute(
         sa.insert(tables.job_outcomes).values(
@@ -120,7 +121,7 @@ def undos_that_failed(connection: sa.Connection, job: sa.Row[Any]) -> dict[str, 
     return {
         each.task: each.round
         for each in latest_rounds(connection, [job]).get((job.id, job.attempt), [])
-        if each.undo_begun_at is not None and each.undo_ended_at is None and each.undo_skipped is None
+        if each.undo_begun_at is not None and undo_owed(each)
     }
 
 

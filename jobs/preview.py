@@ -12,7 +12,7 @@ from ebbtide.errors import JobNotFound
 from ebbtide.jobs import tables
 from ebbtide.jobs.durations import Durations, undo_durations
 from ebbtide.jobs.records import Record
-from ebbtide.jobs.rounds import latest_rounds
+from ebbtide.jobs.rounds import latest_rounds, undo_owed
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.store import Store
 from ebbtide.tasks.savepoint import PREFIX
@@ -116,7 +116,7 @@ def _steps(
 ) -> tuple[UndoStep, ...]:
     if _answer(job) == "too late" or job.state == JobState.CANCELLED:
         return ()
-    standing = [row for row in rows if row.undo_ended_at is None and row.undo_skipped is None]
+    standing = [row for row in rows if undo_owed(row)]
     levels = _levels([row.task for row in standing], order)
     running = job.state == JobState.RUNNING
     steps = [

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ebbtide.errors import JobNotFound
 from ebbtide.jobs import tables
 from ebbtide.jobs.records import CancelRequest, Record
-from ebbtide.jobs.rounds import latest_rounds
+from ebbtide.jobs.rounds import latest_rounds, left_out_before
 from ebbtide.jobs.store import Store
 from ebbtide.tasks.savepoint import PREFIX
 
@@ -48,7 +48,8 @@ class Receipt(Record):
         cancel: the request with its four times; None: nobody has asked for one.
         forwarded_seconds, delivered_seconds, reverted_seconds: from the request on; None: not so far.
         undone: in order of the undo.
-        not_undone: every other task that began, newest first.
+        not_undone: every other task that began, newest first; then what was left out in earlier rounds, after
+            which the task began anew.
         complete: whether the attempt has ended with all undone that can be.
         error: what had failed, where that led to the undo.
         reason: why a person accepted the job as it is.
@@ -85,13 +86,14 @@ def receipt(store: Store, job_id: str) -> Receipt:
         if job is None:
             raise JobNotFound(job_id)
         rows = latest_rounds(connection, [job]).get((job.id, job.attempt), [])
+        before = left_out_before(connection, [job]).get((job.id, job.attempt), [])
         cancel = _of_attempt(connection, tables.job_cancels, job)
         outcome = _of_attempt(connection, tables.job_outcomes, job)
         accepted = _accepted(connection, job) if job.undo == "accepted" else None
     rows = [row for row in rows if not row.task.startswith(PREFIX)]
     asked = cancel.requested_at if cancel is not None else None
     undone = sorted((row for row in rows if _is_undone(row)), key=lambda row: row.undo_ended_at)
-    left = _not_undone(job, rows)
+    left = [*_not_undone(job, rows), *(_left_out_before(row) for row in reversed(before))]
     return Receipt(
         job=job.id,
         flow=f"{job.flow}@{job.version}",
@@ -163,6 +165,11 @@ def _not_undone(job: sa.Row[Any], rows: Sequence[sa.Row[Any]]) -> list[NotUndone
         for row in reversed(rows)
         if not _is_undone(row)
     ]
+
+
+def _left_out_before(row: sa.Row[Any]) -> NotUndone:
+    why = f"left out in round {row.round}: {row.undo_skipped}"
+    return NotUndone(row.task, why, row.undo_tries, row.undo_error)
 
 
 def _why(job: sa.Row[Any], row: sa.Row[Any], failed: Sequence[str]) -> str:

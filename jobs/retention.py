@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import sqlalchemy as sa
 
@@ -77,8 +77,7 @@ class Retention:
 
     def _batches(self) -> Iterator[tuple[str, int]]:
         for state in self._days:
-            # Here a parent is locked before its children. Who changes many jobs goes by their ids: two that
-            # wait for one another may come of it, and the one that is rolled back begins again.
+            # A run that has lost its claim locks the row of its job last, and may be in the way.
             while number := unless_in_the_way(functools.partial(self._remove_batch, state)):
                 yield state, number
 
@@ -86,8 +85,9 @@ class Retention:
         oldest = sa.select(_jobs.c.id).where(*self._outlived(state)).order_by(_jobs.c.ended_at).limit(_BATCH)
         with self._store.write() as connection:
             # Locked: one that is retried meanwhile is passed over, and not removed after that.
-            ids = list(connection.scalars(oldest.with_for_update(skip_locked=True)))
-            remove(connection, ids)
+            ids = set(connection.scalars(oldest.with_for_update(skip_locked=True)))
+            ids -= _with_busy_children(connection, ids)
+            remove(connection, list(ids))
         return len(ids)
 
     def _outlived(self, state: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -95,6 +95,16 @@ class Retention:
         # A parent is told of as long as a child of it lives.
         childless = sa.not_(has_unended_children())
         return (_jobs.c.state == JobState(state).value, _jobs.c.ended_at <= before, childless)
+
+
+def _with_busy_children(connection: sa.Connection, parents: Collection[str]) -> set[str]:
+    """Those of these jobs of which a child is somebody else's now; all other children are locked.
+
+    A child is changed when its parent is removed. Who waited for it would hold what its holder may want next.
+    """
+    children = sa.select(_jobs.c.id, _jobs.c.parent).where(_jobs.c.parent.in_(parents))
+    ours = {row.id for row in connection.execute(children.with_for_update(skip_locked=True))}
+    return {row.parent for row in connection.execute(children) if row.id not in ours}
 
 
 def take_turn(store: Store, chore: str, owner: str, *, seconds: float) -> bool:

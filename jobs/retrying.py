@@ -28,6 +28,7 @@ class Retry(Verb):
     """
 
     entry = "retried"
+    looks_above = True
 
     def answer(self, row: sa.Row[Any]) -> str:
         return ACCEPTED if row.state in _RETRIED else REFUSED

@@ -51,6 +51,8 @@ class Verb(abc.ABC):
     entry: ClassVar[str]
     or_entry: ClassVar[str | None] = None
     removes: ClassVar[bool] = False
+    #: Whether what is above a job is looked at, too: then it is locked before that.
+    looks_above: ClassVar[bool] = False
 
     def __init__(self, who: str) -> None:
         self.who = who

@@ -14,7 +14,7 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.ledger import flow_detail_id
 from ebbtide.jobs.queue import live_conductors, paused_flows
 from ebbtide.jobs.records import CancelRequest, Entry, Job, LogLine, TaskRecord
-from ebbtide.jobs.rounds import failure_of, latest_rounds, not_undone
+from ebbtide.jobs.rounds import failure_of, latest_rounds, left_out_before, not_undone
 from ebbtide.jobs.selection import conditions_of, has_text, is_due
 from ebbtide.jobs.shapes import shape_in
 from ebbtide.jobs.states import FINAL_STATES, JobState, phase_of
@@ -235,9 +235,9 @@ def _jobs_of(
     policies = _by_job(connection, tables.job_policies, ids)
     cancels = _by_attempt(connection, tables.job_cancels, rows)
     outcomes = _by_attempt(connection, tables.job_outcomes, rows)
-    parks = _by_attempt(
-        connection, tables.job_parks, [row for row in rows if _left_standing(row)], tables.job_parks.c.number
-    )
+    standing = [row for row in rows if _left_standing(row)]
+    parks = _by_attempt(connection, tables.job_parks, standing, tables.job_parks.c.number)
+    left_out = left_out_before(connection, standing)
     waits = waits_of(connection, rows, live, paused, names_holders=names_holders)
     untold = [row for row in rows if JobState(row.state) not in FINAL_STATES or _left_standing(row)]
     tasks = latest_rounds(connection, untold)
@@ -249,6 +249,7 @@ def _jobs_of(
             outcomes.get((row.id, row.attempt)),
             parks.get((row.id, row.attempt)),
             tasks.get((row.id, row.attempt), []),
+            left_out.get((row.id, row.attempt), []),
             waits.get(row.id),
             policies.get(row.id),
         )
@@ -263,6 +264,7 @@ def _job(
     outcome: sa.Row[Any] | None,
     park: sa.Row[Any] | None,
     tasks: list[sa.Row[Any]],
+    left_out: list[sa.Row[Any]],
     waiting_for: str | None,
     policies: sa.Row[Any] | None,
 ) -> Job:
@@ -281,7 +283,7 @@ def _job(
         current=[task.task for task in tasks if state is JobState.RUNNING and _runs(task)],
         owner=row.owner if state is JobState.RUNNING else None,
         cancel=_record(CancelRequest, cancel) if cancel else None,
-        not_undone=not_undone(tasks) if _left_standing(row) else [],
+        not_undone=not_undone([*left_out, *tasks]) if _left_standing(row) else [],
         waits_for=waiting_for,
         held=bool(state is JobState.PARKED and park is not None and park.held),
         policies=_mapping(policies.policies) if policies else Policies().as_dict(),

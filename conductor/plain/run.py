@@ -72,7 +72,7 @@ class PlainRun(EngineRun):
         with self._memory:
             self._backwards = True
 
-    def not_undone(self) -> list[str]:
+    def undo_owed(self) -> list[str]:
         with self._memory:
             return sorted(self._tasks, key=lambda name: self._tasks[name].position)
 

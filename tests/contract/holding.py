@@ -18,6 +18,8 @@ from ebbtide.jobs.store import Store
 from ebbtide.tasks import CancelEvent
 from ebbtide.tasks.run import How
 
+__all__ = ["PATIENCE_SECONDS", "TASKS", "Holding", "journal"]
+
 TASKS = ("a", "b")
 PATIENCE_SECONDS = 20.0
 

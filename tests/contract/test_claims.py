@@ -10,6 +10,7 @@ from ebbtide.jobs import tables
 from ebbtide.jobs.claims import Claim, Request, new_owner_id
 from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.states import JobState
+from tests.contract.holding import Holding
 
 KEYS = ["copy@1"]
 
@@ -336,14 +337,15 @@ def test_a_request_is_recorded_as_forwarded_once(board, conductor):
     assert (board.last(job)["at"], board.last(job)["actor"]) == (11.0, "one")
 
 
+@pytest.mark.parametrize("heard", ["delivered_at", "reverted_at"])
 @pytest.mark.parametrize(("at", "told"), [(9.0, [9.0]), (11.0, [])])
-def test_a_request_that_a_run_has_heard_of_was_forwarded_by_then(board, conductor, at, told):
+def test_a_request_that_a_run_has_heard_of_was_forwarded_by_then(board, conductor, heard, at, told):
     one = conductor("one")
     job = board.put(JobState.RUNNING, owner="one")
     board.ledger.cancel(job, reason="x", who="bob")
     (request,) = one.requests()
     with board.store.write() as connection:
-        connection.execute(tables.job_cancels.update().values(delivered_at=10.0))
+        connection.execute(tables.job_cancels.update().values({heard: 10.0}))
 
     one.forwarded(request, at=at)
 
@@ -351,6 +353,25 @@ def test_a_request_that_a_run_has_heard_of_was_forwarded_by_then(board, conducto
     assert [row["forwarded_at"] for row in board.rows(tables.job_cancels)] == [min(at, 10.0)]
     entries = [row["at"] for row in board.rows(tables.job_entries) if row["name"] == "cancel_forwarded"]
     assert entries == told
+
+
+def test_a_delivery_that_is_stored_late_is_not_told_as_one_before_the_request_came(board, conductor):
+    """The run found the request at a barrier; it is handed over and noted before the next commit."""
+    one = conductor("one")
+    job = board.post()
+    held = Holding(board.store, one.claim(KEYS), "one")
+    held.begin("a")
+    board.ledger.cancel(job, reason="x", who="bob")
+    (request,) = one.requests()
+    held.journal.delivered("a")
+    delivered = board.clock.now
+    board.clock.advance(1.0)
+
+    one.forwarded(request, at=board.clock.now)
+    held.journal.commit()
+
+    (row,) = board.rows(tables.job_cancels)
+    assert (row["forwarded_at"], row["delivered_at"]) == (delivered, delivered)
 
 
 def test_the_request_of_each_attempt_is_forwarded_for_itself(board, conductor):

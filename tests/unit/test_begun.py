@@ -163,7 +163,7 @@ def test_a_refused_second_round_leaves_the_first_as_it_was(run):
     run.tasks.take()
     run.tasks.refuse("a")
 
-    assert (run.tasks.undone(), run.tasks.not_undone()) == (["a"], [])
+    assert (run.tasks.undone(), run.tasks.undo_owed()) == (["a"], [])
     assert run.tasks.counts() == {"begun": 1, "tasks_done": 0, "tasks_undone": 1}
 
 
@@ -286,7 +286,7 @@ def test_the_order_of_beginning_and_that_of_undoing_are_told(run):
     for task in ("d", "b"):
         run.undo(task)
 
-    assert run.tasks.not_undone() == ["a", "c"]
+    assert run.tasks.undo_owed() == ["a", "c"]
     assert run.tasks.undone() == ["d", "b"]
     assert run.tasks.counts() == {"begun": 1, "tasks_done": 4, "tasks_undone": 2}
 
@@ -349,7 +349,7 @@ def test_a_refused_begin_of_an_interrupted_task_leaves_it_to_be_undone(run):
     again.tasks.take()
     again.tasks.refuse("a")
 
-    assert again.tasks.not_undone() == ["a"]
+    assert again.tasks.undo_owed() == ["a"]
     assert again.undo("a") == Undo(INTERRUPTED, None)
     again.commit()
     assert again.row("a")["how"] == "interrupted"
@@ -366,7 +366,7 @@ def test_positions_go_on_where_they_ended(run):
     again.commit()
 
     assert again.row("c")["position"] == 3
-    assert again.tasks.not_undone() == ["a", "b", "c"]
+    assert again.tasks.undo_owed() == ["a", "b", "c"]
     assert again.undo("b") == Undo("made", None)
 
 
@@ -388,7 +388,7 @@ def test_what_is_stored_is_what_is_remembered(steps):
 
     again = interrupted(run)
 
-    assert again.tasks.not_undone() == run.tasks.not_undone()
+    assert again.tasks.undo_owed() == run.tasks.undo_owed()
     assert again.tasks.undone() == run.tasks.undone()
     assert again.tasks.counts() == run.tasks.counts()
     assert again.tasks.first_failure() == run.tasks.first_failure()

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from ebbtide.interrupts import INTERRUPTED, Raised, guard, leave
+from ebbtide.interrupts import Raised, guard
 
 # Sends this process SIGINT as soon as a module is asked for: at each run in the same place.
 STRUCK = """
@@ -53,13 +54,37 @@ def struck(name, verb="version", strike="os.kill(os.getpid(), signal.SIGINT)", *
 def test_ctrl_c_ends_a_command_that_is_loading_in_silence(name, verb):
     ended = struck(name, verb)
 
-    assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_ctrl_c_in_a_finaliser_ends_the_command_too():
     ended = struck("sqlalchemy", "ls", strike="Struck()")
 
-    assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_ctrl_c_ends_a_command_that_waits_for_a_server_which_says_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgresql://u@127.0.0.1:{server.getsockname()[1]}/d?connect_timeout=0"
+        environment = {**os.environ, "EBBTIDE_DATABASE": url}
+        with subprocess.Popen([sys.executable, "-m", "ebbtide", "ls"], env=environment) as command:
+            try:
+                connection, _ = server.accept()
+                with connection:
+                    assert connection.recv(8)  # it waits for the answer to that from now on
+                    command.send_signal(signal.SIGINT)
+                    assert command.wait(timeout=50) == -signal.SIGINT
+            finally:
+                command.kill()
+
+
+def test_a_shell_tells_an_interrupted_command_as_130():
+    program = "from ebbtide.interrupts import guard; guard(); import os; os.kill(os.getpid(), 2)"
+    shell = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -c '{program}'; echo $?"], capture_output=True, text=True
+    )
+
+    assert shell.stdout == "130\n"
 
 
 def test_who_has_ctrl_c_ignored_is_not_interrupted():
@@ -85,6 +110,6 @@ def test_ctrl_c_is_raised_where_somebody_waits_to_hear_of_it():
         guard()
         with pytest.raises(KeyboardInterrupt), Raised():
             os.kill(os.getpid(), signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is leave
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, handler)

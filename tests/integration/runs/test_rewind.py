@@ -314,3 +314,30 @@ def test_a_rewind_whose_failed_undo_is_skipped_goes_on_with_it_and_then_forwards
     bench.poster.resume(job.id)
     assert bench.final(job).state == "completed", bench.told()
     assert bench.words("end") == ["a", "b", "c", "d", "c", "d"]
+
+
+def test_an_undo_that_was_left_out_is_told_at_the_end_although_its_task_began_anew(bench, line):
+    """P7: for each round. What c had done in its first one stands."""
+    job = bench.post("line", {"d": ["gate", "gate"], "undo c": ["fail"]})
+    bench.start()
+    bench.reached("execute d")
+    bench.poster.rewind(job.id, "saved")
+    bench.until("the run is to stop", lambda: bench.stopping)
+    bench.gates.open("execute d")
+    assert bench.final(job).state == "parked"
+    bench.poster.unpark(job.id, skip="c", reason="mended by hand")
+    _is(bench, job, "paused")
+    bench.poster.resume(job.id)
+    bench.reached("execute d")
+
+    bench.poster.cancel(job.id)
+    bench.forwarded(job)
+    bench.gates.open("execute d")
+
+    ended = bench.final(job)
+    assert bench.words("undo") == ["d", "d", "c", "b", "a"], bench.told()
+    assert (ended.state, ended.undo, ended.not_undone) == ("cancelled", "accepted", ["c"])
+    told = bench.poster.receipt(job.id)
+    assert (told.complete, [each.task for each in told.undone]) == (False, ["d", "c", "b", "a"])
+    (left,) = told.not_undone
+    assert (left.task, left.why) == ("c", "left out in round 1: mended by hand")
