@@ -36,6 +36,10 @@ class CutOff(Exception):
     """Whoever has started the run wants it to stop where it stands; another goes on with it."""
 
 
+class LeaseOver(Exception):
+    """Another conductor may have the job by now."""
+
+
 class Engine(TurningEngine):
     """An engine that stores through the journal of its run. Only the thread in `drive` touches it."""
 
@@ -120,6 +124,10 @@ class Engine(TurningEngine):
             return Rest.LOST
         rests = {states.REVERTED: Rest.UNDONE, states.SUSPENDED: Rest.SUSPENDED}
         return rests.get(self.storage.get_flow_state(), Rest.STUCK)
+
+    def give_up(self) -> None:
+        """Store nothing more, and have bodies leave at their next checkpoint; from any thread."""
+        self._journal.give_up(LeaseOver("the lease of its conductor is over"))
 
     def cut_off(self) -> None:
         """Leave coroutines at their awaits, if any is at work, and store nothing more; from any thread."""

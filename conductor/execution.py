@@ -102,6 +102,12 @@ class Execution:
         if self._engine is not None:
             self._engine.suspend_requested.set()
 
+    def give_up(self) -> None:
+        """End at the next checkpoint, undoing and storing nothing: another holder may have the job."""
+        self.suspend()
+        if self._engine is not None:
+            self._engine.give_up()
+
     def cut_off(self) -> None:
         """End now, where that is possible: coroutines are left at their awaits, and nothing of this run is
         stored any more, as if its runner had died. Where none is at work it is `suspend`.
@@ -216,7 +222,7 @@ class Execution:
         try:
             children = self._patiently(family.stop)
         except (ClaimLost, StoreUnavailable) as error:
-            journal.lost = journal.lost or error
+            journal.give_up(error)
             engine.suspend_requested.set()
             return
         journal.goes_backwards(undoing=True)

@@ -14,7 +14,7 @@ from ebbtide.conductor.enginerun import EngineRun
 from ebbtide.conductor.family import Family
 from ebbtide.conductor.journal import Journal
 from ebbtide.conductor.redaction import Redactor
-from ebbtide.errors import ParentEnding
+from ebbtide.errors import ClaimLost, ParentEnding
 from ebbtide.jobs.posting import Wishes
 from ebbtide.tasks import payload
 from ebbtide.tasks.event import CancelEvent
@@ -216,4 +216,5 @@ class JobRun(EngineRun):
             self._hurry.clear()  # before the look at what it tells of: set once more, it is seen next time
             if self._ended.wait(_STREAM_SECONDS if hurry else 0.0):
                 return
-            self.journal.flush()
+            with contextlib.suppress(ClaimLost):  # seen by whoever comes to a barrier, and by the bodies
+                self.journal.commit()

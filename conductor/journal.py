@@ -15,7 +15,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,7 +37,7 @@ from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.ledger import logbook_of
 from ebbtide.jobs.store import Store
-from ebbtide.tasks.event import CancelEvent, Cancelled
+from ebbtide.tasks.event import LOST, CancelEvent, Cancelled
 from ebbtide.tasks.payload import storable
 from ebbtide.tasks.run import Begun, How, Undo
 
@@ -46,6 +46,7 @@ __all__ = ["Journal"]
 Outcome = Callable[[sa.Connection, Mapping[str, Any]], None]
 
 _ENDED = {taskflow_states.SUCCESS: True, taskflow_states.FAILURE: False}
+_LOST = ("this run has lost its job; another goes on with it", LOST)
 _UNDO_ENDED = (taskflow_states.REVERTED, taskflow_states.REVERT_FAILURE)
 
 
@@ -227,16 +228,13 @@ class Journal:
 
         Raises:
             ClaimLost: another holder has the job, or the store stayed away for longer than this
-                run may go on without it. Nothing more of this run will be stored.
+                run may go on without it. Nothing more of this run will be stored; the event is set.
         """
-        with self._mutex:
-            self._commit()
-        self._tell_event()
-
-    def flush(self) -> None:
-        """`commit` for what is best effort: a claim found lost is left for the next barrier to tell."""
-        with contextlib.suppress(ClaimLost):
-            self.commit()
+        with self._telling(), self._mutex:
+            self._refuse_when_lost()
+            batch = self._take()
+            if not batch.empty:
+                self._store_batch(batch, None)
 
     def finish(self, outcome: Outcome) -> bool:
         """Store what is collected together with the run's outcome, in one transaction.
@@ -248,7 +246,7 @@ class Journal:
             False when the ledger refused the edge: a cancel request came first. What was
             collected is stored then, and the event is set.
         """
-        with self._mutex:
+        with self._telling(), self._mutex:
             self._refuse_when_lost()
             batch = self._take()
             try:
@@ -258,19 +256,17 @@ class Journal:
                 return True
             except EdgeRefused:
                 self._store_batch(batch, None)
-        self._tell_event()
         return False
+
+    def give_up(self, error: Exception) -> None:
+        """Store nothing more, and have the bodies at work leave: another run goes on with the job."""
+        with self._telling(), self._memory:
+            self.lost = self.lost or error
 
     def _refuse_when_lost(self) -> None:
         # What an earlier commit could not store is out of memory: nothing may be stored over the gap.
         if self.lost is not None:
             raise ClaimLost(self._claim.job_id, self._claim.epoch) from self.lost
-
-    def _commit(self) -> None:
-        self._refuse_when_lost()
-        batch = self._take()
-        if not batch.empty:
-            self._store_batch(batch, None)
 
     def _take(self) -> Batch:
         claim = self._claim
@@ -391,7 +387,13 @@ class Journal:
             # Their begin() raises: they do not run, whatever becomes of the claim.
             self._tasks.begun_in_store(batch.beginning)
 
-    def _tell_event(self) -> None:
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
         # Outside both locks: the event's callbacks are anybody's code and may come back here.
-        if self._request is not None and not self._event.requested:
-            self._event.set(*self._request)
+        try:
+            yield
+        finally:
+            # One that waits for a body which cannot begin any more would wait for ever, and the job with it.
+            why = self._request or (self.lost and _LOST)
+            if why and not self._event.requested:
+                self._event.set(*why)

@@ -23,16 +23,24 @@ class Rung(enum.Enum):
 
 
 class Ladder:
-    """Begins when a cancel request is forwarded, at the lowest rung. Not locked.
+    """Begins when a cancel request is forwarded, or a run has lost its job, at the lowest rung. Not locked.
 
     Args:
+        after: what it began with, in words.
         kill_after_seconds: between SIGTERM and SIGKILL; infinite where nothing can be killed.
         clock: seconds that only grow.
     """
 
-    def __init__(self, *, kill_after_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        kill_after_seconds: float,
+        after: str = "the cancel",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.rung = Rung.WAITING
         self._kill_after_seconds = kill_after_seconds
+        self._after = after
         self._clock = clock
         self._since = clock()  # on this rung
         self._grace_seconds = math.nan  # that was exceeded
@@ -64,4 +72,4 @@ class Ladder:
     @property
     def cause(self) -> str:
         """Why its runner was ended, for the history."""
-        return f"it did not stop within {self._grace_seconds:g} s of the cancel and was ended"
+        return f"it did not stop within {self._grace_seconds:g} s of {self._after} and was ended"

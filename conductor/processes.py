@@ -207,7 +207,7 @@ class ProcessRunners(Runners):
         try:
             for news in seat.hear():  # one by one: it may raise after the last
                 self._news.append(news)
-            if seat.undoing:
+            if seat.undoing or seat.climbing:
                 self._changed.notify()
         except ChannelClosed:
             self._selector.unregister(seat.channel)

@@ -15,6 +15,7 @@ from ebbtide.conductor.options import RunOptions
 from ebbtide.flows import Registry, load_flows
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.store import Store
+from ebbtide.tasks.event import LOST
 from ebbtide.tasks.wrapping import describe
 from ebbtide.trees import become_subreaper, end_below
 
@@ -30,7 +31,8 @@ def serve(channel: Channel, options: RunOptions) -> None:
 
     Messages from it: ``{"run": claim}``, ``{"cancel": {"job_id", "reason", "source"}}``,
     ``{"suspend": true}``, ``{"pause": epoch}``. To it: ``{"grace": seconds, "epoch": n}``, null once at rest,
-    and ``{"undo": task, "within": seconds, "epoch": n}``, null once it has ended (see `Bodies`), then
+    and ``{"undo": task, "within": seconds, "epoch": n}``, null once it has ended (see `Bodies`), maybe
+    ``{"lost": true, "epoch": n}`` when the run has lost its job while bodies are at work, then
     ``{"ended": job id, "epoch": n, "edge": name, "leaving": bool}``; or, as its last words,
     ``{"failing": why}``.
 
@@ -86,11 +88,16 @@ class _Runner:
             tell=lambda grace: self._tell(claim, grace=grace),
             tell_undo=lambda task, seconds: self._tell(claim, undo=task, within=seconds),
         )
+        execution.event.add_callback(lambda event: self._tell_lost(claim, event.source))
         with self._lock:
             self._execution, self._claim = execution, claim
         threading.Thread(
             target=self._drive, args=(execution, claim), name="ebbtide-driver", daemon=True
         ).start()
+
+    def _tell_lost(self, claim: Claim, source: str) -> None:
+        if source == LOST:
+            self._tell(claim, lost=True)
 
     def _tell(self, claim: Claim, **facts: Any) -> None:
         # A task that forks by hand has a child which may return from its body as well: it speaks for nobody.

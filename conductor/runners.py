@@ -101,7 +101,7 @@ class Runners(abc.ABC):
     def end_all(self) -> None:
         """End every run where it stands, without undo; each is told by `poll` as dead.
 
-        Threads cannot be ended: there it only suspends.
+        Threads cannot be ended: there each is told to leave at its next checkpoint.
         """
 
     @abc.abstractmethod

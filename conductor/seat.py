@@ -41,6 +41,7 @@ class Seat:
         self._undos = UndoWatch(options.kill_after_seconds)
         self._forwarded = False
         self._pausing = False
+        self._lost = False  # the ladder is not a cancel's: nobody is told of an overdue one
         self._termed = False
 
     @property
@@ -66,19 +67,28 @@ class Seat:
         self._grace = self._options.grace_seconds
         self._ladder = None
         self._undos.forget()
-        self._forwarded = self._pausing = False
+        self._forwarded = self._pausing = self._lost = False
         return True
 
     def cancel(self, request: Request) -> bool:
         """Forward the request, once, and begin the ladder; see `Runners.cancel`."""
         assert self.claim is not None
         if self.claim.cancel is None and self._grace is not None and self._ladder is None:
-            self._ladder = Ladder(kill_after_seconds=self._options.kill_after_seconds)
+            self._begin_ladder("the cancel")
         if not self._forwarded:
             # Once: a runner that cannot listen would let the messages pile up until we have to wait.
             values = {"job_id": request.job_id, "reason": request.reason, "source": request.source}
             self._forwarded = self._send({"cancel": values})
         return self._forwarded
+
+    def _heard_lost(self) -> None:
+        """The run may not go on. Nobody else would end it: its conductor may well go on holding the job."""
+        if self._grace is not None and self._ladder is None:
+            self._begin_ladder("the loss of its job")
+            self._lost = True
+
+    def _begin_ladder(self, after: str) -> None:
+        self._ladder = Ladder(kill_after_seconds=self._options.kill_after_seconds, after=after)
 
     def suspend(self) -> None:
         self._send({"suspend": True})
@@ -102,6 +112,8 @@ class Seat:
                 continue
             elif "grace" in message:
                 self._grace = message["grace"]
+            elif "lost" in message:
+                self._heard_lost()
             elif "undo" in message:
                 self._undos.hear(message["undo"], message["within"])
             else:
@@ -127,12 +139,12 @@ class Seat:
         assert self.claim is not None
         if self._grace is None:
             self._ladder = None
-            return AtRest(self.claim) if ladder.rung is Rung.OVERDUE else None
+            return AtRest(self.claim) if ladder.rung is Rung.OVERDUE and not self._lost else None
         match ladder.climb(self._grace):
             case Rung.OVERDUE:
                 self._termed = True
                 self._tell_keeper({"term": self.pid, "before": asked})
-                return Overdue(self.claim, clock.wall(), ladder.grace_seconds)
+                return None if self._lost else Overdue(self.claim, clock.wall(), ladder.grace_seconds)
             case Rung.ENDED:
                 self.end()
         return None

@@ -113,7 +113,8 @@ class ThreadRunners(Runners):
         """Nothing: threads cannot be ended, and end with this process."""
 
     def end_all(self) -> None:
-        self.suspend()
+        for execution in self._running.values():
+            execution.give_up()
 
     def close(self) -> None:
         for execution in self._running.values():

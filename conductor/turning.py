@@ -140,6 +140,8 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             self._turn_round()
         while True:
             if self._run.event.requested and not backwards:
+                if self._run.lost is not None:
+                    return Rest.LOST  # that is why it is set
                 self._turn_round()
                 backwards = True
             yield from self._steps(backwards)

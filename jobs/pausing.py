@@ -67,7 +67,7 @@ class Pause(Verb):
 class Resume(Verb):
     """Let paused jobs go on. One that is still to be paused is not paused.
 
-    Refused to one that is on its way back to a savepoint.
+    Refused to one that is to be cancelled, or on its way back to a savepoint.
     """
 
     entry = "resumed"
@@ -77,8 +77,12 @@ class Resume(Verb):
         return ACCEPTED if row.state == JobState.PAUSED or _is_to_rest(row) else REFUSED
 
     def fits(self) -> sa.ColumnElement[bool]:
-        asked = (_jobs.c.pause_requested_at.is_not(None), _jobs.c.rewind_to.is_(None))
-        to_pause = sa.and_(_jobs.c.state.in_(_ACTIVE), *asked)
+        to_pause = sa.and_(
+            _jobs.c.state.in_(_ACTIVE),
+            _jobs.c.pause_requested_at.is_not(None),
+            _jobs.c.cancel_requested_at.is_(None),
+            _jobs.c.rewind_to.is_(None),
+        )
         return sa.or_(_jobs.c.state == JobState.PAUSED.value, to_pause)
 
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
@@ -112,11 +116,13 @@ class Pauses:
         """Let a paused job go on. See `Resume`.
 
         Raises:
-            EdgeRefused: it is neither paused nor to be paused; or it is on its way back to a savepoint.
+            EdgeRefused: it is neither paused nor to be paused, or to be cancelled, or on its way back to a
+                savepoint.
         """
         word, row = ask(self._changes, Resume(who), job_id)
         if word == REFUSED:
-            raise EdgeRefused(job_id, row.state, "resumed")
+            to_be_cancelled = row.state in _ACTIVE and row.cancel_requested_at is not None
+            raise EdgeRefused(job_id, CANCELLING if to_be_cancelled else row.state, "resumed")
 
     def rewind(self, job_id: str, savepoint: str, *, who: str) -> str:
         """Have what came after a savepoint undone, and the job left paused; returns what was answered.
@@ -212,4 +218,6 @@ def why_not_rewound(row: sa.Row[Any]) -> str | None:
 
 
 def _is_to_rest(row: sa.Row[Any]) -> bool:
-    return row.state in _ACTIVE and row.pause_requested_at is not None and row.rewind_to is None
+    if row.cancel_requested_at is not None or row.rewind_to is not None:
+        return False
+    return row.state in _ACTIVE and row.pause_requested_at is not None

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["CancelEvent", "Cancelled"]
+__all__ = ["LOST", "CancelEvent", "Cancelled"]
 
 LOG = logging.getLogger(__name__)
 
 # How many shields are around what runs here. Of a context, not of a thread alone: bodies that are
 # coroutines share one thread.
 _shields: ContextVar[int] = ContextVar("shields", default=0)
+
+# The source that is no request: this run may not go on, and another goes on with the job.
+LOST = "lost"
 
 CallLater = Callable[[float, Callable[[], object]], Callable[[], object]]
 
@@ -30,7 +33,8 @@ class Cancelled(Exception):
     Args:
         reason: the words of whoever asked.
         source: who asked in kind: ``user``, ``parent``, or a limit that was passed: ``deadline``,
-            ``no_progress``, ``task_limit``.
+            ``no_progress``, ``task_limit``. Nobody asked where it is ``lost``: this run of the job may not go
+            on, since its conductor has lost it; another one goes on with it, and runs or undoes this task.
         kept: at most one value, the result of an ``execute()`` that had returned before the
             request was seen. It travels in ``args``, which TaskFlow persists with a failure, so
             a stock engine's undo can still be given it.

@@ -3,9 +3,10 @@
 import pytest
 
 from ebbtide.errors import EdgeRefused, JobNotFound, SavepointNotReached
-from ebbtide.jobs import Poster, tables
+from ebbtide.jobs import Poster, Selection, tables
 from ebbtide.jobs.ledger import ACCEPTED, ALREADY_REQUESTED
-from ebbtide.jobs.pausing import Pauses
+from ebbtide.jobs.many import Many
+from ebbtide.jobs.pausing import Pauses, Resume
 from ebbtide.jobs.states import FINAL_STATES, JobState
 from ebbtide.jobs.views import Views
 
@@ -144,6 +145,20 @@ def test_a_job_that_was_released_before_it_came_to_rest_goes_on(board, pauses, r
 
     assert conductor("one").claim(KEYS).job_id == job
     assert conductor("one").to_pause() == []
+
+
+def test_what_is_to_be_cancelled_is_not_resumed(board, pauses, running):
+    job = running()
+    pauses.pause(job, who="ann")
+    board.ledger.cancel(job, reason="x", who="bob")
+
+    with pytest.raises(EdgeRefused, match="cannot be resumed: it is cancelling"):
+        pauses.resume(job, who="ann")
+
+    (answer,) = Many(board.store).answers(Resume("ann"), Selection(ids=[job]))
+    assert answer.answer == "refused"
+    assert list(Many(board.store).answers(Resume("ann"), Selection(flow="copy"))) == []
+    assert board.history(job)[-1] == "cancel_requested"
 
 
 @pytest.mark.parametrize("state", sorted(set(JobState) - {JobState.PAUSED}))

@@ -161,6 +161,27 @@ def test_a_conductor_whose_store_takes_its_lease_along_is_back_when_the_store_is
     assert registered[0] != registered[1] == registered[3]
 
 
+@pytest.mark.altered_by_hand("an epoch is raised without a claim")
+@pytest.mark.parametrize("action", ["wait", "deaf"])
+def test_a_body_leaves_a_run_that_has_lost_its_job_or_is_ended_and_its_conductor_goes_on(stage, ask, action):
+    conductor = stage.conductor(runners=1, grace_seconds=0.1, kill_after_seconds=0.1)
+    job = stage.post("a:wait", f"b:{action}", order="unordered")
+    stage.await_effect(job, "waiting", "a")
+    runner = stage.await_effect(job, "waiting", "b")["pid"]
+
+    # As if it had been taken away and left: nobody but this conductor may take it up again.
+    ask("UPDATE jobs SET epoch = epoch + 1, write = write + 1")
+    stage.open("a")
+    again = stage.await_effect(job, "waiting", "b", 2)
+
+    # Heard at its checkpoint, the runner lives. Deaf to it the body was ended with its runner, before.
+    assert (again["pid"] == runner, stage.alive([runner]) == [runner]) == (action == "wait",) * 2
+    stage.open("b")
+    assert stage.ended(job).state == "completed"
+    assert stage.names(job) == ["posted", "claimed", "reclaimed", "completed"]
+    assert conductor.end() == 0
+
+
 @pytest.fixture
 def lost_once(stage, flows, monkeypatch):
     """Starts a conductor that loses its lease once; takes what becomes of its runners then."""

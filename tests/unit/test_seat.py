@@ -265,3 +265,56 @@ def test_an_undo_of_the_job_before_says_nothing_of_the_next(ends):
     assert seat.run(CLAIM)
 
     assert (seat.undoing, seat.climb(ASKED), ends.to_keeper()) == (False, None, [])
+
+
+# A run that has lost its job.
+
+LOST = {"lost": True, "epoch": 5}
+
+
+def test_a_run_that_has_lost_its_job_and_does_not_stop_is_ended_and_nobody_calls_it_overdue(ends):
+    ends.seat.run(CLAIM)
+    ends.runner.send(LOST)
+    assert (list(ends.seat.hear()), ends.seat.climbing) == ([], True)
+
+    assert ends.seat.climb(ASKED) is None
+    assert ends.to_keeper() == [TERM]
+    assert ends.seat.climb(ASKED) is None
+    assert (ends.to_keeper(), ends.seat.climbing) == ([END], False)
+
+    cause = "it did not stop within 0 s of the loss of its job and was ended"
+    assert list(ends.seat.died("its runner was ended by SIGKILL", 0.25)) == [Ended(CLAIM, None, cause, 0.25)]
+
+
+@killing_late
+def test_a_run_that_has_lost_its_job_and_comes_to_rest_is_left_alone(ends):
+    ends.seat.run(CLAIM)
+    ends.runner.send(LOST)
+    list(ends.seat.hear())
+    ends.seat.climb(ASKED)
+    ends.runner.send({"grace": None, "epoch": 5})
+    list(ends.seat.hear())
+
+    assert (ends.seat.climb(ASKED), ends.seat.climbing) == (None, False)
+
+
+@in_no_hurry
+def test_a_run_at_rest_that_has_lost_its_job_has_no_ladder(ends):
+    ends.seat.run(CLAIM)
+    ends.runner.send({"grace": None, "epoch": 5})
+    ends.runner.send(LOST)
+
+    assert (list(ends.seat.hear()), ends.seat.climbing) == ([], False)
+
+
+@killing_late
+def test_the_next_job_of_a_runner_whose_run_had_lost_one_is_told_to_be_overdue(ends):
+    ends.seat.run(CLAIM)
+    ends.runner.send(LOST)
+    ends.runner.send({"ended": JOB, "edge": "lost", "epoch": 5, "leaving": False})
+    assert list(ends.seat.hear()) == [Ended(CLAIM, "lost")]
+
+    ends.seat.run(CLAIM)
+    ends.seat.cancel(REQUEST)
+
+    assert isinstance(ends.seat.climb(ASKED), Overdue)

@@ -15,6 +15,7 @@ import pytest
 from tests.services.endpoint import END, PATH, event
 
 POINTS = os.environ.get("EBBTIDE_TEST_POINTS", "0")
+DOUBLES = "40" if POINTS == "all" else "1"
 HEAD = "date,open,high,low,close,volume\n"
 CHECK = """
 import contextlib
@@ -34,7 +35,7 @@ def prove(tmp_path):
     """Proves a flow; returns the proof once it has held, with that verdict of every task."""
 
     def call(flow, params, *options, verdict="undo complete"):
-        command = [sys.executable, "-m", "ebbtide", "prove", flow, "--yes", "--json", "--doubles", "1"]
+        command = [sys.executable, "-m", "ebbtide", "prove", flow, "--yes", "--json", "--doubles", DOUBLES]
         for name, value in params.items():
             command += ["-p", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
         command += [*options, *([] if POINTS == "all" else ["--points", POINTS])]
