@@ -131,7 +131,7 @@ class Verbs(click.Group):
         width = max(map(len, self.commands))
         for title, names in self.sections:
             with formatter.section(title):
-                rows = [(name.ljust(width), self.commands[name].get_short_help_str(70)) for name in names]
+                rows = [(name.ljust(width), self.commands[name].get_short_help_str(160)) for name in names]
                 formatter.write_dl(rows)
 
 

@@ -137,7 +137,10 @@ def _times(job: Job) -> str:
     if job.due_at is not None and job.due_at - job.created_at >= 1 and job.started_at is None:
         words += f", due {moment(job.due_at)}"
     if job.started_at is not None:
-        words += f", started after {span(job.started_at - job.created_at)}"
+        if job.attempt > 1:
+            words += f", attempt {job.attempt} started {moment(job.started_at)}"
+        else:
+            words += f", started after {span(job.started_at - job.created_at)}"
         if job.ended_at is not None:
             words += f", took {span(job.ended_at - job.started_at)}"
     return words

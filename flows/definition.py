@@ -10,6 +10,7 @@ from taskflow import flow as taskflow_flow
 
 from ebbtide.errors import FlowRefused, UsageError
 from ebbtide.flows.atoms import check_flow
+from ebbtide.flows.docstrings import told_plainly
 from ebbtide.flows.exclusive import WAIT, Exclusive
 from ebbtide.flows.parameters import Parameters
 from ebbtide.flows.policies import DecidesPolicies, Limits, OnFailure, RetryPolicy, checked_on_failure
@@ -75,7 +76,7 @@ class FlowDefinition(DecidesPolicies):
         check_identity(name, version, returns)
         _check_policies(name, retry, limits, on_failure)
         _check_factory(name, factory)
-        doc = one_line((inspect.getdoc(factory) or "").partition("\n")[0])
+        doc = told_plainly((inspect.getdoc(factory) or "").partition("\n")[0])
         parameters = Parameters.of(name, factory)
         shared = Exclusive.of(name, exclusive, limit, on_busy, list(parameters))
         return cls(

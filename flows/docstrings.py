@@ -9,7 +9,7 @@ from typing import Any
 
 from ebbtide.wording import one_line
 
-__all__ = ["meanings"]
+__all__ = ["meanings", "told_plainly"]
 
 _SECTION = re.compile(r"^(Args|Arguments|Parameters):\s*$")
 _NAMED = re.compile(r"^(\s+)(\w+)(?:\s*\([^)]*\))?:\s*(.*)$")
@@ -36,4 +36,9 @@ def meanings(factory: Callable[..., Any]) -> dict[str, str]:
             told.append(named[3])
         else:
             told.append(line)
-    return {name: one_line(" ".join(parts)) for name, parts in found.items()}
+    return {name: told_plainly(" ".join(parts)) for name, parts in found.items()}
+
+
+def told_plainly(text: str) -> str:
+    """On one line, and without the marks that reStructuredText puts around code."""
+    return one_line(text.replace("``", ""))

@@ -5,8 +5,9 @@ request that stops its parent, and is stopped with it; or after it, and then it 
 
 The order of locks, for whoever locks several jobs: nobody waits for a job while he holds one that is below
 it in its family. One job and those below it are locked from it downwards. Many are locked by generation, with
-all that is above them: two who change much of one family meet at its root. So nobody waits in a circle. Who
-claims or prunes waits for no job at all.
+all that is above them: two who change much of one family meet at its root. Who claims or prunes waits for no
+job at all. Where two wait for one another all the same, as where families fall apart by removals, the
+server rolls one back, and it begins again.
 """
 
 from __future__ import annotations

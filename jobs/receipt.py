@@ -156,7 +156,8 @@ def _undone(row: sa.Row[Any]) -> Undone:
 
 
 def _not_undone(job: sa.Row[Any], rows: Sequence[sa.Row[Any]]) -> list[NotUndone]:
-    if job.undo is None and job.cancel_requested_at is None and not job.undoing and job.state != "parked":
+    unwanted = job.undo in (None, "none") and job.cancel_requested_at is None
+    if unwanted and not job.undoing and job.state != "parked":
         return []  # nobody has wanted anything undone
     failed = [row.task for row in rows if row.undo_error is not None and row.undo_ended_at is None]
     return [

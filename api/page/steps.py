@@ -114,7 +114,9 @@ def _undo_step(job: Job, tasks: Sequence[TaskRecord], undone: int, passed: bool,
 def _forwards(job: Job, tasks: Sequence[TaskRecord]) -> Iterator[Step]:
     yield Step("posted", DONE, job.created_at)
     begun = job.started_at is not None
-    took = f"after {span(job.started_at - job.created_at)}" if job.started_at is not None else ""
+    took = ""
+    if job.started_at is not None and job.attempt == 1:  # a later one was not waited for since the post
+        took = f"after {span(job.started_at - job.created_at)}"
     waits = "" if begun else job.waits_for or ""
     yield Step(
         "begun", DONE if begun else NOW, job.started_at, took or (f"waits for {waits}" if waits else "")

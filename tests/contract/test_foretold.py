@@ -209,6 +209,16 @@ def test_who_accepts_a_job_as_it_is_is_told_with_the_reason(board, parked):
     assert [each.task for each in found.not_undone] == ["left", "top"]
 
 
+@pytest.mark.parametrize("state, undo", [(JobState.RUNNING, None), (JobState.COMPLETED, "none")])
+def test_of_a_job_that_nobody_wants_undone_nothing_is_told_as_not_undone(board, state, undo):
+    job = board.put(state, undo=undo, begun=1)
+    board.add_task(job, "write", how="returned")
+
+    found = receipt(board.store, job)
+
+    assert (found.undone, found.not_undone) == ((), ())
+
+
 def test_what_has_no_undo_is_not_told_as_undone(board):
     job = board.put(JobState.CANCELLED, undo="complete")
     undone = {"how": "returned", "undo_begun_at": 1.0, "undo_ended_at": 2.0, "undo_tries": 1}

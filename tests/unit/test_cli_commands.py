@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
+from ebbtide.api.page.steps import steps_of
 from ebbtide.cli import command
 from ebbtide.cli.exits import Exit
 from ebbtide.jobs import Poster
@@ -367,6 +368,26 @@ def test_a_cancelled_job_is_retried_under_its_id(run, posted):
     assert result.stdout == f"{posted}  pending  attempt 2\n"
 
 
+def test_how_long_a_job_waited_is_told_of_its_first_attempt_alone(run, posted, database):
+    run("cancel", posted)
+    run("retry", posted)
+    fresh = run("post", "cli-add", "-p", "a=1").stdout.strip()
+    with Store(database) as store:
+        claims = Claims(store, "here:1", name="here:1", lease_seconds=30.0)
+        claims.register(flows=["cli-add@1"], runners=2, isolation="thread")
+        claimed = {claims.claim(["cli-add@1"]).job_id for _ in range(2)}
+
+    first, second = run("show", fresh).stdout, run("show", posted).stdout
+
+    assert claimed == {fresh, posted}
+    assert "started after" in first
+    assert "attempt 2 started" in second and "started after" not in second
+    with Poster(database) as poster:
+        begun = {job: steps_of(poster.show(job), [])[1] for job in claimed}
+    assert begun[fresh].after.startswith("after ")
+    assert (begun[posted].word, begun[posted].after) == ("begun", "")
+
+
 @pytest.mark.parametrize("verb", ["retry", "result"])
 def test_what_a_pending_job_does_not_allow_is_refused(refused, posted, verb):
     code, line = refused(verb, posted)
@@ -528,6 +549,7 @@ def test_help_lists_every_verb_and_every_exit_code():
     text = CliRunner().invoke(command, ["--help"]).stdout
 
     assert all(f"\n  {name} " in text for name in command.commands)
+    assert "..." not in text.partition("COMMAND [ARGS]...")[2]  # every verb is told whole
     assert all(f"\n    {int(code)} " in text for code in Exit if code is not Exit.BROKEN_PIPE)
 
 

@@ -33,6 +33,20 @@ def test_entries_of_the_args_section_are_told_on_one_line():
     }
 
 
+def test_marks_of_code_in_a_docstring_are_not_shown():
+    def factory(folder: str):
+        """Make ``current`` anew.
+
+        Args:
+            folder: where ``current`` is,
+                a link into ``folder/versions``.
+        """
+        return linear_flow.Flow("told")
+
+    assert _described(factory) == {"folder": "where current is, a link into folder/versions."}
+    assert FlowDefinition.of("told", factory).doc == "Make current anew."
+
+
 def test_a_docstring_without_the_section_tells_nothing():
     def factory(source: str):
         """Do it: with care."""
