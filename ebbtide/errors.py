@@ -190,8 +190,9 @@ class FlowNotFound(NotFound):
     def __str__(self) -> str:
         nearest = get_close_matches(self.flow, self.known, n=1)
         hint = f"; did you mean {one_line(nearest[0], 110)}?" if nearest else ""
-        listed = _names(self.known) if self.known else "none; name modules with flow_modules"
-        return f"flow {one_line(self.flow, 110)} is not known{hint} (known: {listed})"
+        more = "" if nearest else "; the option flow_modules names modules with more"
+        listed = _names(self.known) if self.known else "none"
+        return f"flow {one_line(self.flow, 110)} is not known{hint} (known: {listed}{more})"
 
 
 class TokenNotFound(NotFound):

@@ -99,6 +99,7 @@ def test_messages_say_what_which_one_and_what_now():
     assert told["TooLate"] == f"job {JOB} is already completed: too late to cancel it"
     assert "source: is required; count: is not a number" in told["ParameterError"]
     assert "did you mean file-processing?" in told["FlowNotFound"]
+    assert "flow_modules" in str(errors.FlowNotFound("book", ["file-processing"]))
     assert "ebbtide db upgrade" in told["SchemaMismatch"]
     assert "--database" in told["NotADatabase"]
     assert "2000000 bytes" in told["PayloadTooLarge"]
