@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -19,11 +20,13 @@ from urllib.parse import urlsplit
 from measuring import FLOWS, arguments, database, heading, median_ms, scratch, table
 
 from ebbtide.flows import load_flows
-from ebbtide.jobs import Poster
+from ebbtide.jobs import Poster, Selection
 from ebbtide.jobs.credentials import Role
 
 SAMPLES = 30
-POSTERS = 4  # threads: one alone may not post as fast as is asked for
+POSTERS = 4  # threads
+BATCHES_PER_SECOND = 10
+ON_A_PAGE = 100
 
 
 def main() -> None:
@@ -61,8 +64,8 @@ def main() -> None:
         [[f"{first:.1f}", f"{page:.1f}", f"{stop:.2f}"]],
     )
     table(
-        f"{options.pages} streams are read while jobs are posted",
-        ["stream of", "share of a core", "posts per second"],
+        f"{options.pages} streams are read while jobs change",
+        ["stream of", "share of a core", "changes per second"],
         [
             [what, f"{100 * share:.1f} %", f"{rate:.0f}"]
             for what, (share, rate) in zip(("the API", "the page"), shares, strict=True)
@@ -108,7 +111,7 @@ def live(
     options: object,
 ) -> tuple[float, float]:
     """The share of a core that the server takes while so many read this stream, and how many jobs a second
-    were posted meanwhile.
+    changed meanwhile.
     """
     pages, updates, seconds = (getattr(options, name) for name in ("pages", "updates", "seconds"))
     readers = [
@@ -126,25 +129,30 @@ def live(
     ]
     try:
         before, began = processor_seconds(process.pid), time.perf_counter()
-
-        def post_on(_: int) -> int:
-            changed, pause = 0, threading.Event()
-            while (passed := time.perf_counter() - began) < seconds:
-                if changed >= passed * updates / POSTERS:
-                    pause.wait(0.001)
-                    continue
-                poster.post("measured.linear")
-                changed += 1
-            return changed
-
-        with ThreadPoolExecutor(POSTERS) as posters:
-            changed = sum(posters.map(post_on, range(POSTERS)))
+        changed = change(poster, updates, seconds)
         passed = time.perf_counter() - began
         return (processor_seconds(process.pid) - before) / passed, changed / passed
     finally:
         for reader in readers:
             reader.kill()
             reader.wait()
+
+
+def change(poster: Poster, updates: int, seconds: float) -> int:
+    """Pause and resume the newest jobs, which all lists show, in batches; returns how many changed."""
+    shown = [job.id for job in poster.list(limit=ON_A_PAGE)]
+    size = max(1, updates // BATCHES_PER_SECOND)
+    batches = [shown[begin : begin + size] for begin in range(0, len(shown), size)]
+    verbs = itertools.cycle((poster.pause_many, poster.resume_many))
+    turns = ((verb, batch) for verb in verbs for batch in batches)
+    began, changed, pause = time.perf_counter(), 0, threading.Event()
+    while (passed := time.perf_counter() - began) < seconds:
+        if changed >= passed * updates:
+            pause.wait(0.001)
+            continue
+        verb, batch = next(turns)
+        changed += sum(answer.done for answer in verb(Selection(ids=batch)))
+    return changed
 
 
 def processor_seconds(pid: int) -> float:
