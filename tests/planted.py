@@ -40,16 +40,16 @@ def plant_from_environment() -> None:
         plant(name)
 
 
-def _leave_out(module: Any, edge: str, column: str) -> None:
-    """Where that module applies that edge, the column stays as it was."""
-    real = module.apply_edge
+def _leave_out(module: Any, verb: str, edge: str, column: str) -> None:
+    """Where that module applies that edge, by that verb, the column stays as it was."""
+    real = getattr(module, verb)
 
-    def apply_edge(connection: Any, name: str, *args: Any, values: Any = None, **options: Any) -> Any:
+    def apply(connection: Any, name: str, *args: Any, values: Any = None, **options: Any) -> Any:
         if name == edge:
             values = {key: value for key, value in values.items() if key != column}
         return real(connection, name, *args, values=values, **options)
 
-    _replace(module, "apply_edge", apply_edge)
+    _replace(module, verb, apply)
 
 
 @contextlib.contextmanager
@@ -167,15 +167,15 @@ def epoch_stays_on_reclaim() -> None:
     """Who takes a job over has the epoch of the one before."""
     from ebbtide.jobs import claims
 
-    _leave_out(claims, "reclaimed", "epoch")
+    _leave_out(claims, "apply_edge", "reclaimed", "epoch")
 
 
 @_bug
 def retry_keeps_the_request() -> None:
     """The next attempt inherits the cancel request of the one before."""
-    from ebbtide.jobs import ledger
+    from ebbtide.jobs import retrying
 
-    _leave_out(ledger, "retried", "cancel_requested_at")
+    _leave_out(retrying, "apply_edge_to_all", "retried", "cancel_requested_at")
 
 
 @_bug
