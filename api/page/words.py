@@ -13,7 +13,7 @@ from ebbtide.wording import percent, span
 
 __all__ = ["PHASE_ORDER", "age", "percent", "prose", "span", "standing"]
 
-_CODE = re.compile("``(.+?)``|`(.+?)`", re.DOTALL)
+_CODE = re.compile("`(.+?)`", re.DOTALL)
 
 # As the list counts them: what moves, what wants a person, what has ended.
 PHASE_ORDER = (
@@ -43,7 +43,7 @@ def prose(text: str) -> Markup:
     """What an author has written of a flow, with what is between backticks as code. All of it is escaped."""
     told, done = Markup(""), 0
     for code in _CODE.finditer(text):
-        told += Markup("{}<code>{}</code>").format(text[done : code.start()], code[1] or code[2])
+        told += Markup("{}<code>{}</code>").format(text[done : code.start()], code[1])
         done = code.end()
     return told + text[done:]
 

@@ -43,9 +43,8 @@ def test_what_an_author_has_between_backticks_is_code(browser, database):
         Catalogue(store).publish([FlowDefinition.of("backed-up", backed_up)])
 
     for place in ("/post", "/post/backed-up"):
-        assert "Copy to <code>/srv/&lt;b&gt;</code>, as <code>cp</code> does; a ` is none." in browser.look(
-            place
-        )
+        page = browser.look(place)
+        assert "Copy to /srv/&lt;b&gt;, as <code>cp</code> does; a ` is none." in page
 
 
 def test_the_form_has_a_field_for_each_parameter_with_its_default(form):
