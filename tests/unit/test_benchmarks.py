@@ -38,7 +38,7 @@ RUNS = {
     ),
     "http_api.py": (
         ["--jobs", "5", "--pages", "2", "--seconds", "0.5", "--streams", "3"],
-        ["first page, ms", "stop, 3 streams, s", "2 streams are read", "the page  ", "posts per second"],
+        ["first page, ms", "stop, 3 streams, s", "2 streams are read", "the page  ", "changes per second"],
     ),
     "queued_jobs.py": (
         ["--jobs", "3", "5"],
