@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from ebbtide.api.answers import ProblemModel
 from ebbtide.api.gate import Gate
+from ebbtide.api.head import Head
 from ebbtide.api.headers import Headers
 from ebbtide.api.limits import Bucket, Limits
 from ebbtide.api.live.feed import Feed
@@ -78,6 +79,7 @@ def create_app(
         hosts=None if hosts is None else frozenset(hosts),
         answer_of=answer_of,
     )
+    app.add_middleware(Head)
     app.add_middleware(Headers)  # added last, so the outermost
     return app
 
