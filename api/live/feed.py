@@ -94,6 +94,7 @@ class Feed:
         self._watches: dict[Hashable, Watch] = {}
         self._thread: ThreadPoolExecutor | None = None
         self._tasks = TaskManager("api.live")
+        self._closed = False
         self._looking: str | None = None  # the task that looks, until it has nobody left to look for
         self._numbers = itertools.count(1)
 
@@ -146,13 +147,17 @@ class Feed:
                 self._watches.pop(key, None)
 
     async def close(self) -> None:
-        """End all streams. May be called twice."""
+        """End all streams. May be called twice: by the server before it waits for answers, and by the
+        application when it ends."""
+        if self._closed:
+            return
         for stream in self._streams:
             stream.end()
         await self._tasks.shutdown(timeout=0)
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
+        self._closed = True
 
     async def _in_thread(self, work: Callable[..., _T], *given: Any) -> _T:
         if self._thread is None:

@@ -132,6 +132,16 @@ def test_a_server_with_a_hundred_open_streams_stops_when_it_is_told_to(run, serv
         assert all(isinstance(response.read(), bytes) for response in responses)
 
 
+def test_a_server_that_is_told_to_stop_says_once_that_it_did(served):
+    started, _, _ = served
+
+    started.send_signal(signal.SIGTERM)
+    _, log = started.communicate(timeout=30)
+
+    assert started.returncode == 0
+    assert log.count("shut down") == 1
+
+
 def test_every_verb_about_jobs_works_over_a_server(run, served, database):
     from ebbtide.flows import load_flows
     from ebbtide.jobs.catalogue import Catalogue
