@@ -1,6 +1,7 @@
 """The limits of running jobs: found by the conductor that holds them, recorded as a request to stop.
 
-Three limits, one way: the request is recorded like a cancel, under its own source, and forwarded like one.
+Three limits, one way: the request is recorded like a cancel, under its own source, with those of the job's
+children, and forwarded like one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 
 from ebbtide.errors import JobNotFound
 from ebbtide.jobs import clock, tables
+from ebbtide.jobs.cancelling import cancel_children
 from ebbtide.jobs.cancels import DEADLINE, NO_PROGRESS, TASK_LIMIT, requested
 from ebbtide.jobs.changes import locked
 from ebbtide.jobs.moments import WallNow
@@ -131,6 +133,9 @@ class LimitWatch:
         same = (row.state, row.owner, row.epoch) == (JobState.RUNNING, self._owner, passed.epoch)
         if not same or row.cancel_requested_at is not None:
             return False  # it ended, or somebody has asked before
-        asked = requested([row.id], clock.wall(), passed.reason, self._owner, passed.source)
-        send(connection, asked)
+        now = clock.wall()
+        send(connection, requested([row.id], now, passed.reason, self._owner, passed.source))
+        # It is undone once they have ended, which they may never do by themselves.
+        reason = "its parent has passed a limit"
+        cancel_children(connection, [row.id], at=now, who=self._owner, reason=reason)
         return True

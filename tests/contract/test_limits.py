@@ -121,6 +121,22 @@ def test_a_task_that_did_not_stop_by_its_limit_stops_the_job(board, conductor, w
     assert "deaf took longer than its limit" in json.loads(board.last(job)["detail"])["reason"]
 
 
+def test_the_children_of_a_job_out_of_time_are_cancelled_with_it(board, conductor, watch):
+    """It is undone once they have ended, and nobody else would ever end one that goes on for good."""
+    one = conductor("one", lease_seconds=1000)
+    parent = limited(board, job_seconds=60)
+    one.claim(KEYS)
+    waiting, at_work = (board.post(parent=parent) for _ in range(2))
+    one.claim_one(at_work, KEYS)
+    board.clock.advance(60)
+
+    assert sources(watch) == [DEADLINE]
+
+    assert board.row(waiting).state == JobState.CANCELLED
+    assert {row["source"] for row in board.rows(tables.job_cancels) if row["job"] != parent} == {"parent"}
+    assert {request.job_id for request in one.requests()} == {parent, at_work}
+
+
 @pytest.mark.parametrize("other", ["another conductor's", "cancelled before", "being undone", "not limited"])
 def test_what_is_left_alone(board, conductor, watch, other):
     holder = conductor("two" if other == "another conductor's" else "one", lease_seconds=1000)

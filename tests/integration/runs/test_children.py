@@ -1,11 +1,14 @@
 """Jobs that a job has posted: cancelled with it, ended before it is undone, and posted once."""
 
+import threading
 from typing import Any
 
 import pytest
 from taskflow.patterns import linear_flow
 
 from ebbtide.errors import ParentEnding
+from ebbtide.flows.policies import Limits
+from ebbtide.jobs.limits import LimitWatch
 
 
 @pytest.fixture
@@ -76,6 +79,25 @@ def test_a_parent_that_fails_cancels_its_children_and_is_undone_after_them(famil
     (child,) = children(bench, job).values()
     assert (child.state, child.cancel.reason) == ("cancelled", "its parent has failed")
     assert bench.words("undo") == ["a"] * (runners > 1) + ["second", "first"]
+
+
+def test_a_parent_that_is_out_of_time_cancels_its_children_and_is_undone_after_them(family):
+    bench = family
+    looks, record = threading.Event(), LimitWatch.record
+    bench.monkeypatch.setattr(LimitWatch, "record", lambda self: record(self) if looks.is_set() else [])
+    plan = {"children": ["a"], "a": ["hold"], "second": ["hold"]}
+    params = {"folder": str(bench.folder), "plan": plan}
+    job = bench.poster.post("parent", params, limits=Limits(job_seconds=0.05))
+    bench.start(runners=3, sweep_seconds=0.02)
+    bench.reached("execute a", "execute second")
+
+    looks.set()
+
+    ended = bench.final(job)
+    assert (ended.state, ended.cancel.source) == ("failed", "deadline")
+    (child,) = children(bench, job).values()
+    assert (child.state, child.cancel.reason) == ("cancelled", "its parent has passed a limit")
+    assert bench.words("undo") == ["a", "second", "first"]
 
 
 def test_a_parent_that_completes_leaves_its_children_alone(family):
