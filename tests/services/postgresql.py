@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,15 @@ _OPTIONS: dict[str, Any] = {
     "full_page_writes": "off",
     "shared_buffers": "32MB",
     "log_line_prefix": "%m %p %d ",
+    # The log tells of every connection how it has ended: with the client's goodbye, without a word, which is
+    # told at this level alone, or by the server.
+    "log_connections": "on",
+    "log_disconnections": "on",
+    "log_min_messages": "debug1",
 }
+# What a failed test is told of the log, of its end, since the test began.
+_LOG_BYTES = 20_000
+_USED = pytest.StashKey[tuple["PostgresqlServer", int]]()
 
 Mode = Literal["fast", "immediate"]
 
@@ -268,7 +276,22 @@ def _postgresql_of_session() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture
-def postgresql(_postgresql_of_session: PostgresqlServer) -> Iterator[PostgresqlServer]:
+def postgresql(
+    _postgresql_of_session: PostgresqlServer, request: pytest.FixtureRequest
+) -> Iterator[PostgresqlServer]:
     """The server of the session. Whatever a test does to it, the next one finds it as usual."""
-    yield _postgresql_of_session
-    _postgresql_of_session.settle()
+    server = _postgresql_of_session
+    request.node.stash[_USED] = server, server.log_size
+    yield server
+    server.settle()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test is told with what the server has logged since the test began."""
+    report = yield
+    if report.failed and _USED in item.stash:
+        server, begun = item.stash[_USED]
+        if server.folder.exists():  # else the session is over
+            report.sections.append(("log of PostgreSQL", server.log_since(begun)[-_LOG_BYTES:]))
+    return report

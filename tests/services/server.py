@@ -44,6 +44,17 @@ class Server:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
+    @property
+    def log_size(self) -> int:
+        """In bytes; for `log_since`."""
+        return (self.folder / "log").stat().st_size
+
+    def log_since(self, size: int) -> str:
+        """What was logged after it had that size."""
+        with open(self.folder / "log", "rb") as log:
+            log.seek(size)
+            return log.read().decode(errors="replace")
+
     def stand_still(self) -> None:
         """SIGSTOP: its connections stay and nothing answers."""
         assert self._process is not None

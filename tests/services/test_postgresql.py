@@ -1,10 +1,13 @@
 """The PostgreSQL server of the session: quick databases, and restarts that tests can count on."""
 
 import contextlib
+import os
+import socket
 
 import psycopg2
 import pytest
 
+from ebbtide.testing import wait_until
 from tests.services.absence import missing
 
 
@@ -104,6 +107,49 @@ def test_when_all_connections_are_in_use_the_server_can_still_be_told_to_end_the
         assert postgresql.terminate_backends(url) == 5
 
         assert numbers(postgresql, url) == []
+
+
+@pytest.fixture
+def reported(request):
+    """Makes the report of this test, as if it had ended by that call; returns the sections, by title."""
+
+    def make(call):
+        ended = pytest.CallInfo.from_call(call, "call")
+        return dict(request.node.ihook.pytest_runtest_makereport(item=request.node, call=ended).sections)
+
+    return make
+
+
+def test_a_failed_test_is_told_with_the_log_of_the_server_since_it_began(postgresql, url, reported):
+    with connect(url) as connection, pytest.raises(psycopg2.Error):
+        connection.cursor().execute("SELECT nonsense")
+
+    told = reported(lambda: pytest.fail("on purpose"))["log of PostgreSQL"]
+
+    assert 'ERROR:  column "nonsense" does not exist' in told
+    assert "ready to accept connections" in postgresql.log
+    assert "ready to accept connections" not in told
+    assert reported(lambda: None) == {}
+
+
+def test_the_log_tells_whether_a_client_has_said_goodbye(postgresql, url):
+    begun = postgresql.log_size
+
+    def ended(connection):
+        """What is logged of its end, once it has ended."""
+        told = [line for line in postgresql.log_since(begun).splitlines() if f" {connection} " in line]
+        return told[-2:] if "disconnection: " in told[-1] else None
+
+    with connect(url) as polite, connect(url) as cut:
+        pids = [connection.info.backend_pid for connection in (polite, cut)]
+        polite.close()
+        with socket.socket(fileno=os.dup(cut.fileno())) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: all(map(ended, pids)), "the end of both")
+
+    polite, cut = map(ended, pids)
+    assert "unexpected EOF on client connection" in cut[0]
+    assert "unexpected EOF" not in polite[0]
 
 
 def test_the_server_listens_on_loopback_alone_and_in_its_own_folder(postgresql, url):
