@@ -61,6 +61,8 @@ class Postgresql:
             pool_size=_CONNECTIONS,
             max_overflow=_MORE_CONNECTIONS,
             pool_timeout=self._wait_seconds,
+            # Whoever is alone keeps using one connection, so that the server and its caches are warm for it.
+            pool_use_lifo=True,
         )
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _refuse_dead)

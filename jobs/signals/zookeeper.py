@@ -12,6 +12,8 @@ from ebbtide.jobs.signals.links import Link, LinkedSignal
 __all__ = ["ZookeeperLink", "ZookeeperSignal"]
 
 _NODE = "signal"
+# For so long nobody watches after a ring: whoever looks at the store now has the processor to himself.
+_REST_SECONDS = 0.005
 
 
 class ZookeeperSignal(LinkedSignal):
@@ -54,6 +56,7 @@ class ZookeeperLink(Link):
     def heard(self, seconds: float) -> bool:
         if not self._watches:
             # Not before the bell rang for what has fired: that takes as long as the server.
+            self._news.wait(_REST_SECONDS)
             before = self._version
             with translated():
                 self._watch()

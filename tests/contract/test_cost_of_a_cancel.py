@@ -1,5 +1,6 @@
 """What a cancel of a running job costs: each message to a server is waited for before the job hears of it."""
 
+import pytest
 import sqlalchemy as sa
 
 from ebbtide.jobs import Poster
@@ -51,6 +52,22 @@ def test_no_statement_of_a_cancel_reads_all_the_jobs(board, store, store_kind):
             for each in text.split(";\n"):
                 plan = explained(connection, each, parameters, store_kind)
                 assert "Seq Scan" not in plan and "SCAN jobs" not in plan, plan
+
+
+@pytest.mark.postgresql_only("each connection is a process of the server's")
+def test_who_is_alone_keeps_to_one_connection_however_many_there_are(store):
+    with store.read() as one, store.read() as another:
+        assert serves(one) != serves(another)
+
+    used = set()
+    for _ in range(4):
+        with store.read() as connection:
+            used.add(serves(connection))
+    assert len(used) == 1
+
+
+def serves(connection):
+    return connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
 
 
 def explained(connection, statement, parameters, store_kind):
