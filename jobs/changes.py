@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.exc import IntegrityError
 
-from ebbtide.errors import CommitUnknown, JobNotFound, StoreBusy, StoreUnavailable
+from ebbtide.errors import CommitUnknown, EbbtideError, JobNotFound, StoreBusy, StoreUnavailable
 from ebbtide.jobs import tables
 from ebbtide.jobs.scripts import Statement, send
 from ebbtide.jobs.store import Store
@@ -135,11 +135,15 @@ class Changes:
         try:
             with self._store.write() as connection:
                 change(connection)
-        except IntegrityError:
+        except StoreUnavailable:
+            raise
+        except (IntegrityError, EbbtideError):
+            # Refused, perhaps, for what the first one has stored: the key that it wants is its own. Or for
+            # what has happened since, as the end of its parent.
             with self._store.read() as connection:
                 query = sa.select(_jobs.c.id).where(_jobs.c.id == job_id)
                 if connection.execute(query).first() is None:
-                    raise  # what is in the way is another's
+                    raise
         return True
 
     def _is_marked(self, job_id: str, marker: Marker) -> bool:

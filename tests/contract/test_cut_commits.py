@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from taskflow.patterns import linear_flow
 
 from ebbtide.errors import CommitUnknown, JobNotFound, StoreUnavailable
@@ -108,6 +109,30 @@ def test_a_post_is_stored_once_and_answered(board, poster, proxy, moment):
     assert [row["id"] for row in board.rows(tables.jobs)] == [job.id]
     assert [row["value"] for row in board.rows(tables.job_labels)] == ["mine"]
     assert board.history(job.id) == ["posted"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_post_that_takes_a_key_is_not_refused_for_its_own_sake(board, poster, proxy, moment):
+    proxy.set(CutAt(COMMIT, moment))
+
+    job = poster.post("copy", exclusive="disk", on_busy="refuse")
+
+    proxy.wait_until(lambda p: p.cuts == 1, "the cut")
+    assert [row["id"] for row in board.rows(tables.jobs)] == [job.id]
+
+
+def test_a_child_that_was_stored_is_answered_although_its_parent_takes_none_any_more(board, poster, proxy):
+    parent = board.put(JobState.RUNNING, owner="somebody")
+    proxy.set(CutAt(COMMIT, "in"))
+
+    def cancel(context: Any) -> None:
+        board.ledger.cancel(parent, reason="enough", who="bob")
+
+    sa.event.listen(poster._store.engine, "handle_error", cancel, once=True)
+
+    job = poster.post("copy", parent=parent)
+
+    assert (job.state, job.parent) == (JobState.CANCELLED, parent)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
