@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -108,7 +109,7 @@ class TaskManager:
 
     Args:
         name: how logs name this manager.
-        keep: of how many ended tasks status and result are kept.
+        keep: of how many ended tasks status and result are kept; and of so many in groups, how they ended.
     """
 
     def __init__(self, name: str = "tasks", *, keep: int = 1000) -> None:
@@ -117,7 +118,8 @@ class TaskManager:
         self._entries: dict[str, _Entry] = {}  # those that run
         self._ended: dict[str, asyncio.Task[Any]] = {}  # the newest last
         self._closed_groups: set[str] = set()
-        self._group_ends: dict[str, list[tuple[str, asyncio.Task[Any]]]] = {}
+        # Group, id and task of those of a group that have ended, the newest last.
+        self._group_ends: deque[tuple[str, str, asyncio.Task[Any]]] = deque(maxlen=keep)
         self._counts = dict.fromkeys(("started", "completed", "failed", "cancelled", "refused"), 0)
         self._streams = 0
         self._closing = ""  # why nothing new is taken
@@ -266,9 +268,7 @@ class TaskManager:
         del self._entries[entry.id]
         self._ended[entry.id] = task
         if entry.group is not None:
-            ends = self._group_ends.setdefault(entry.group, [])
-            ends.append((entry.id, task))
-            del ends[: -self._keep]
+            self._group_ends.append((entry.group, entry.id, task))
         while len(self._ended) > self._keep:
             del self._ended[next(iter(self._ended))]
         self._counts[_status_of(task).value] += 1
@@ -277,8 +277,11 @@ class TaskManager:
 
     def _group_end(self, group: str) -> GroupEnd:
         end = GroupEnd(running=[entry.id for entry in self._of(group)])
-        ends = self._group_ends.get(group, []) if end.running else self._group_ends.pop(group, [])
-        for task_id, task in ends:
+        ends = [each for each in self._group_ends if each[0] == group]
+        if not end.running:
+            others = [each for each in self._group_ends if each[0] != group]
+            self._group_ends = deque(others, maxlen=self._keep)
+        for _, task_id, task in ends:
             match _status_of(task):
                 case TaskStatus.COMPLETED:
                     end.completed.append(task_id)

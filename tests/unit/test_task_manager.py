@@ -33,6 +33,10 @@ def in_loop(test):
     return run
 
 
+class Returned:
+    """What a task has returned, and may be referred to weakly."""
+
+
 async def returns(value=None):
     await asyncio.sleep(0)
     return value
@@ -202,6 +206,24 @@ async def test_the_failure_of_one_member_leaves_the_others_alone_and_is_collecte
         manager.start("late", returns(), group="g")
     manager.start("elsewhere", returns())
     await manager.shutdown(0)
+
+
+@in_loop
+async def test_of_groups_that_nobody_stops_no_more_is_kept_than_of_other_tasks():
+    """A group for each conversation: what has ended of all of them would fill the memory."""
+    manager = TaskManager(keep=3)
+    results = []
+    for number in range(10):
+        result = Returned()
+        results.append(weakref.ref(result))
+        manager.start(str(number), returns(result), group=f"conversation {number}")
+        del result
+        await manager.wait(str(number))
+    gc.collect()
+
+    assert sum(result() is not None for result in results) == 3
+    assert (await manager.stop_group("conversation 9")).completed == ["9"]
+    assert (await manager.stop_group("conversation 0")).completed == []
 
 
 @in_loop
