@@ -198,8 +198,11 @@ class JobRun(EngineRun):
             return
         with self._lock:
             if self._flusher is None and not self._ended.is_set():
-                self._flusher = threading.Thread(target=self._flush, name="ebbtide-flush", daemon=True)
-                self._flusher.start()
+                flusher = threading.Thread(target=self._flush, name="ebbtide-flush", daemon=True)
+                # The system may have none to give: the next commit stores it, and the next call tries again.
+                with contextlib.suppress(RuntimeError):
+                    flusher.start()
+                    self._flusher = flusher
 
     def end(self) -> None:
         """The run is over: stop flushing. Returns when the last flush is done."""

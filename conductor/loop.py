@@ -36,11 +36,19 @@ class RunLoop:
     def submit(self, begin: Begin) -> Future[Any]:
         """Run what `begin` makes; until the loop has come to it, the future can be cancelled."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._run, args=(self._loop,), name="ebbtide-loop", daemon=True).start()
+            self._loop = self._started()
         future: Future[Any] = Future()
         self._loop.call_soon_threadsafe(self._start, begin, future)
         return future
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        try:
+            threading.Thread(target=self._run, args=(loop,), name="ebbtide-loop", daemon=True).start()
+        except RuntimeError:  # the system has no thread to give, and may have one the next time
+            loop.close()
+            raise
+        return loop
 
     def cut_off(self, before: Callable[[], None]) -> None:
         """Cancel the coroutines that run, if there are any, having called `before` in the loop's thread."""
