@@ -42,6 +42,7 @@ class Bodies:
         self._lock = threading.Lock()  # guards what follows, and keeps what is told in order
         self._executing: dict[str, float] = {}
         self._undoing = 0
+        self._making: tuple[str, float] | None = None
         self._told: float | None = grace_seconds
         event.add_callback(lambda _: self._changed())
 
@@ -82,9 +83,31 @@ class Bodies:
                 self._tell_undo(task, None)
                 self._tell_changes()
 
+    @contextlib.contextmanager
+    def making(self, name: str, seconds: float) -> Iterator[None]:
+        """Surrounds what comes before any body, and may hang as one may.
+
+        No body executes then, so that a cancel gives it no grace: from there on it is told like an undo.
+        """
+        with self._lock:
+            self._making = (name, seconds)
+            self._tell_making()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._making = None
+                if self._event.requested:
+                    self._tell_undo(name, None)
+
     def _changed(self) -> None:
         with self._lock:
             self._tell_changes()
+            self._tell_making()
+
+    def _tell_making(self) -> None:
+        if self._making is not None and self._event.requested:
+            self._tell_undo(*self._making)
 
     def _tell_changes(self) -> None:
         if self._told is None:

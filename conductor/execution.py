@@ -27,6 +27,7 @@ from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs import clock
 from ebbtide.jobs.cancels import is_limit
 from ebbtide.jobs.claims import Claim
+from ebbtide.jobs.interrupted import UNBUILT
 from ebbtide.jobs.parking import park
 from ebbtide.jobs.states import Ending, JobState, settle
 from ebbtide.jobs.store import Store
@@ -126,15 +127,20 @@ class Execution:
             try:
                 stored = self._patiently(load_run, self._store, self.claim)
                 definition = self._registry.get(self.claim.flow, self.claim.version)
-                flow, values = definition.build(stored.parameters)
+                flow, secrets = self._made(definition, stored)
             except (Unreadable, UsageError, FlowNotFound) as error:
                 return self._park(str(error))
-            secrets = resolve(values, allowed=self._options.secret_references)
             self.redactor = secrets.redactor
             with self.redactor.active():
                 return self._run(stored, definition, flow, secrets)
         except (ClaimLost, StoreUnavailable) as error:
             return self._lost(str(error), error.__cause__)
+
+    def _made(self, definition: FlowDefinition, stored: StoredRun) -> tuple[Any, Resolved]:
+        """The flow and the secrets of the job. The user's code, or a disk, may hang in it."""
+        with self.bodies.making(UNBUILT, self._options.revert_timeout_seconds):
+            flow, values = definition.build(stored.parameters)
+            return flow, resolve(values, allowed=self._options.secret_references)
 
     def _lost(self, told: str, why: BaseException | None) -> str:
         # A lost claim, or a fault of ours: whichever, it must not pass in silence.

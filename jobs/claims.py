@@ -21,7 +21,7 @@ from ebbtide.jobs.attempts import clock_started
 from ebbtide.jobs.cancels import requested
 from ebbtide.jobs.claim import Claim, Request
 from ebbtide.jobs.edges import apply_edge, record
-from ebbtide.jobs.interrupted import mark_interrupted, record_hung, unended
+from ebbtide.jobs.interrupted import UNBUILT, mark_interrupted, record_hung, unended
 from ebbtide.jobs.keys import KeyTaken, take_slot
 from ebbtide.jobs.moments import Era, LeaseNow, WallNow
 from ebbtide.jobs.parking import park
@@ -193,7 +193,8 @@ class Claims:
 
         Args:
             ended_in: the stop ladder had its runner ended, in so many seconds: no interruption.
-            hung: undos for which it had to be ended; each has failed by that, and why is told with it.
+            hung: undos for which it had to be ended; each has failed by that, and why is told with it. With
+                `UNBUILT` among them the job is parked.
             begun: False: no runner was ever given it, so that nothing was interrupted either.
 
         Returns:
@@ -215,6 +216,12 @@ class Claims:
                 .with_for_update()
             ).first()
             if row is None:
+                return True, None
+            if UNBUILT in hung:
+                # It would hang again, and whoever waits for the end of the undo would wait for good.
+                why = f"its flow could not be built: {hung[UNBUILT]}"
+                at, actor = clock.wall(), self.owner
+                park(connection, job_id, epoch=epoch, at=at, reason=why, task=None, actor=actor)
                 return True, None
             record_hung(connection, job_id, row.attempt, hung)
             return True, self._take_over(connection, row, cause, ended_in, begun)

@@ -8,7 +8,10 @@ import sqlalchemy as sa
 
 from ebbtide.jobs import clock, tables
 
-__all__ = ["mark_interrupted", "record_hung", "unended"]
+__all__ = ["UNBUILT", "mark_interrupted", "record_hung", "unended"]
+
+#: Stands for the name of a task where it was no undo that hung, but the making of the flow before it.
+UNBUILT = "the flow itself"
 
 _tasks = tables.job_tasks
 

@@ -346,6 +346,14 @@ class DeafRetry(retry.Retry):
         return str(retry.RETRY)
 
 
+@flow("unbuilt")
+def unbuilt(folder: str) -> Flow:
+    """Cannot be built while there is a file of that name in the folder."""
+    while Path(folder, "unbuilt").exists():
+        threading.Event().wait(0.01)
+    return linear_flow.Flow("unbuilt").add(Step("a"))
+
+
 @flow("deaf-retry")
 def deaf_retry(folder: str) -> Flow:
     return linear_flow.Flow("retried", retry=DeafRetry("retry")).add(Step("a"), Step("b:fail"))

@@ -59,3 +59,25 @@ def test_an_undo_that_hangs_once_is_done_by_the_next_runner(stage):
         assert (ended.state, ended.undo) == ("cancelled", "complete")
         assert stage.told(job, "undone") == ["undone c", "undone b", "undone a"]
         assert "parked" not in stage.names(job)
+
+
+def test_a_job_whose_flow_hangs_where_it_is_built_is_parked_once_it_is_cancelled(stage):
+    """Else it would be cancelling for good: nothing of it executes, so nothing of it is overdue."""
+    job = stage.poster.post("unbuilt", {"folder": str(stage.folder)})
+    (stage.folder / "unbuilt").touch()
+    stage.conductor(runners=1, **LIMITS)
+    stage.wait_until(lambda: "claimed" in stage.names(job), "the claim")
+
+    stage.poster.cancel(job.id)
+
+    parked = stage.ended(job)
+    with stage.explained(job):
+        told = "it did not end within 0.3 s, and its runner was ended"
+        assert (parked.state, parked.park_reason) == ("parked", f"its flow could not be built: {told}")
+
+    (stage.folder / "unbuilt").unlink()
+    stage.poster.unpark(job.id)
+    ended = stage.ended(job)
+    with stage.explained(job):
+        assert (ended.state, ended.undo) == ("cancelled", "none")
+        stage.assert_history_replays(ended)

@@ -144,3 +144,17 @@ def test_many_threads_tell_in_the_order_in_which_it_was_so(bodies, event, told):
     assert all(one != other for one, other in itertools.pairwise(told))
     assert told.count(None) == 1
     assert told[-1] is None
+
+
+@pytest.mark.parametrize("requested", ["before", "meanwhile", "never"])
+def test_what_hangs_before_any_body_is_told_from_the_request_on(event, told, requested):
+    undos: list[tuple[str, float | None]] = []
+    bodies = Bodies(event, DEFAULT, told.append, lambda name, seconds: undos.append((name, seconds)))
+    if requested == "before":
+        event.set()
+    with bodies.making("the flow", 5.0):
+        if requested == "meanwhile":
+            event.set()
+        assert undos == ([] if requested == "never" else [("the flow", 5.0)])
+
+    assert undos[1:] == ([] if requested == "never" else [("the flow", None)])
