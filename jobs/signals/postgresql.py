@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from threading import Lock
 
@@ -31,6 +32,7 @@ class NotifySignal(Signal):
         self._dialect = dialect
         self._guard = Lock()  # `close` may come from another thread
         self._connection: extensions.connection | None = None
+        self._pid = 0  # of the process that made the connection
         # LISTEN was sent by it. It has to live until the answer is there: the driver looks for it then.
         self._asked: extensions.cursor | None = None
         self._listening = False
@@ -73,7 +75,7 @@ class NotifySignal(Signal):
         wait_for(descriptor, seconds)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; after a fork nothing is closed that is the parent's."""
         super().close()
         with self._guard:
             self._drop()
@@ -98,7 +100,7 @@ class NotifySignal(Signal):
         now = time.monotonic()
         if now >= self._next_try:
             self._next_try = now + _RECONNECT_SECONDS
-            self._connection = self._dialect.connect(waits=False)
+            self._connection, self._pid = self._dialect.connect(waits=False), os.getpid()
 
     def _is_ready(self, connection: extensions.connection) -> bool:
         """Whether it waits for nothing. One on whose way nothing has happened for too long is given up."""
@@ -117,5 +119,6 @@ class NotifySignal(Signal):
     def _drop(self) -> None:
         self._asked, self._listening, self._step = None, False, (-1, -1)
         if self._connection is not None:
-            self._connection.close()
+            if self._pid == os.getpid():  # else the server would take it for the parent's goodbye
+                self._connection.close()
             self._connection = None

@@ -217,3 +217,34 @@ def test_what_is_rolled_back_or_only_read_does_not_ring_and_a_commit_rings_once(
         cursor.execute("SELECT 1")  # what was said before comes with the answer
 
         assert len(listener.notifies) == 1
+
+
+# Asks the server over the listener's own connection, once a fork that had inherited it is gone.
+FORKED = """
+import os, sys
+from ebbtide.jobs.poster import Poster
+
+poster = Poster(sys.argv[1])
+signal = poster.signal()
+while not signal.listening:
+    signal.changed()
+child = os.fork()
+if child == 0:
+    signal.close()
+    os._exit(0)
+os.waitpid(child, 0)
+cursor = signal._connection.cursor()
+cursor.execute("SELECT 1")
+while signal._connection.poll() != 0:
+    pass
+print(cursor.fetchone(), signal.listening)
+"""
+
+
+@on_a_server
+def test_a_fork_that_closes_what_it_has_inherited_leaves_the_connection_to_its_parent(made):
+    ran = subprocess.run(
+        [sys.executable, "-c", FORKED, made], capture_output=True, text=True, timeout=50, check=False
+    )
+
+    assert (ran.stdout, ran.stderr) == ("(1,) True\n", "")
