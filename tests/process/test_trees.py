@@ -1,5 +1,6 @@
 """Ending a process with everything below it."""
 
+import secrets
 import signal
 import subprocess
 import sys
@@ -85,17 +86,20 @@ input()
 
 @pytest.fixture
 def large():
-    """A large process, marked."""
+    """A large process, and its mark, which no other test session on this machine has."""
+    mark = secrets.token_hex(8)
     command = [sys.executable, "-c", _LARGE]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen(command, env={"MARK": "of-this-test"}, **pipes)
+    process = subprocess.Popen(command, env={"MARK": mark}, **pipes)
     process.stdout.readline()
-    yield process
+    yield process, f"MARK={mark}"
     process.kill()
     process.communicate()
 
 
 def test_what_is_marked_has_ended_and_not_only_lost_its_environment(large):
-    trees.end_marked("MARK=of-this-test")
+    process, mark = large
 
-    assert large.poll() == -signal.SIGKILL
+    trees.end_marked(mark)
+
+    assert process.poll() == -signal.SIGKILL

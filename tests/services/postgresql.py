@@ -38,6 +38,8 @@ _OPTIONS: dict[str, Any] = {
 }
 # What a failed test is told of the log, of its end, since the test began.
 _LOG_BYTES = 20_000
+# All that are connected are cut off then, and it begins anew by itself.
+_KILLED = re.compile(r" was terminated by signal | PANIC:  ")
 _USED = pytest.StashKey[tuple["PostgresqlServer", int]]()
 
 Mode = Literal["fast", "immediate"]
@@ -102,10 +104,22 @@ class PostgresqlServer(Server):
         self.stop(mode)
         self.start(**options)
 
-    def settle(self) -> None:
-        """Run as usual, whatever a test has done."""
+    def settle(self, begun: int) -> None:
+        """Run as usual, whatever a test has done.
+
+        Args:
+            begun: the size of the log when the test began.
+
+        Raises:
+            RuntimeError: it has ended meanwhile, or one of its processes was killed, and not by `stop`.
+        """
         if self._changed or not self.running:
             self.restart()
+        killed = [line for line in self.log_since(begun).splitlines() if _KILLED.search(line)]
+        told = [f"PostgreSQL has ended by itself with status {status}" for status in self._own_ends] + killed
+        self._own_ends.clear()
+        if told:
+            raise RuntimeError("\n".join(told))
 
     @contextlib.contextmanager
     def reached_at(self, address: str, network: str) -> Iterator[None]:
@@ -281,9 +295,10 @@ def postgresql(
 ) -> Iterator[PostgresqlServer]:
     """The server of the session. Whatever a test does to it, the next one finds it as usual."""
     server = _postgresql_of_session
-    request.node.stash[_USED] = server, server.log_size
+    begun = server.log_size
+    request.node.stash[_USED] = server, begun
     yield server
-    server.settle()
+    server.settle(begun)
 
 
 @pytest.hookimpl(wrapper=True)

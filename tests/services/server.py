@@ -29,6 +29,7 @@ class Server:
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False  # by SIGSTOP
+        self._own_ends: list[int] = []  # the status of each end that nobody here has asked for
 
     @property
     def running(self) -> bool:
@@ -98,6 +99,8 @@ class Server:
         """Send the signal; returns once it has ended, and nothing happens when it has already."""
         if self._process is None:
             return
+        if (status := self._process.poll()) is not None:
+            self._own_ends.append(status)
         self.go_on()
         self._process.send_signal(number)
         self._process.wait(PATIENCE_SECONDS)

@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import signal
 import socket
 
 import psycopg2
 import pytest
 
 from ebbtide.testing import wait_until
+from tests.services import postgresql as plugin
 from tests.services.absence import missing
 
 
@@ -93,7 +95,7 @@ def test_options_of_the_server_last_until_it_is_settled(postgresql, url):
     postgresql.restart(fsync="on", max_connections=10)
     assert (told("fsync"), told("max_connections")) == ([("on",)], [("10",)])
 
-    postgresql.settle()
+    postgresql.settle(postgresql.log_size)
     assert (told("fsync"), told("max_connections")) == ([("off",)], [("100",)])
 
 
@@ -150,6 +152,39 @@ def test_the_log_tells_whether_a_client_has_said_goodbye(postgresql, url):
     polite, cut = map(ended, pids)
     assert "unexpected EOF on client connection" in cut[0]
     assert "unexpected EOF" not in polite[0]
+
+
+@pytest.fixture
+def mortal():
+    """A server of the test's own, and the size of its log."""
+    made = plugin._postgresql_of_session.__wrapped__()
+    server = next(made)
+    yield server, server.log_size
+    next(made, None)
+
+
+def test_a_server_that_was_ended_behind_the_back_of_a_test_goes_on_for_the_next_and_is_told_of(mortal):
+    server, begun = mortal
+    os.kill(server.pid, signal.SIGQUIT)
+    wait_until(lambda: not server.running, "the end of the server")
+
+    with pytest.raises(RuntimeError, match="ended by itself with status 0"):
+        server.settle(begun)
+
+    assert server.query("postgres", "SELECT 1") == [(1,)]
+    server.settle(begun)
+
+
+def test_a_process_of_the_server_that_was_killed_behind_the_back_of_a_test_is_told_of(mortal):
+    server, begun = mortal
+    with connect(server.url("postgres")) as connection:
+        os.kill(connection.info.backend_pid, signal.SIGKILL)
+    wait_until(lambda: server.log_since(begun).count("ready to accept connections"), "the server to go on")
+
+    with pytest.raises(RuntimeError, match="was terminated by signal 9"):
+        server.settle(begun)
+
+    server.settle(server.log_size)
 
 
 def test_the_server_listens_on_loopback_alone_and_in_its_own_folder(postgresql, url):
