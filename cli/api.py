@@ -54,7 +54,7 @@ def api(
     settings = invocation.settings(log_level=log_level)
     log_to_stderr(settings.log_level, as_json=log_json)
     place = bound(host, port) if inherited is None else socket.socket(fileno=inherited)
-    with place as listener, invocation.poster() as poster:
+    with place as listener, invocation.poster(create=True) as poster:
         require_tokens(listener, poster)
         url = url_of(listener.getsockname())
 

@@ -77,8 +77,11 @@ class Invocation:
             yield remote
 
     @contextmanager
-    def poster(self, registry: Registry | None = None) -> Iterator[Poster]:
-        """The store, open; an empty one is created. Or the server that answers for it."""
+    def poster(self, registry: Registry | None = None, *, create: bool = False) -> Iterator[Poster]:
+        """The store, open, or the server that answers for it.
+
+        With `create` it may be one that is not there yet: for verbs that put something into it.
+        """
         if self.server is not None:
             with self._remote() as remote:
                 # It has the names of a poster that verbs about jobs use; a test compares them.
@@ -94,14 +97,15 @@ class Invocation:
             registry=registry,
             max_parameter_bytes=settings.max_parameter_bytes,
             settings=settings,
+            create=create,
         ) as poster:
             yield poster
 
     @contextmanager
-    def own_poster(self) -> Iterator[Poster]:
+    def own_poster(self, *, create: bool = False) -> Iterator[Poster]:
         """As `poster`, of a store alone."""
         self.settings()
-        with self.poster() as poster:
+        with self.poster(create=create) as poster:
             yield poster
 
 

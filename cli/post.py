@@ -77,7 +77,7 @@ def post(
     definition = registry.get(flow)
     # What the file holds is JSON as it stands; only the texts of -p are to be read as what the flow wants.
     values = definition.parse(pairs(params, "-p"), _values_of_file(params_file))
-    with invocation.poster(registry) as poster:
+    with invocation.poster(registry, create=True) as poster:
         job = poster.post(
             definition.name,
             values,

@@ -41,7 +41,7 @@ def create(
     everybody = all_jobs or role == Role.ADMIN
     if role == Role.ADMIN and jobs_of is not None:
         raise click.UsageError("an admin sees everybody's jobs: leave --jobs-of out")
-    with invocation.own_poster() as poster:
+    with invocation.own_poster(create=True) as poster:
         secret, made = poster.credentials.create(
             name,
             Role(role),

@@ -44,7 +44,7 @@ def up(invocation: Invocation, port: int, runners: int | None) -> Exit:
     from ebbtide.jobs.texts import whoami
 
     settings = invocation.settings(runners=runners)
-    with invocation.poster() as poster:  # makes the tables, before two processes want them
+    with invocation.poster(create=True) as poster:  # makes the tables, before two processes want them
         code, _ = poster.credentials.create(whoami(), Role.ADMIN, seconds=LOGIN_SECONDS, kind=Kind.LOGIN)
     shared = [] if invocation.config is None else ["--config", invocation.config]
     # By the environment: a password in it is nothing for the list of processes.

@@ -63,6 +63,8 @@ class Poster(Steering, Browsing, Streams):
         max_parameter_bytes: how many bytes the parameters of a job may take, as JSON.
         settings: where the options `signal` and `board` and what belongs to them are read; default: those of
             file and environment. Conductors and posters of a store want the same.
+        create: whether a database file that is not there is made. False: StoreUnavailable, unless it is the
+            default one, which nobody can have named wrongly.
 
     A change is signalled to the conductors once it is stored. A signal that cannot be sent is logged and
     changes no answer: they find the change by themselves.
@@ -80,6 +82,7 @@ class Poster(Steering, Browsing, Streams):
         registry: Registry | None = None,
         max_parameter_bytes: int = payload.MAX_BYTES,
         settings: Settings | None = None,
+        create: bool = True,
     ) -> None:
         if not is_number(max_parameter_bytes, int) or max_parameter_bytes < 1:
             raise UsageError("max_parameter_bytes should be a whole number from 1")
@@ -93,7 +96,7 @@ class Poster(Steering, Browsing, Streams):
             self._postings = open_postings(settings)
             if self._postings is not None:
                 opened.enter_context(closing(self._postings))
-            ensure_schema(self._store)
+            ensure_schema(self._store, create=create)
             opened.pop_all()  # a store that does not fit leaves nothing open
         self._ledger = Ledger(self._store)
         self._many = Many(self._store)

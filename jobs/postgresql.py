@@ -117,7 +117,7 @@ class Postgresql:
         """A database is there, or connecting tells why not."""
         return True
 
-    def create(self) -> None:
+    def create(self, *, named: bool = True) -> None:
         """Nothing: a database on a server is its administrator's to make."""
 
     def prepare(self) -> None:

@@ -43,16 +43,18 @@ class SchemaReport:
     expected: str = REVISION
 
 
-def ensure_schema(store: Store) -> None:
+def ensure_schema(store: Store, *, create: bool = True) -> None:
     """Make the database usable: create what an empty one lacks, refuse any schema but this program's.
 
     Several processes may do so at once: the first creates everything in one transaction, so that nobody sees
     a part of it, not even after a crash. On a current database this is one SELECT. Raises SchemaMismatch for
     an older, newer or foreign schema, which it leaves as it is.
+
+    Without `create`, a database that somebody named has to be there: else StoreUnavailable.
     """
     if store.dialect.exists() and _revision(store) == REVISION:
         return
-    store.dialect.create()
+    store.dialect.create(named=create)
     report = _report(store)
     if report.state is SchemaState.EMPTY:
         report = _migrate(store, {SchemaState.EMPTY})

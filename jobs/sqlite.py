@@ -106,14 +106,19 @@ class Sqlite:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def create(self) -> None:
+    def create(self, *, named: bool = True) -> None:
         """Make an empty file, for its owner alone, unless there is one. Safe in many processes at once.
 
-        The folder of the default database is made too; one that a user named has to exist.
+        The folder of the default database is made too; one that a user named has to exist. Not `named`: so
+        has a file that a user named.
         """
         try:
             if self._is_default():
                 _make_private(Path(self.path).parent)
+            elif not named and not os.path.lexists(self.path):
+                raise StoreUnavailable(
+                    f"database {self.path} does not exist: name another, or make it with `ebbtide post`"
+                )
             # Not opened: to close any descriptor of the file would drop the locks that other connections of
             # this process hold on it.
             os.mknod(self.path, stat.S_IFREG | 0o600)

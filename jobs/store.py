@@ -41,8 +41,11 @@ class Dialect(Protocol):
     def exists(self) -> bool:
         """Whether there is something to connect to."""
 
-    def create(self) -> None:
-        """Make an empty database where that is ours to do, unless there is one."""
+    def create(self, *, named: bool = True) -> None:
+        """Make an empty database where that is ours to do, unless there is one.
+
+        Not `named`: no other than the default one; raises for one that somebody named.
+        """
 
     def prepare(self) -> None:
         """Settings that a database keeps for good. Safe to repeat, and in several processes at once."""

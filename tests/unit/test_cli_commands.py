@@ -51,8 +51,8 @@ def folder_of_flows(tmp_path_factory):
 
 
 @pytest.fixture
-def run(database, folder_of_flows, monkeypatch):
-    """Run the command on this test's store; the result has exit_code, stdout and stderr."""
+def run_first(database, folder_of_flows, monkeypatch):
+    """Run the command where no store is yet; the result has exit_code, stdout and stderr."""
     monkeypatch.chdir(folder_of_flows)
     for name in [name for name in os.environ if name.startswith("EBBTIDE_")]:
         monkeypatch.delenv(name)
@@ -69,6 +69,13 @@ def run(database, folder_of_flows, monkeypatch):
         return result
 
     return call
+
+
+@pytest.fixture
+def run(run_first, database):
+    """The same on this test's store, which is there."""
+    with Poster(database):
+        return run_first
 
 
 @pytest.fixture
@@ -306,17 +313,17 @@ def test_an_error_is_an_object_for_programs(refused, words, code, last):
     assert answered == code
 
 
-def test_a_group_of_verbs_takes_the_shared_options_too(run):
-    assert json.loads(run("db", "--json", "check").stdout)["state"] == "empty"
+def test_a_group_of_verbs_takes_the_shared_options_too(run_first):
+    assert json.loads(run_first("db", "--json", "check").stdout)["state"] == "empty"
 
 
-def test_a_schema_that_does_not_fit_is_one_object(run, database):
+def test_a_schema_that_does_not_fit_is_one_object(run_first, database):
     with Store(database) as store:
         store.dialect.create()
         with store.write() as connection:
             connection.exec_driver_sql("CREATE TABLE customers (name TEXT)")
 
-    result = run("db", "check", "--json")
+    result = run_first("db", "check", "--json")
 
     assert (result.exit_code, json.loads(result.stdout)["state"]) == (Exit.STORE, "foreign")
     assert len(result.stderr.splitlines()) == 1
@@ -428,12 +435,12 @@ def test_flows_are_listed_with_their_parameters(run):
     assert definition["name"] == "cli-add" and definition["parameters"]["required"] == ["a"]
 
 
-def test_the_schema_is_told(run):
-    empty = json.loads(run("db", "check", "--json").stdout)
-    upgraded = json.loads(run("db", "upgrade", "--json").stdout)
+def test_the_schema_is_told(run_first):
+    empty = json.loads(run_first("db", "check", "--json").stdout)
+    upgraded = json.loads(run_first("db", "upgrade", "--json").stdout)
 
     assert (empty["state"], upgraded["state"]) == ("empty", "current")
-    assert run("db", "check").exit_code == Exit.DONE
+    assert run_first("db", "check").exit_code == Exit.DONE
 
 
 def test_two_megabytes_of_parameter_are_too_much(refused, tmp_path):
@@ -485,11 +492,11 @@ def test_where_no_file_can_be_made_every_verb_says_so(refused, monkeypatch, word
     assert code == Exit.STORE and "/proc/" in line
 
 
-def test_a_check_of_a_store_that_is_not_there_leaves_nothing(run, database):
+def test_a_check_of_a_store_that_is_not_there_leaves_nothing(run_first, database):
     folder = os.path.dirname(database.removeprefix("sqlite:///"))
     before = os.listdir(folder)
 
-    assert run("db", "check").exit_code == Exit.DONE
+    assert run_first("db", "check").exit_code == Exit.DONE
     assert os.listdir(folder) == before
 
 
@@ -532,6 +539,7 @@ def test_a_stdout_that_cannot_be_written_is_one_line(run, posted, database):
 
 
 def test_a_reader_that_goes_away_is_no_error_to_speak_of(database):
+    Poster(database).close()
     read, write = os.pipe()
     os.close(read)
     with open(write, "w") as pipe:
@@ -648,3 +656,47 @@ def test_the_doctor_goes_on_where_a_store_cannot_be_used(run, tmp_path):
     assert examined.exit_code == 1
     (told,) = [line for line in examined.stdout.splitlines() if line.startswith("wrong")]
     assert told.split()[1] == "store" and told.endswith("does not exist: create it first")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ls",),
+        ("show", "7f3a"),
+        ("watch", "7f3a"),
+        ("cancel", "7f3a"),
+        ("pause", "--flow", "cli-add"),
+        ("stats",),
+        ("conductors",),
+        ("token", "list"),
+        ("prune",),
+    ],
+)
+def test_a_verb_that_puts_nothing_into_a_store_makes_none(run_first, database, words):
+    path = database.removeprefix("sqlite:///")
+    told = run_first(*words)
+
+    assert told.exit_code == Exit.STORE
+    assert told.stderr == (
+        "ebbtide: the store cannot be used, nothing was stored: "
+        f"database {path} does not exist: name another, or make it with `ebbtide post`\n"
+    )
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("post", "cli-add", "-p", "a=1"), ("token", "create", "ann", "--role", "viewer"), ("db", "upgrade")],
+)
+def test_a_verb_that_puts_something_into_a_store_makes_it(run_first, words):
+    assert run_first(*words).exit_code == Exit.DONE
+
+    assert run_first("ls").exit_code == Exit.DONE
+
+
+def test_the_default_store_is_empty_for_whoever_asks_first(run_first, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    told = run_first("ls", own_store=True)
+
+    assert (told.exit_code, told.stdout) == (Exit.DONE, "")
+    assert told.stderr.startswith("ebbtide: no job yet")
