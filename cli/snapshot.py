@@ -107,6 +107,8 @@ def _key(task: TaskRecord) -> tuple[int, str, int]:
 
 def _steps(before: TaskRecord | None, after: TaskRecord) -> Iterator[Happening]:
     name = after.task if after.round <= 1 else f"{after.task} (round {after.round})"
+    if before is not None and before.begun_at != after.begun_at:
+        before = None  # it has begun once more: after its failure, or after the end of its runner
     if before is None:
         yield Happening(after.begun_at, f"{name} begun")
     if after.how is not None and (before is None or before.how is None):

@@ -368,6 +368,16 @@ def test_what_happened_between_two_looks_is_told_once_and_in_order():
     ]
 
 
+def test_a_task_that_begins_once_more_is_told_once_more():
+    failed = Snapshot(job(), (task(how="raised", ended_at=1001.0, error="no disk"),))
+    again = Snapshot(job(), (task(begun_at=1002.0),))
+    over = Snapshot(job(), (task(begun_at=1002.0, how="returned", ended_at=1003.0),))
+
+    assert [each.text for each in happenings(failed, again, [])] == ["scan begun"]
+    assert [each.text for each in happenings(again, over, [])] == ["scan returned"]
+    assert [each.text for each in happenings(failed, over, [])] == ["scan begun", "scan returned"]
+
+
 @pytest.mark.parametrize(
     ("tasks", "told"),
     [
