@@ -23,7 +23,10 @@ from ebbtide.flows.keptsecrets import SecretUnusable, kept_text
 from ebbtide.flows.secret import Secret
 from ebbtide.jobs.linkhealth import LinkBroken
 
-__all__ = ["KAZOO_ERRORS", "Ensemble", "Session", "translated"]
+__all__ = ["BOARD_NODE", "KAZOO_ERRORS", "SIGNAL_NODE", "Ensemble", "Session", "translated"]
+
+#: What we have below the path of an ensemble.
+BOARD_NODE, SIGNAL_NODE = "board", "signal"
 
 #: Whatever kazoo raises when the servers do not do what they were asked.
 KAZOO_ERRORS = (KazooException, KazooTimeoutError, OSError)

@@ -34,6 +34,8 @@ def closed_folder(path: str) -> Iterator[int]:
                 os.mkdir(path, 0o700)
             descriptor = os.open(path, _FLAGS)
     except OSError as error:
+        if os.path.islink(path):
+            raise FolderRefused(path, "it is a symbolic link; name the folder itself") from error
         raise FolderRefused(path, f"it is no folder that can be opened ({error.strerror})") from error
     except ValueError as error:
         raise FolderRefused(path, f"it is no path ({error})") from error

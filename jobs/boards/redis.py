@@ -117,5 +117,8 @@ class RedisBoard(Board):
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (redis.RedisError, OSError, exceptions.JobFailure) as error:
+    except exceptions.JobFailure as error:
+        # Its own text is that of the cause with a line of names above it.
+        raise LinkBroken(str(error.cause or error)) from error
+    except (redis.RedisError, OSError) as error:
         raise LinkBroken(str(error)) from error

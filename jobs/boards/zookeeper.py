@@ -12,7 +12,7 @@ from kazoo.exceptions import NoNodeError
 from taskflow import exceptions
 
 from ebbtide.jobs.boards.board import Board, Notice, Pinned, noticed, priority_word
-from ebbtide.jobs.ensemble import Ensemble, Session, translated
+from ebbtide.jobs.ensemble import BOARD_NODE, Ensemble, Session, translated
 from ebbtide.jobs.linkhealth import LinkBroken
 
 with warnings.catch_warnings():
@@ -21,7 +21,6 @@ with warnings.catch_warnings():
 
 __all__ = ["ZookeeperBoard"]
 
-_NODE = "board"
 # As many questions are on their way to the server at once.
 _AT_ONCE = 200
 
@@ -39,7 +38,7 @@ class ZookeeperBoard(Board):
     supports_watch = True
 
     def __init__(self, ensemble: Ensemble) -> None:
-        self._path = ensemble.node(_NODE)
+        self._path = ensemble.node(BOARD_NODE)
         self._on_change: Callable[[], None] | None = None
         self._session = Session(ensemble)
         try:

@@ -28,10 +28,12 @@ def look(settings: Settings) -> Iterator[Finding]:
         return
     try:
         with contextlib.closing(open_board()) as board:
-            held = board.count()
+            held = len(board.pinned())  # read, not counted: that may be allowed to who may do nothing else
     except LinkBroken as error:
-        told = f"{settings.board} cannot be reached ({error}): {MEANWHILE}"
-        yield wrong(_SUBJECT, told, "see that its servers run, and that the options name them")
+        told = f"{settings.board} cannot be used ({error}): {MEANWHILE}"
+        yield wrong(
+            _SUBJECT, told, "see that its servers run, that the options name them, and that we may read"
+        )
         return
     most = settings.board_window
     if held > 2 * most:  # several may post at a time

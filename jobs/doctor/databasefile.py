@@ -38,6 +38,9 @@ def _permissions(path: str, folder: str) -> Iterator[Finding]:
         yield wrong(_SUBJECT, told, f"chmod o-w {folder}")
     if not os.path.exists(path):
         return
+    if not os.access(path, os.W_OK):
+        told = f"this user may not write to {path}: nothing can be posted, cancelled or run"
+        yield wrong(_SUBJECT, told, "run as its owner, or name another database in the option database")
     mode = os.stat(path).st_mode
     if mode & 0o002:
         yield wrong(_SUBJECT, f"everybody may write to {path}", f"chmod o-w {path}")

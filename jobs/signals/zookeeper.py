@@ -6,12 +6,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from ebbtide.jobs.ensemble import Ensemble, Session, translated
+from ebbtide.jobs.ensemble import SIGNAL_NODE, Ensemble, Session, translated
 from ebbtide.jobs.signals.links import Link, LinkedSignal
 
 __all__ = ["ZookeeperLink", "ZookeeperSignal"]
 
-_NODE = "signal"
 # For so long nobody watches after a ring: whoever looks at the store now has the processor to himself.
 _REST_SECONDS = 0.005
 
@@ -31,7 +30,7 @@ class ZookeeperSignal(LinkedSignal):
 
 class ZookeeperLink(Link):
     def __init__(self, ensemble: Ensemble) -> None:
-        self._node = ensemble.node(_NODE)
+        self._node = ensemble.node(SIGNAL_NODE)
         self._news = threading.Event()  # something to look at: the watch has fired, or the link broke
         self._fired = False  # written by a thread of kazoo as well
         self._watches = False  # since the watch fired, it is to be set again

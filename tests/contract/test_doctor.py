@@ -1,11 +1,17 @@
 """What `ebbtide doctor` finds on a store: nothing on a bare one, and what was broken when something was."""
 
 import contextlib
+import json
 import os
+import shutil
+import subprocess
+import sys
 from importlib.metadata import version
 
+import certifi
 import pytest
 import sqlalchemy as sa
+from kazoo.security import CREATOR_ALL_ACL
 
 from ebbtide.config import Settings, load_settings
 from ebbtide.jobs import moments, tables
@@ -159,7 +165,43 @@ def test_a_node_that_everybody_may_change_is_told_and_one_of_a_credential_is_fin
         assert found(made, **options, board="zookeeper") == []
 
     del options["zookeeper_auth"]
-    assert [told[:2] for told in found(made, **options)] == [("zookeeper", "wrong"), ("signal", "wrong")]
+    told = [(subject, level) for subject, level, _ in found(made, **options, board="zookeeper")]
+    assert told == [(subject, "wrong") for subject in ("zookeeper", "signal", "board")]
+
+
+@pytest.mark.sqlite_only("the store plays no part in it")
+@pytest.mark.parametrize("node", ["board", "signal"])
+def test_an_open_node_below_a_closed_one_is_told(made, signal_options, monkeypatch, zookeeper_client, node):
+    """A node does not have the access list of the one above it."""
+    monkeypatch.setenv("ZOOKEEPER_CREDENTIAL", "digest:ebbtide:a-password")
+    options = signal_options("zookeeper") | {"zookeeper_auth": "env:ZOOKEEPER_CREDENTIAL"}
+    options |= {"board": "zookeeper"}
+    zookeeper_client.ensure_path(f"{options['zookeeper_path']}/{node}")  # open, as is what is above it
+    zookeeper_client.add_auth("digest", "ebbtide:a-password")
+    zookeeper_client.set_acls(options["zookeeper_path"], CREATOR_ALL_ACL)
+
+    subject, level, told = only(found(made, **options))
+
+    assert (subject, level) == ("zookeeper", "wrong")
+    assert f"{options['zookeeper_path']}/{node}:" in told and "remove what is there" in told
+
+
+@pytest.mark.sqlite_only("the store plays no part in it")
+@pytest.mark.parametrize(
+    ("wrong", "told", "advice"),
+    [
+        ({"zookeeper_auth": "env:NOT_SET_HERE"}, "cannot be used: it is not set", "mend that option"),
+        ({"zookeeper_ca_file": "/no/such"}, "cannot be read", "mend that option"),
+        ({"zookeeper_ca_file": certifi.where()}, "TLS", "that zookeeper_hosts names their TLS ports"),
+    ],
+    ids=["no credential", "no certificate", "no TLS there"],
+)
+def test_what_is_wrong_with_the_way_to_zookeeper_is_told_as_that(made, signal_options, wrong, told, advice):
+    findings = found(made, **signal_options("zookeeper"), **wrong)
+
+    subject, level, words = findings[0]
+    assert (subject, level) == ("zookeeper", "wrong")
+    assert told in words and advice in words
 
 
 @pytest.mark.sqlite_only("the store plays no part in it")
@@ -179,6 +221,24 @@ def test_a_database_that_others_may_touch_is_told(made, mode, level):
     os.chmod(made.removeprefix("sqlite:///"), mode)
 
     assert only(found(made))[:2] == ("permissions", level)
+
+
+@pytest.mark.sqlite_only("on a server there is no file")
+def test_a_database_that_this_user_may_only_read_is_wrong(made):
+    path, prefix = made.removeprefix("sqlite:///"), []
+    if os.geteuid() == 0:  # root writes everywhere, unless it gives that up
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv (util-linux) is not installed, and root writes everywhere")
+        powers = "-dac_override,-dac_read_search"
+        prefix = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
+        os.chown(path, 65534, -1)
+    os.chmod(path, 0o444)
+
+    call = [*prefix, sys.executable, "-m", "ebbtide", "doctor", "--json", "--database", path]
+    examined = subprocess.run(call, capture_output=True, text=True, check=False)
+
+    told = [each["words"] for each in json.loads(examined.stdout) if each["level"] == "wrong"]
+    assert told == [f"this user may not write to {path}: nothing can be posted, cancelled or run"]
 
 
 @pytest.mark.sqlite_only("on a server there is no file")
@@ -268,7 +328,9 @@ def test_a_board_that_serves_is_fine_and_one_that_does_not_is_wrong(made, kind, 
 
     request.getfixturevalue(kind).stop()
 
-    assert ("board", "wrong") in [told[:2] for told in found(made, **options)]
+    (told,) = [told for subject, _, told in found(made, **options) if subject == "board"]
+    assert told.startswith(f"{kind} cannot be used (")
+    assert "\\n" not in told and "\n" not in told
 
 
 @pytest.mark.sqlite_only("the store plays no part in it")

@@ -177,17 +177,24 @@ def bearer(zookeeper, zookeeper_path, tmp_path):
     }
 
 
-def test_what_the_bearer_of_a_credential_makes_is_closed_to_others(bearer, zookeeper_client, zookeeper_path):
+def test_what_the_bearer_of_a_credential_makes_is_closed_to_others(
+    bearer, zookeeper_client, zookeeper_path, monkeypatch
+):
+    job = str(uuid.uuid4())
+    monkeypatch.setenv("EBBTIDE_ZOOKEEPER_AUTH", bearer["zookeeper_auth"])
     assert posts(settings(**bearer)) == [NOTICE]
     assert rings(settings(**bearer))
-    nodes = [zookeeper_path, f"{zookeeper_path}/board", f"{zookeeper_path}/signal"]
+    with open_requests(f"zookeeper://{bearer['zookeeper_hosts']}{zookeeper_path}") as requests:
+        requests.request(job, reason="enough")
+    kinds = [f"{zookeeper_path}/{kind}" for kind in ("board", "signal", "requests")]
+    nodes = [zookeeper_path, *kinds, f"{zookeeper_path}/requests/{job}"]
     below = f"{zookeeper_path}/board"
     nodes += [f"{below}/{name}" for name in children(bearer, below)]
 
     for node in nodes:
         with pytest.raises(NoAuthError):
             zookeeper_client.get(node)
-    assert len(nodes) == 4
+    assert len(nodes) == 6
     with pytest.raises(LinkBroken):
         posts(settings(**(bearer | {"zookeeper_auth": ""})))
 

@@ -261,7 +261,7 @@ def test_a_folder_that_is_a_link_is_refused(requests, folder, job, tmp_path):
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(FolderRefused, match="no folder that can be opened"):
+    with pytest.raises(FolderRefused, match="it is a symbolic link; name the folder itself"):
         requests.request(job)
 
 
@@ -279,7 +279,7 @@ def test_a_slash_behind_a_link_makes_no_folder_of_it(requests, folder, job, tmp_
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(FolderRefused, match="no folder that can be opened"):
+    with pytest.raises(FolderRefused, match="it is a symbolic link"):
         Requests(f"{folder}/").request(job)
 
 
