@@ -122,6 +122,13 @@ def test_whoever_waits_for_a_service_waits_for_one_that_there_is_and_can_be_wait
                 assert services[name]["command"] == ["db", "upgrade"]
 
 
+def test_postgresql_is_called_healthy_once_others_can_reach_it(services):
+    """A server that makes its data first answers at its socket alone."""
+    asked = services["postgresql"]["healthcheck"]["test"]
+
+    assert asked[asked.index("-h") + 1] == "127.0.0.1"
+
+
 @pytest.mark.parametrize("name", ["conductor-1", "conductor-2", "tables", "client"])
 def test_ebbtide_takes_the_options_that_the_compose_file_sets(services, name):
     environment = services[name]["environment"]

@@ -1,4 +1,4 @@
-"""The units of systemd in etc/: what systemd says of them, and that they fit the conductor."""
+"""The units of systemd in etc/: what systemd says of them, and that they fit what they start."""
 
 import configparser
 import os
@@ -31,6 +31,10 @@ class Unit(configparser.ConfigParser):
 @pytest.fixture
 def service():
     return Unit(ETC / "ebbtide-conductor.service")["Service"]
+
+
+def test_there_is_a_unit_for_whoever_serves():
+    assert [path.stem for path in UNITS] == ["ebbtide-api", "ebbtide-conductor"]
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
@@ -66,10 +70,12 @@ def test_a_fault_in_a_unit_would_be_found(tmp_path):
     assert "wrong.service:4" in told.stderr
 
 
-def test_what_is_started_is_a_verb_with_options_that_it_has(service):
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_what_is_started_is_a_verb_with_options_that_it_has(path):
+    service = Unit(path)["Service"]
     program, verb, *options = service["ExecStart"].split()
 
-    assert program.endswith("/ebbtide")
+    assert (program.rpartition("/")[2], f"ebbtide-{verb}") == ("ebbtide", path.stem)
     known = {name for option in command.commands[verb].params for name in option.opts}
     assert set(options) <= known
     assert service["Environment"].startswith(f"{FILE_VARIABLE}=")
@@ -83,14 +89,16 @@ def test_only_the_conductor_is_told_to_stop_and_it_has_the_time_to_drain(service
     assert LONGEST_ENDING < 120
 
 
-def test_it_is_started_again_unless_an_option_is_wrong(service):
-    assert service["Restart"] == "always"
-    assert service["RestartPreventExitStatus"] == str(int(Exit.USAGE))
-    assert Unit(ETC / "ebbtide-conductor.service")["Unit"]["StartLimitIntervalSec"] == "0"
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_it_is_started_again_unless_an_option_is_wrong(path):
+    unit = Unit(path)
+    assert unit["Service"]["Restart"] == "always"
+    assert unit["Service"]["RestartPreventExitStatus"] == str(int(Exit.USAGE))
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
 
 
-def test_the_environment_file_names_options_that_there_are(service):
-    assert service["EnvironmentFile"] == "-/etc/ebbtide/environment"
+def test_the_environment_file_names_options_that_there_are():
+    assert {Unit(path)["Service"]["EnvironmentFile"] for path in UNITS} == {"-/etc/ebbtide/environment"}
     named = set(re.findall(r"EBBTIDE_[A-Z_]+", (ETC / "environment.sample").read_text()))
 
     assert named <= {variable(name) for name in Settings.__dataclass_fields__}
