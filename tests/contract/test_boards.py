@@ -1,12 +1,13 @@
 """What every board does: notices that one at a time may take down, the best first, and no promise beyond."""
 
+import contextlib
 import threading
 
 import pytest
 
 from ebbtide.config import Settings
 from ebbtide.errors import ConfigError
-from ebbtide.jobs.boards import BOARDS, Notice, open_boards
+from ebbtide.jobs.boards import BOARDS, Notice, open_boards, open_postings
 from ebbtide.jobs.linkhealth import LinkBroken
 from tests.services.proxy import Stall
 
@@ -93,6 +94,19 @@ def test_the_best_is_first_by_exact_priority_then_by_when_it_is_due_then_by_when
         board.post(notice(name, priority, due_at))
 
     assert names(boards(kind).pinned()) == ["best", "old", "new", "first", "second", "low"]
+
+
+def test_a_client_posts_as_many_as_the_window_has_room_for_the_best_of_them(kind, board, board_options):
+    """The rest stays in the ledger, and is posted by the outbox once there is room."""
+    board.post(notice("there"))
+    settings = Settings(database="sqlite:///none.db", board_window=3, **board_options(kind))
+
+    # Under its lock, so that they are sent together.
+    with contextlib.closing(open_postings(settings)) as postings, postings._told:
+        for name, priority in (("a", 1), ("b", 9), ("c", 5), ("d", 0)):
+            postings.put(name, notice(name, priority))
+
+    assert names(board.pinned()) == ["b", "c", "there"]
 
 
 def test_one_at_a_time_claims_and_the_others_see_it(boards, kind, board):
