@@ -24,7 +24,7 @@ from ebbtide.cli.demo_proof import (
 from ebbtide.cli.demo_stage import Canceller, Conductor, DemoFailed, Stage, Stall
 from ebbtide.cli.snapshot import Snapshot, take
 from ebbtide.cli.view import can_draw, draw, job_view, live
-from ebbtide.cli.waiting import Teller, in_order, tell
+from ebbtide.cli.waiting import InOrder, Teller, tell
 
 if TYPE_CHECKING:
     from ebbtide.jobs import Poster, TaskRecord
@@ -211,10 +211,11 @@ def _screen(
     """What shows the snapshots of these jobs: drawn anew on a terminal, told in lines elsewhere."""
     if not can_draw(out):
         tellers = [Teller(poster, name) for name in names]
+        in_order = InOrder()
 
         def tell_all(snapshots: Sequence[Snapshot]) -> None:
-            pairs = zip(tellers, snapshots, strict=True)
-            tell(in_order(itertools.chain.from_iterable(teller(snapshot) for teller, snapshot in pairs)), out)
+            found = [each for pair in zip(tellers, snapshots, strict=True) for each in pair[0](pair[1])]
+            tell(in_order(found, last=all(snapshot.resting for snapshot in snapshots)), out)
 
         yield tell_all
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -42,8 +43,12 @@ def _seen_through(poster: Poster, job_id: str, stream: IO[str], quiet: bool, to_
         with live(stream) as screen:
             rows = max(screen.console.height - 6, 4)
             return _last(snapshots, lambda snapshot: draw(screen, job_view(snapshot, rows=rows, hint=True)))
-    teller = Teller(poster, hint=True)
-    return _last(snapshots, lambda snapshot: tell(teller(snapshot), stream))
+    teller, in_order = Teller(poster, hint=True), InOrder()
+
+    def tell_of(snapshot: Snapshot) -> None:
+        tell(in_order(teller(snapshot), last=snapshot.resting or snapshot.paused), stream)
+
+    return _last(snapshots, tell_of)
 
 
 def goes_on(job_id: str) -> NoReturn:
@@ -59,11 +64,7 @@ def awaited(snapshot: Snapshot, wanted: str = "completed") -> Exit:
 
 
 class Teller:
-    """Finds what to tell of a job from one snapshot to the next: each happening once, in order of time.
-
-    History and tasks are separate reads, so a happening is held back until both have been read again:
-    what came before it is then known. What a job came to rest with is told at once.
-    """
+    """Finds what to tell of a job from one snapshot to the next: each happening once."""
 
     def __init__(
         self, poster: Poster, title: str = "", *, now: Callable[[], float] = time.time, hint: bool = False
@@ -73,29 +74,38 @@ class Teller:
         self._now = now
         self._before: Snapshot | None = None
         self._entries = 0
-        self._held: list[Happening] = []
         self._hint = hint  # still to be given
-        self._settled = 0.0  # everything up to this moment has been read
 
     def __call__(self, snapshot: Snapshot) -> list[Happening]:
-        looked_at = self._now()
         entries = self._poster.entries(snapshot.job.id, after=self._entries)
         same_attempt = self._before is not None and self._before.job.attempt == snapshot.job.attempt
-        self._held += happenings(self._before if same_attempt else None, snapshot, entries)
+        found = happenings(self._before if same_attempt else None, snapshot, entries)
         self._entries = max([self._entries, *(entry.number for entry in entries)])
         self._before = snapshot
-        if self._hint and (unclaimed := snapshot.unclaimed(looked_at)):
-            self._held.append(Happening(looked_at, unclaimed))
+        now = self._now()
+        if self._hint and (unclaimed := snapshot.unclaimed(now)):
+            found.append(Happening(now, unclaimed))
             self._hint = False
-        still = snapshot.resting or snapshot.paused
-        settled = [each for each in self._held if still or each.at <= self._settled]
-        self._held = [each for each in self._held if each not in settled]
-        self._settled = looked_at
-        return in_order(replace(each, text=self._title + each.text) for each in settled)
+        return [replace(each, text=self._title + each.text) for each in found]
 
 
-def in_order(found: Iterable[Happening]) -> list[Happening]:
-    return sorted(found, key=lambda happening: happening.at)
+class InOrder:
+    """Puts what tellers find in the order in which it happened.
+
+    History and tasks are separate reads, those of several jobs too, and what is read may be stored a while
+    after the moment that it names: so no clock tells whether something older is still to be found. A
+    happening is held back until all has been read once more.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[Happening] = []
+
+    def __call__(self, found: Iterable[Happening], *, last: bool) -> list[Happening]:
+        """What was found before, and what is new and older than that. With `last`, all there is."""
+        newest = max((each.at for each in self._held), default=-math.inf)
+        waiting = sorted([*self._held, *found], key=lambda happening: happening.at)
+        self._held = [] if last else [each for each in waiting if each.at > newest]
+        return waiting[: len(waiting) - len(self._held)]
 
 
 def tell(found: Iterable[Happening], stream: IO[str]) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -12,9 +13,9 @@ from ebbtide.cli import command, output
 from ebbtide.cli.flows import type_words
 from ebbtide.cli.invocation import Invocation
 from ebbtide.cli.listing import STATE_WORDS, short_ids
-from ebbtide.cli.snapshot import Snapshot, happenings
+from ebbtide.cli.snapshot import Happening, Snapshot, happenings
 from ebbtide.cli.view import cancel_words, job_view, ordinal
-from ebbtide.cli.waiting import Teller
+from ebbtide.cli.waiting import InOrder, Teller
 from ebbtide.jobs import CancelRequest, Entry, Job, LogLine, TaskRecord
 from ebbtide.jobs.states import PHASES
 
@@ -398,18 +399,30 @@ def test_the_history_tells_why_a_job_was_taken_up_again():
     assert again.text == "reclaimed: its runner was ended by SIGSEGV"
 
 
-def test_a_teller_holds_back_what_may_have_a_predecessor_that_is_not_read_yet():
+def test_an_end_is_told_after_the_undo_that_was_read_later():
+    # Given: the last commit lies between the read of the tasks and that of the history.
+    undoing = task(how="cancelled", ended_at=1001.0, undo_begun_at=1002.0)
     poster = OneJob(job(), entries=[entry(1, at=1000.0)])
-    now = iter([1000.5, 1001.5, 1002.5]).__next__
-    tell = Teller(poster, now=now)
+    teller, in_order = Teller(poster, now=lambda: 1009.0), InOrder()
+    first = in_order(teller(Snapshot(job(), (undoing,))), last=False)
+    poster._entries.append(entry(2, "cancelled", at=1004.0, to_state="cancelled"))
 
-    first = tell(Snapshot(job(), ()))
-    then = tell(Snapshot(job(), (task(begun_at=1000.2),)))
-    last = tell(Snapshot(job(state="completed"), (task(begun_at=1000.2, how="returned", ended_at=1002.4),)))
+    then = in_order(teller(Snapshot(job(), (undoing,))), last=False)
+    over = Snapshot(job(state="cancelled"), (replace(undoing, undo_ended_at=1003.0),))
+    last = in_order(teller(over), last=True)
 
     assert first == []
-    assert [each.text for each in then] == ["posted (attempt 1)", "scan begun"]
-    assert [each.text for each in last] == ["scan returned"]
+    assert [each.at for each in then] == [1000.0, 1001.0, 1001.0, 1002.0]
+    assert [each.text for each in last] == ["scan undone", "cancelled"]
+
+
+def test_what_is_found_late_is_told_before_what_was_held_and_is_newer():
+    in_order = InOrder()
+    one, two, three = (Happening(at, f"{at}") for at in (1.0, 2.0, 3.0))
+
+    told = [in_order([two], last=False), in_order([three, one], last=False), in_order([], last=False)]
+
+    assert told == [[], [one, two], [three]]
 
 
 def test_a_schema_is_told_in_a_few_words():
