@@ -31,6 +31,16 @@ def test_a_cancel_locks_the_job_and_says_all_else_in_one_message(board, store, s
     assert sent[0][0].startswith("SELECT")
 
 
+def test_a_cancel_of_a_job_that_has_not_begun_ends_it_in_three_messages(board, store, store_kind):
+    job = board.put(JobState.PENDING)
+
+    sent = messages(store, lambda: board.ledger.cancel(job, reason="x", who="ann"))
+
+    # The lock; the row, request and outcome in one; and the request, the entries, the outcome, the children.
+    assert len(sent) == (3 if store_kind == "postgresql" else 7), sent
+    assert sent[1][0].startswith("UPDATE jobs")
+
+
 def test_a_poster_that_is_given_the_whole_id_does_not_look_for_it_first(board, made):
     job = board.put(JobState.RUNNING, begun=1)
 
