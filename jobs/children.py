@@ -6,8 +6,11 @@ request that stops its parent, and is stopped with it; or after it, and then it 
 The order of locks, for whoever locks several jobs: nobody waits for a job while he holds one that is below
 it in its family. One job and those below it are locked from it downwards. Many are locked by generation, with
 all that is above them: two who change much of one family meet at its root. Who claims or prunes waits for no
-job at all. Where two wait for one another all the same, as where families fall apart by removals, the
-server rolls one back, and it begins again.
+job at all. So nobody waits in a circle for jobs: of those who hold all that is above, one waits for another
+at roots alone, which all lock by id; and who comes down from one job waits only for who holds one below it.
+
+One circle is left, of a job and its tasks: a run's commit locks these first, and the job last. A run that has
+lost its job may meet who takes it up so; the server rolls one of them back, and it begins again.
 """
 
 from __future__ import annotations

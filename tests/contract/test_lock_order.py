@@ -4,6 +4,8 @@ A circle would be found by the server a second later, and the one that is rolled
 at most. Each contender has a store of its own, as each process has.
 """
 
+import contextlib
+import random
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,10 +16,11 @@ import psycopg2.errors
 import pytest
 import sqlalchemy as sa
 
-from ebbtide.jobs import Selection
+from ebbtide.errors import EdgeRefused, JobNotFound, ParentEnding, TooLate
+from ebbtide.jobs import Selection, tables
 from ebbtide.jobs.cancelling import Cancel
 from ebbtide.jobs.deletion import Delete
-from ebbtide.jobs.ledger import Ledger
+from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.many import Many
 from ebbtide.jobs.pausing import Pause, Resume
 from ebbtide.jobs.retention import Retention
@@ -29,6 +32,7 @@ from ebbtide.testing import wait_until
 
 pytestmark = pytest.mark.postgresql_only("SQLite has one writer at a time")
 
+REFUSALS = (EdgeRefused, JobNotFound, ParentEnding, TooLate)
 VERBS: dict[str, Callable[[], Verb]] = {
     "cancel": lambda: Cancel("bob", reason="x"),
     "retry": lambda: Retry("bob"),
@@ -140,3 +144,43 @@ def _once_a_row_is_locked(pause: Callable[[], None]) -> Callable[..., None]:
             pause()
 
     return look
+
+
+def test_whatever_is_asked_of_the_jobs_of_a_few_families_at_once_is_answered(board, contenders):
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    jobs = [job for _ in range(4) for job in family(board, random.Random(seed))]
+
+    def contend(number: int) -> None:
+        rng = random.Random(seed + number)
+        with contenders.store() as store:
+            for _ in range(40):
+                ask(store, rng, jobs)
+
+    with ThreadPoolExecutor(6) as pool:
+        for contended in [pool.submit(contend, number) for number in range(6)]:
+            contended.result()
+    assert [row for row in board.rows(tables.jobs) if row["state"] not in list(JobState)] == []
+
+
+def family(board, rng: random.Random) -> list[str]:
+    """A root, and jobs below it in any state, at any depth."""
+    line = [board.put(JobState.RUNNING, owner="x", begun=1)]
+    for _ in range(7):
+        state = rng.choice([JobState.PENDING, JobState.RUNNING, JobState.FAILED, JobState.CANCELLED])
+        line.append(board.put(state, parent=rng.choice(line), begun=rng.choice([0, 1])))
+    return line
+
+
+def ask(store: Store, rng: random.Random, jobs: list[str]) -> None:
+    verb = rng.choice(["cancel", "retry", "retry", "delete"])
+    some = rng.sample(jobs, rng.randrange(2, 12))
+    new = NewJob(flow="copy", version=1, parameters="{}", labels_text="{}", labels={}, parent=some[0])
+    asked: list[Callable[[Store], Any]] = [
+        one(verb, some[0]),
+        many(rng.choice([*VERBS, "retry"]), *some),
+        lambda store: jobs.append(Ledger(store).post(new, who="ann")),
+        prune,
+    ]
+    with contextlib.suppress(*REFUSALS):
+        rng.choices(asked, [4, 4, 2, 1])[0](store)
