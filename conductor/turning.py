@@ -25,6 +25,7 @@ from taskflow.types import failure
 
 from ebbtide.conductor.enginerun import EngineRun
 from ebbtide.conductor.selector import Selector
+from ebbtide.conductor.undoing import UndoPolicy
 from ebbtide.tasks import CancelableTask
 from ebbtide.tasks.retries import bind_retry
 from ebbtide.tasks.wrapping import describe
@@ -58,9 +59,9 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self, flow: Flow, detail: models.FlowDetail, backend: Any, options: dict[str, Any], run: EngineRun
     ) -> None:
         self._run = run
+        self._undo_seconds = options.get("undo_policy", UndoPolicy()).timeout_seconds
         self._priorities: dict[Any, int] = {}  # of the tasks, as their author gave them
-        self._backwards = False
-        self._rewinding = False
+        self._backwards = self._rewinding = False
         self.suspend_requested = threading.Event()
         # Called when all tasks are at rest and an undo is about to begin: ends what they left running.
         self.end_leftovers: Callable[[], None] = lambda: None
@@ -105,6 +106,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
                     self._run,
                     settled=lambda: self._backwards,
                     at_work=partial(self._run.bodies.executing, node.name),
+                    undoing=partial(self._run.bodies.undoing, node.name, self._undo_seconds),
                 )
 
     def tasks(self) -> list[CancelableTask]:
@@ -208,8 +210,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         self.end_leftovers()
         self.compile()
         self.prepare()
-        self._run.holding = False
-        self._rewinding = False
+        self._run.holding = self._rewinding = False
         self._go_backwards()
         self.before_undo()
         self._mark_for_undo(self.atom_names())

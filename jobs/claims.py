@@ -193,8 +193,8 @@ class Claims:
 
         Args:
             ended_in: the stop ladder had its runner ended, in so many seconds: no interruption.
-            hung: undos for which it had to be ended; each has failed by that, and why is told with it. With
-                `UNBUILT` among them the job is parked.
+            hung: undos for which it had to be ended; each has failed by that, and why is told with it. Where
+                one is no task's, a retry controller's or `UNBUILT`, the job is parked.
             begun: False: no runner was ever given it, so that nothing was interrupted either.
 
         Returns:
@@ -217,13 +217,12 @@ class Claims:
             ).first()
             if row is None:
                 return True, None
-            if UNBUILT in hung:
-                # It would hang again, and whoever waits for the end of the undo would wait for good.
-                why = f"its flow could not be built: {hung[UNBUILT]}"
-                at, actor = clock.wall(), self.owner
+            others = record_hung(connection, job_id, row.attempt, hung)
+            if others:
+                # Nobody counts how often these have hung: they would for good, and the job with them.
+                why, at, actor = _why_hung(others), clock.wall(), self.owner
                 park(connection, job_id, epoch=epoch, at=at, reason=why, task=None, actor=actor)
                 return True, None
-            record_hung(connection, job_id, row.attempt, hung)
             return True, self._take_over(connection, row, cause, ended_in, begun)
 
         return self._stored(take)[1]
@@ -361,6 +360,12 @@ class Claims:
             send(connection, requested([job_id], now, "to be deleted", self.owner, "user"))
         mark_interrupted(connection, job_id, row.attempt)
         return _claim_of(connection, row)
+
+
+def _why_hung(others: Mapping[str, str]) -> str:
+    """The reason to park for what has hung and is no task's."""
+    what, told = next(iter(others.items()))
+    return f"its flow could not be built: {told}" if what == UNBUILT else f"the undo of {what} failed: {told}"
 
 
 def _claim_of(connection: sa.Connection, row: sa.Row[Any]) -> Claim:

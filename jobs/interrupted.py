@@ -25,8 +25,10 @@ def mark_interrupted(connection: sa.Connection, job_id: str, attempt: int) -> No
     )
 
 
-def record_hung(connection: sa.Connection, job_id: str, attempt: int, hung: Mapping[str, str]) -> None:
-    """Count a failure of each of these undos, and say how it failed."""
+def record_hung(
+    connection: sa.Connection, job_id: str, attempt: int, hung: Mapping[str, str]
+) -> dict[str, str]:
+    """Count a failure of each of these undos, and say how it failed; returns those that are no task's."""
     for task, told in hung.items():
         connection.execute(
             sa.update(_tasks)
@@ -39,6 +41,11 @@ def record_hung(connection: sa.Connection, job_id: str, attempt: int, hung: Mapp
             )
             .values(undo_failures=_tasks.c.undo_failures + 1, undo_error=told)
         )
+    began = sa.select(_tasks.c.task).where(
+        _tasks.c.job == job_id, _tasks.c.attempt == attempt, _tasks.c.task.in_(hung)
+    )
+    known = set(connection.scalars(began)) if hung else set()
+    return {what: told for what, told in hung.items() if what not in known}
 
 
 def unended(connection: sa.Connection, job_id: str, attempt: int) -> list[str]:

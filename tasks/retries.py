@@ -21,6 +21,7 @@ def bind_retry(
     *,
     settled: Callable[[], bool] = lambda: False,
     at_work: Callable[[], AbstractContextManager[None]] = nullcontext,
+    undoing: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Let `controller` answer REVERT_ALL once a cancel is requested, or `settled`, whatever it would say.
 
@@ -32,7 +33,8 @@ def bind_retry(
     Args:
         settled: whether it is settled already that all is undone; a controller is not asked then, which
             may be the one whose own failure settled it.
-        at_work: surrounds each stretch of the controller's own code: it may hold the engine up.
+        at_work, undoing: surround each stretch of the controller's own code, the latter its revert: it may
+            hold the engine up.
 
     Raises:
         RuntimeError: bound already.
@@ -58,7 +60,7 @@ def bind_retry(
 
     controller.on_failure = on_failure
     controller.execute = _storable(controller, "execute", run, at_work)
-    controller.revert = _storable(controller, "revert", run, nullcontext)
+    controller.revert = _storable(controller, "revert", run, undoing)
 
 
 def _storable(

@@ -81,3 +81,25 @@ def test_a_job_whose_flow_hangs_where_it_is_built_is_parked_once_it_is_cancelled
     with stage.explained(job):
         assert (ended.state, ended.undo) == ("cancelled", "none")
         stage.assert_history_replays(ended)
+
+
+def test_a_job_whose_retry_controller_hangs_in_its_undo_is_parked(stage):
+    stage.conductor(runners=1, grace_seconds=0.1, **LIMITS)
+    job = stage.poster.post("deaf-retry", {"folder": str(stage.folder)})
+    stage.wait_until((stage.folder / "asked").exists, "the controller to be asked")
+    (stage.folder / "deaf").touch()
+
+    stage.poster.cancel(job.id)
+
+    parked = stage.ended(job)
+    with stage.explained(job):
+        told = "it did not end within 0.3 s, and its runner was ended"
+        assert (parked.state, parked.park_reason) == ("parked", f"the undo of retry failed: {told}")
+        assert stage.told(job, "undone") == ["undone b", "undone a"]
+
+    (stage.folder / "deaf").unlink()
+    stage.poster.unpark(job.id)
+    ended = stage.ended(job)
+    with stage.explained(job):
+        assert (ended.state, ended.undo) == ("cancelled", "complete")
+        stage.assert_history_replays(ended)
