@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from taskflow import states
 from taskflow.engines.action_engine import deciders
 from taskflow.engines.action_engine import selector as taskflow_selector
 from taskflow.engines.action_engine.compiler import ATOMS, RETRY
+
+from ebbtide.conductor.enginerun import EngineRun
 
 __all__ = ["Selector"]
 
@@ -32,6 +35,10 @@ class Selector(taskflow_selector.Selector):  # type: ignore[misc]  # taskflow is
 
     undoes_only = False  # nothing begins any more, whatever may be ready to
     intentions_changed = True  # since all were asked last
+
+    def __init__(self, runtime: Any, run: EngineRun) -> None:
+        super().__init__(runtime)
+        self._run = run
 
     def iter_next_atoms(self, atom: Any = None) -> Iterator[tuple[Any, Any]]:
         state = None if atom is None else self._state_of(atom)[0]
@@ -86,7 +93,19 @@ class Selector(taskflow_selector.Selector):  # type: ignore[misc]  # taskflow is
                 if self._state_of(node)[0] == states.SUCCESS:
                     continue
             before.extend(graph.predecessors(node))
-        return (True, deciders.IgnoreDecider(atom, self._runtime.fetch_edge_deciders(atom)))
+        return (True, deciders.IgnoreDecider(atom, list(self._deciders_before(atom))))
+
+    def _deciders_before(self, atom: Any) -> Iterator[Any]:
+        for edge in self._runtime.fetch_edge_deciders(atom):
+            yield edge._replace(decider=partial(self._decided, atom.name, edge.decider))
+
+    def _decided(self, name: str, decider: Callable[..., Any], **given: Any) -> Any:
+        """What a decider says. It is the user's code, and may hold the engine up: it has its grace as a body.
+
+        Once a cancel is requested it is not asked: whatever it would let begin turns back.
+        """
+        with self._run.bodies.executing(f"the decider before {name}"):
+            return self._run.event.requested or decider(**given)
 
     def _browse_atoms_for_revert(self, atom: Any = None) -> Iterator[tuple[Any, Any]]:
         if atom is None:

@@ -85,7 +85,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
         if self._compiled:
             return
         super().compile()
-        self._runtime._selector = Selector(self._runtime)
+        self._runtime._selector = Selector(self._runtime, self._run)
         self._runtime._completer = _Completer(
             self._runtime,
             self._go_backwards,

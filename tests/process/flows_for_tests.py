@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from taskflow import retry
 from taskflow.flow import Flow
-from taskflow.patterns import linear_flow, unordered_flow
+from taskflow.patterns import graph_flow, linear_flow, unordered_flow
 
 from ebbtide.flows import Secret, flow
 from ebbtide.tasks import INTERRUPTED, CancelableTask, Cancelled, CommandTask
@@ -348,6 +348,21 @@ class DeafRetry(retry.Retry):
     def revert(self, history: Any, folder: str, flow_failures: Any) -> None:
         while Path(folder, "deaf").exists():
             threading.Event().wait(0.01)
+
+
+@flow("deaf-decider")
+def deaf_decider(folder: str) -> Flow:
+    """Between its tasks it is asked what never gets an answer."""
+    a, b = Step("a"), Step("b")
+
+    def decide(history: Any) -> bool:
+        Path(folder, "asked").touch()
+        threading.Event().wait()
+        return True
+
+    flow = graph_flow.Flow("decided").add(a, b)
+    flow.link(a, b, decider=decide)
+    return flow
 
 
 @flow("unbuilt")

@@ -260,16 +260,25 @@ def test_a_drain_that_waits_for_a_deaf_task_is_over_once_that_is_cancelled(stage
 
 
 def test_a_retry_controller_that_does_not_answer_is_ended_as_well(stage):
+    assert _undone_although_it_holds_the_engine_up(stage, "deaf-retry") == ["undo b", "undo a"]
+
+
+def test_a_decider_that_does_not_answer_is_ended_as_well(stage):
+    assert _undone_although_it_holds_the_engine_up(stage, "deaf-decider") == ["undo a"]
+
+
+def _undone_although_it_holds_the_engine_up(stage, flow):
+    """What is undone of a job that is cancelled while its flow is asked something and does not answer."""
     stage.conductor(runners=1, **SHORT)
-    job = stage.poster.post("deaf-retry", {"folder": str(stage.folder)})
-    stage.wait_until((stage.folder / "asked").exists, "the controller to be asked")
+    job = stage.poster.post(flow, {"folder": str(stage.folder)})
+    stage.wait_until((stage.folder / "asked").exists, "it to be asked")
 
     stage.poster.cancel(job.id)
     ended = stage.ended(job)
 
     assert (ended.state, ended.undo) == ("cancelled", "complete")
     assert stage.entries(job, "reclaimed")[0].detail["cause"] == CAUSE
-    assert stage.told(job, "undo") == ["undo b", "undo a"]
+    return stage.told(job, "undo")
 
 
 def test_a_conductor_that_dies_with_an_overdue_job_leaves_it_to_be_undone(stage):

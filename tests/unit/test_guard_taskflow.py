@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import pytest
 from taskflow import retry, task
-from taskflow.patterns import linear_flow, unordered_flow
+from taskflow.patterns import graph_flow, linear_flow, unordered_flow
 from taskflow.persistence import models
 from taskflow.types import failure
 
@@ -160,6 +160,18 @@ def test_the_selector_of_a_runtime_is_cached_under_the_name_that_is_written():
 
     assert engine._runtime.selector is replaced
     assert engine._runtime.builder._selector is replaced
+
+
+def test_a_decider_is_one_field_of_what_a_runtime_knows_of_an_edge():
+    a, b = _Passes("a"), _Passes("b")
+    flow = graph_flow.Flow("f").add(a, b)
+    flow.link(a, b, decider=lambda history: True)
+    engine = _Engine(flow)
+    engine.compile()
+
+    (edge,) = engine._runtime.fetch_edge_deciders(b)
+
+    assert edge._replace(decider=len).decider is len
 
 
 def test_a_completer_that_does_not_keep_the_failure_of_an_undo_lets_the_others_go_on():
