@@ -75,12 +75,7 @@ def test_a_job_whose_flow_hangs_where_it_is_built_is_parked_once_it_is_cancelled
         told = "it did not end within 0.3 s, and its runner was ended"
         assert (parked.state, parked.park_reason) == ("parked", f"its flow could not be built: {told}")
 
-    (stage.folder / "unbuilt").unlink()
-    stage.poster.unpark(job.id)
-    ended = stage.ended(job)
-    with stage.explained(job):
-        assert (ended.state, ended.undo) == ("cancelled", "none")
-        stage.assert_history_replays(ended)
+    assert _end_once_it_is_gone(stage, job, "unbuilt") == ("cancelled", "none")
 
 
 def test_a_job_whose_retry_controller_hangs_in_its_undo_is_parked(stage):
@@ -97,9 +92,14 @@ def test_a_job_whose_retry_controller_hangs_in_its_undo_is_parked(stage):
         assert (parked.state, parked.park_reason) == ("parked", f"the undo of retry failed: {told}")
         assert stage.told(job, "undone") == ["undone b", "undone a"]
 
-    (stage.folder / "deaf").unlink()
+    assert _end_once_it_is_gone(stage, job, "deaf") == ("cancelled", "complete")
+
+
+def _end_once_it_is_gone(stage, job, file):
+    """How a job ends that was parked since something waits for that file to go."""
+    (stage.folder / file).unlink()
     stage.poster.unpark(job.id)
     ended = stage.ended(job)
     with stage.explained(job):
-        assert (ended.state, ended.undo) == ("cancelled", "complete")
         stage.assert_history_replays(ended)
+    return ended.state, ended.undo

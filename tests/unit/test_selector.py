@@ -5,6 +5,7 @@ EBBTIDE_TEST_EXAMPLES says how many flows.
 
 import itertools
 import os
+import types
 import warnings
 from concurrent.futures import Future
 
@@ -21,8 +22,10 @@ with warnings.catch_warnings():
     from taskflow.engines.action_engine import selector as stock
     from taskflow.engines.action_engine.compiler import ATOMS
 
+    from ebbtide.conductor.bodies import Bodies
     from ebbtide.conductor.selector import Selector
     from ebbtide.conductor.turning import _Completer
+from ebbtide.tasks import CancelEvent
 
 
 class _Step(task.Task):
@@ -46,7 +49,9 @@ class _Compared(Selector):
     """Asks TaskFlow's own as well, each time."""
 
     def __init__(self, runtime):
-        super().__init__(runtime)
+        event = CancelEvent()
+        bodies = Bodies(event, 1.0, lambda grace: None)
+        super().__init__(runtime, types.SimpleNamespace(event=event, bodies=bodies))
         self.asked = self.asked_backwards = 0
         self.told = set()  # what may be undone, and was said to
 
