@@ -18,7 +18,8 @@ from ebbtide import __version__
 from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.attempts import clock_started
-from ebbtide.jobs.cancels import requested
+from ebbtide.jobs.cancelling import end_unbegun
+from ebbtide.jobs.cancels import requested, stopped_by_limit
 from ebbtide.jobs.claim import Claim, Request
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.interrupted import UNBUILT, mark_interrupted, record_hung, unended
@@ -194,11 +195,11 @@ class Claims:
         Args:
             ended_in: the stop ladder had its runner ended, in so many seconds: no interruption.
             hung: undos for which it had to be ended; each has failed by that, and why is told with it. Where
-                one is no task's, a retry controller's or `UNBUILT`, the job is parked.
+                one is no task's, a retry controller's or `UNBUILT`, the job is not taken up.
             begun: False: no runner was ever given it, so that nothing was interrupted either.
 
         Returns:
-            None: it ended, was lost, or is parked; or our own lease is over, and somebody else will.
+            None: it has ended, was lost, or is parked; or our own lease is over, and somebody else will.
         """
 
         def take(connection: sa.Connection) -> tuple[bool, Claim | None]:
@@ -219,13 +220,22 @@ class Claims:
                 return True, None
             others = record_hung(connection, job_id, row.attempt, hung)
             if others:
-                # Nobody counts how often these have hung: they would for good, and the job with them.
-                why, at, actor = _why_hung(others), clock.wall(), self.owner
-                park(connection, job_id, epoch=epoch, at=at, reason=why, task=None, actor=actor)
+                self._give_up(connection, row, _why_hung(others))
                 return True, None
             return True, self._take_over(connection, row, cause, ended_in, begun)
 
         return self._stored(take)[1]
+
+    def _give_up(self, connection: sa.Connection, row: sa.Row[Any], why: str) -> None:
+        """Nobody counts how often that has hung: it would for good, and the job with it."""
+        at = clock.wall()
+        given: dict[str, Any] = {"epoch": row.epoch, "at": at, "actor": self.owner}
+        cancelled = row.cancel_requested_at is not None and not stopped_by_limit(connection, row)
+        if row.begun or not cancelled:
+            park(connection, row.id, reason=why, task=None, **given)
+            return
+        apply_edge(connection, "released", row.id, values={"owner": None}, detail={"reason": why}, **given)
+        end_unbegun(connection, [row.id], at=at, who=self.owner)
 
     def _has_lease(self, connection: sa.Connection) -> bool:
         query = sa.select(_conductors.c.id).where(_conductors.c.id == self.owner, is_live())

@@ -370,7 +370,7 @@ def unbuilt(folder: str) -> Flow:
     """Cannot be built while there is a file of that name in the folder."""
     while Path(folder, "unbuilt").exists():
         threading.Event().wait(0.01)
-    return linear_flow.Flow("unbuilt").add(Step("a"))
+    return linear_flow.Flow("unbuilt").add(Step("a"), Step("b:wait"))
 
 
 @flow("deaf-retry")

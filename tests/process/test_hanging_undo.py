@@ -3,6 +3,9 @@
 Promises: P3, P7, P10.
 """
 
+import os
+import signal
+
 LIMITS = {"revert_timeout_seconds": 0.3, "kill_after_seconds": 0.1, "revert_retry_seconds": 0.01}
 
 
@@ -61,12 +64,34 @@ def test_an_undo_that_hangs_once_is_done_by_the_next_runner(stage):
         assert "parked" not in stage.names(job)
 
 
-def test_a_job_whose_flow_hangs_where_it_is_built_is_parked_once_it_is_cancelled(stage):
-    """Else it would be cancelling for good: nothing of it executes, so nothing of it is overdue."""
+# Nothing of it executes then, so nothing of it is overdue: without a limit it would be cancelling for good.
+
+
+def test_a_job_whose_flow_hangs_where_it_is_built_ends_cancelled_where_nothing_has_begun(stage):
     job = stage.poster.post("unbuilt", {"folder": str(stage.folder)})
     (stage.folder / "unbuilt").touch()
     stage.conductor(runners=1, **LIMITS)
     stage.wait_until(lambda: "claimed" in stage.names(job), "the claim")
+
+    stage.poster.cancel(job.id)
+
+    ended = stage.ended(job)
+    with stage.explained(job):
+        assert (ended.state, ended.undo) == ("cancelled", "none")
+        (released,) = stage.entries(job, "released")
+        told = "it did not end within 0.3 s, and its runner was ended"
+        assert released.detail["reason"] == f"its flow could not be built: {told}"
+        stage.assert_history_replays(ended)
+
+
+def test_a_job_whose_flow_hangs_where_it_is_built_is_parked_where_something_is_to_be_undone(stage):
+    job = stage.poster.post("unbuilt", {"folder": str(stage.folder)})
+    conductor = stage.conductor(runners=1, **LIMITS)
+    stage.await_effect(job, "waiting", "b")
+    (stage.folder / "unbuilt").touch()
+    (runner,) = conductor.runners
+    os.kill(runner, signal.SIGKILL)
+    stage.wait_until(lambda: "reclaimed" in stage.names(job), "the next claim")
 
     stage.poster.cancel(job.id)
 
@@ -75,7 +100,8 @@ def test_a_job_whose_flow_hangs_where_it_is_built_is_parked_once_it_is_cancelled
         told = "it did not end within 0.3 s, and its runner was ended"
         assert (parked.state, parked.park_reason) == ("parked", f"its flow could not be built: {told}")
 
-    assert _end_once_it_is_gone(stage, job, "unbuilt") == ("cancelled", "none")
+    assert _end_once_it_is_gone(stage, job, "unbuilt") == ("cancelled", "complete")
+    assert stage.told(job, "undone") == ["undone b", "undone a"]
 
 
 def test_a_job_whose_retry_controller_hangs_in_its_undo_is_parked(stage):
