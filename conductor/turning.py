@@ -179,8 +179,7 @@ class TurningEngine(taskflow_engine.ParallelActionEngine):  # type: ignore[misc]
             while True:
                 yield state
                 stop = self._run.lost is not None or self.suspend_requested.is_set() or self._run.holding
-                turn = self._run.event.requested and not backwards
-                if (stop or turn) and not asked:
+                if not asked and (stop or (self._run.event.requested and not backwards)):
                     super().suspend()
                     asked = True
                 state = next(machine)
