@@ -24,6 +24,8 @@ __all__ = ["Bench", "Result"]
 
 _AT_REST = ("completed", "failed", "cancelled", "parked")
 # Far more than undos are tried: whoever is ended so often never parks its job.
+# Of what a holder may take: so long one that is to sleep waits for others, and both end in time.
+_REST_SHARE = 0.25
 _MOST_ENDED = 100
 
 
@@ -98,7 +100,9 @@ class Bench:
             look: whether to look at what it has changed, too, should it complete.
         """
         self._log.unlink(missing_ok=True)
-        order = Order(post(self._subject, self._store), self._log, plan.runs[0], plan.threads)
+        job = post(self._subject, self._store)
+        rest = self._seconds * _REST_SHARE
+        order = Order(job, self._log, plan.runs[0], plan.threads, rest_seconds=rest)
         self._store.close()
         heard: list[Heard] = []
         stale: Account | None = None

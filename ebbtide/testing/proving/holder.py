@@ -68,6 +68,7 @@ class Order:
         gone: the owner id of the holder before, which is proven dead, or taken for dead.
         hung: the undos for which that one was ended: its conductor lives, and has another runner go on.
         passed: the points that it had come to by then, which are counted on from there.
+        rest_seconds: for how long it waits for the bodies at work, where it is to sleep, before it does not.
     """
 
     job: str
@@ -77,6 +78,7 @@ class Order:
     gone: str | None = None
     hung: Mapping[str, str] = field(default_factory=dict)
     passed: Sequence[Address] = ()
+    rest_seconds: float = 15.0
 
 
 class _Line:
@@ -123,7 +125,9 @@ def hold_job(
     if order.gone is not None and not order.hung:
         # What the keeper does once the runners of a dead conductor are gone.
         Claims(store, order.gone, name="gone", lease_seconds=_LEASE_SECONDS).release()
-    watch = _Watch(order.run.acts, canceller, tell, sleep, order.passed)
+    watch = _Watch(
+        order.run.acts, canceller, tell, sleep, passed=order.passed, rest_seconds=order.rest_seconds
+    )
     tell(edge=_run(subject, store, order, watch, tell))
 
 
@@ -221,18 +225,21 @@ class _Watch:
         canceller: _Canceller,
         tell: Tell,
         sleep: Callable[[], object],
-        passed: Sequence[Address] = (),
+        *,
+        passed: Sequence[Address],
+        rest_seconds: float,
     ) -> None:
         self._acts = {act.address: act.deed for act in acts}
         self._canceller = canceller
         self._tell = tell
         self._sleep = sleep
+        self._rest_seconds = rest_seconds
         self._lock = threading.Lock()  # guards the counts, and keeps what is told in their order
         # By task, from the barrier of a body to its end: its thread; None: it is a coroutine in the loop.
         self._in_bodies: dict[str, int | None] = {}
-        self._none_in_bodies = threading.Condition(self._lock)
-        self._tired = False  # somebody sleeps, or will as soon as no body is at work: none begins any more
-        self._woken = threading.Event()
+        self._changed = threading.Condition(self._lock)  # who is in a body, or one of the next two
+        self._tired = False  # somebody sleeps, or will as soon as no body is at work: none begins meanwhile
+        self._woken = False  # he has slept: somebody else has the job
         self._times = Counter((point.name, point.task) for point in passed)
         self._ours = threading.local()
         self._execution: Execution | None = None
@@ -251,9 +258,7 @@ class _Watch:
             self._times[place] += 1
             address = Address(*place, self._times[place])
             self._tell(point=[address.name, address.task, address.number])
-            begins_late = self._note_body(*place)
-        if begins_late:
-            self._wait_for_the_loss()
+            self._note_body(*place)
         deed = self._acts.get(address)
         if deed is Deed.SLEEP:
             self._go_to_sleep(address.task)
@@ -273,39 +278,40 @@ class _Watch:
             if requested:
                 self._forward(_SWEEP_SECONDS if deed is Deed.CANCEL_UNHEARD else 0.0)
 
-    def _note_body(self, name: str, task: str) -> bool:
-        """Whether a body is about to begin that may not."""
+    def _note_body(self, name: str, task: str) -> None:
+        """One that may not begin is one whose barrier took until somebody else had the job."""
         if name in ("task.begun", "undo.begun"):
-            if self._tired:
-                return True
+            self._changed.wait_for(lambda: self._woken or not self._tired)
+            if self._woken:
+                assert self._execution is not None
+                claim = self._execution.claim
+                raise ClaimLost(claim.job_id, claim.epoch)
             # A coroutine begins and ends in two threads: the first of them waits for the store.
             self._in_bodies[task] = None if _of_loop() else threading.get_ident()
         elif name in ("task.ended", "undo.ended"):
             self._in_bodies.pop(task, None)
-            self._none_in_bodies.notify_all()
-        return False
-
-    def _wait_for_the_loss(self) -> None:
-        """Be one whose barrier took until somebody else had the job."""
-        self._woken.wait()
-        assert self._execution is not None
-        claim = self._execution.claim
-        raise ClaimLost(claim.job_id, claim.epoch)
+            self._changed.notify_all()
 
     def _go_to_sleep(self, task: str) -> None:
         """Let somebody else take the job meanwhile, but no body run beside his.
 
         Nothing happens in a body, or where one would be held up: a coroutine whose loop this is, or that
-        waits for this very commit.
+        waits for this very commit. Nor where a body does not end in time: it may wait for one that may not
+        begin, and both go on then.
         """
         with self._lock:
             if task in self._in_bodies or self._holds_up_a_body():
                 return
             self._tired = True
-            self._none_in_bodies.wait_for(lambda: not self._in_bodies)
+            if not self._changed.wait_for(lambda: not self._in_bodies, self._rest_seconds):
+                self._tired = False
+                self._changed.notify_all()
+                return
         self._tell(deed=Deed.SLEEP)
         self._sleep()
-        self._woken.set()
+        with self._lock:
+            self._woken = True
+            self._changed.notify_all()
 
     def _holds_up_a_body(self) -> bool:
         at_work = self._in_bodies.values()
