@@ -82,6 +82,7 @@ class Execution:
         self._engine: Engine | None = None
         self._suspended = False
         self._childless = False  # surely, and for as long as this run lasts
+        self._overruled = False  # the limit that stopped it: the job was cancelled since
         self._pausing = False
         self.redactor = Redactor()  # knows the job's secrets once the run has found them
         self.event = CancelEvent()
@@ -274,6 +275,7 @@ class Execution:
                 outcome = verdict.judged(outcome, engine.failure_names)
                 if run.journal.finish(outcome.write):  # False: a cancel request came first
                     return outcome.edge
+                self._overruled |= limit is not None
             if rest is Rest.FINISHED and not self.event.requested:
                 # It is to be rewound: finished work is undone, by the run that comes next.
                 rest = Rest.SUSPENDED
@@ -310,8 +312,9 @@ class Execution:
         )
 
     def _limit(self) -> str | None:
-        """Which limit was passed, if that is why the run was stopped."""
-        return self.event.reason if self.event.requested and is_limit(self.event.source) else None
+        """Which limit was passed, if that is why the run was stopped and nobody has cancelled it since."""
+        passed = self.event.requested and is_limit(self.event.source) and not self._overruled
+        return self.event.reason if passed else None
 
     def _park(self, reason: str) -> str:
         """Park a job that cannot be run as it is stored."""

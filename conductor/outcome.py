@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from ebbtide.conductor.begun import BegunTasks, Row
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.attempts import next_attempt
+from ebbtide.jobs.cancels import limit_stops
+from ebbtide.jobs.changes import locked
 from ebbtide.jobs.claims import Claim
 from ebbtide.jobs.edges import apply_edge
 from ebbtide.jobs.moments import WallNow
@@ -36,8 +38,8 @@ _CONDITIONS: dict[str, tuple[sa.ColumnElement[bool], ...]] = {
 _STOPPED_TO_REWIND = {
     "pause_requested_at": sa.case((_jobs.c.rewind_to.is_(None), _jobs.c.pause_requested_at), else_=None)
 }
-# Where a limit was passed that is the request, and no other comes in this attempt.
-_AFTER_LIMIT = (_requested.is_not(None),)
+# Where a limit was passed that is the request, unless somebody has cancelled the job since.
+_AFTER_LIMIT = (_requested.is_not(None), limit_stops())
 _MAX_LISTED = 1000
 _MAX_NAMED = 5
 
@@ -135,6 +137,10 @@ class Outcome:
             again = {"due_at": WallNow() + self.pause_seconds, "retries": _jobs.c.retries + 1}
             values |= next_attempt() | again
         stopped = self.limit is not None and self.edge in ("failed", "retry_scheduled")
+        if stopped:
+            # A cancel may be under way at the server: its request is no part of the row, and so would not be
+            # looked at again once the row is had.
+            locked(connection, self.claim.job_id)
         apply_edge(
             connection,
             self.edge,

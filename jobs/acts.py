@@ -71,8 +71,9 @@ def choices(store: Store, job_id: str) -> Choices:
         savepoints = tuple(reached_savepoints(connection, row))
         parked = JobState(row.state) in edge("unparked").sources
         skips = tuple(undos_that_failed(connection, row)) if parked else ()
+        (cancelled,) = Cancel("", reason="").answers(connection, [row])
     allowed = {
-        Act.CANCEL: Cancel("", reason="").answer(row) == ACCEPTED,
+        Act.CANCEL: cancelled == ACCEPTED,
         Act.RETRY: Retry("").answer(row) == ACCEPTED,
         Act.GO_ON: held,
         Act.PAUSE: Pause("").answer(row) == ACCEPTED,

@@ -8,7 +8,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from ebbtide.jobs import tables
-from ebbtide.jobs.cancels import entry_of, fulfilled, requested
+from ebbtide.jobs.cancels import (
+    entry_of,
+    fulfilled,
+    limit_stops,
+    overruled,
+    requested,
+    stopped_by_limits,
+)
 from ebbtide.jobs.children import children_of, with_descendants
 from ebbtide.jobs.edges import apply_edge_to_all, moved_together
 from ebbtide.jobs.holding import holds, let_undo
@@ -39,8 +46,9 @@ class Cancel(Verb):
     """Record a cancel request of each job.
 
     A job of which nothing has begun is cancelled at once. One that is running, or was released half-done, is
-    undone by its conductor and then ends cancelled, or parks on its way there. The children of a job, and
-    theirs, are cancelled in the same transaction, unless they have ended.
+    undone by its conductor and then ends cancelled, or parks on its way there; also one that a limit stops,
+    which would end failed. The children of a job, and theirs, are cancelled in the same transaction, unless
+    they have ended.
     """
 
     entry = "cancel_requested"
@@ -57,24 +65,37 @@ class Cancel(Verb):
             return ALREADY_REQUESTED
         return TOO_LATE if row.state in FINAL_STATES else ACCEPTED
 
+    def answers(self, connection: sa.Connection, rows: Rows) -> list[str]:
+        """As told by `Verb`. What a limit stops nobody has cancelled yet: it may be tried again."""
+        words = super().answers(connection, rows)
+        stopping = [row for row, word in zip(rows, words, strict=True) if word == ALREADY_REQUESTED]
+        unasked = stopped_by_limits(connection, [row for row in stopping if row.state not in FINAL_STATES])
+        return [ACCEPTED if row.id in unasked else word for row, word in zip(rows, words, strict=True)]
+
     def fits(self) -> sa.ColumnElement[bool]:
-        return sa.and_(_jobs.c.state.not_in(_final), _jobs.c.cancel_requested_at.is_(None))
+        unasked = sa.or_(_jobs.c.cancel_requested_at.is_(None), limit_stops())
+        return sa.and_(_jobs.c.state.not_in(_final), unasked)
 
     def apply(self, connection: sa.Connection, rows: Rows, *, at: float) -> None:
-        unbegun = [row for row in rows if not row.begun]
+        stopped = [row for row in rows if row.cancel_requested_at is not None]
+        fresh = [row for row in rows if row.cancel_requested_at is None]
+        unbegun = [row for row in fresh if not row.begun]
         script = []
         for state in _WAITING:
             script += self._end(connection, in_state(unbegun, state), state, at)
-        others = [row for row in rows if row.begun or row.state not in _WAITING]
+        others = [row for row in fresh if row.begun or row.state not in _WAITING]
         held = [row for row in others if holds(connection, row)]
         if others:
             script += requested([row.id for row in others], at, self.reason, self.who, self.source)
+        if stopped:
+            script += overruled([row.id for row in stopped], at, self.reason, self.who, self.source)
         # Found once the rows of their parents are locked: nobody posts another.
         children = send(connection, [*script, *children_of([row.id for row in rows])]).all()
         remove(connection, [row.id for row in unbegun if row.state in _WAITING and row.delete_requested_at])
         for row in held:
             let_undo(connection, row, at=at, who=self.who)
-        end_unbegun(connection, [row.id for row in held if not row.begun], at=at, who=self.who)
+        released = [*held, *(row for row in stopped if row.state == JobState.PENDING)]
+        end_unbegun(connection, [row.id for row in released if not row.begun], at=at, who=self.who)
         begun = [row for row in rows if row.begun]
         # It is undone as soon as a conductor is free, whenever it was due.
         due = {"due_at": WallNow()}
@@ -120,7 +141,9 @@ def _cancel_with_theirs(
     connection: sa.Connection, children: Rows, *, at: float, who: str, reason: str
 ) -> None:
     verb = Cancel(who, reason=reason, source=PARENT)
-    rows = [row for row in with_descendants(connection, children) if verb.answer(row) == ACCEPTED]
+    found = with_descendants(connection, children)
+    words = verb.answers(connection, found)
+    rows = [row for row, word in zip(found, words, strict=True) if word == ACCEPTED]
     if rows:
         verb.apply(connection, rows, at=at)
 

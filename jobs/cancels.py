@@ -1,7 +1,8 @@
 """The record of a request to stop a job: a person's cancel, or a limit that was passed; one an attempt.
 
 Both go the same way: recorded, forwarded, delivered, undone. They differ in their source, which decides
-how the attempt ends: what a person has cancelled ends cancelled, what was out of time ends failed.
+how the attempt ends: what a person has cancelled ends cancelled, what was out of time ends failed. A cancel
+that comes after a limit takes the place of its request: what is cancelled is not tried again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from ebbtide.jobs import tables
 from ebbtide.jobs.edges import noted
-from ebbtide.jobs.scripts import Among, Script, insert_from
+from ebbtide.jobs.scripts import Among, Script, Statement, insert_from, new
 
 __all__ = [
     "DEADLINE",
@@ -22,9 +23,12 @@ __all__ = [
     "entry_of",
     "fulfilled",
     "is_limit",
+    "limit_stops",
+    "overruled",
     "recorded_since",
     "requested",
     "stopped_by_limit",
+    "stopped_by_limits",
 ]
 
 DEADLINE, TASK_LIMIT, NO_PROGRESS = "deadline", "task_limit", "no_progress"
@@ -39,6 +43,21 @@ _FROM_JOB = {
     **{name: sa.null() for name in ("forwarded_at", "delivered_at")},
 }
 _INSERT_REQUESTS = insert_from(_cancels, _FROM_JOB, Among(_jobs.c.id))
+_attempt = sa.select(_jobs.c.attempt).where(_jobs.c.id == _cancels.c.job).scalar_subquery()
+_OVERRULE = Statement(
+    sa.update(_cancels)
+    .where(Among(_cancels.c.job), _cancels.c.attempt == _attempt)
+    .values(
+        {
+            **new(["requested_at", "reason", "source", "who"]),
+            # What the run was told of the limit it has heard of by now: it is being undone.
+            **{
+                name: sa.case((_cancels.c[name].is_not(None), sa.bindparam("new_requested_at")), else_=None)
+                for name in ("forwarded_at", "delivered_at")
+            },
+        }
+    )
+)
 
 
 def is_limit(source: str) -> bool:
@@ -60,6 +79,16 @@ def fulfilled(job_ids: Sequence[str], now: float, reason: str, who: str, source:
     return _recorded(job_ids, now, reason, who, source, reverted_at=now)
 
 
+def overruled(job_ids: Sequence[str], now: float, reason: str, who: str, source: str) -> Script:
+    """What puts a cancel in the place of a limit's request, with an entry. Whoever sends it has locked the
+    rows of these jobs, and found them stopped by a limit.
+    """
+    name, detail = entry_of(reason, source)
+    request = {"ids": job_ids, "requested_at": now, "reason": reason, "source": source, "who": who}
+    noting = noted(name, job_ids, at=now, actor=who, detail=detail, when="cancel_requested_at")
+    return [(_OVERRULE, [request]), *noting]
+
+
 def entry_of(reason: str, source: str) -> tuple[str, dict[str, str]]:
     """Name and detail of the entry that tells of a request."""
     name = "limit_passed" if is_limit(source) else "cancel_requested"
@@ -73,12 +102,24 @@ def _recorded(
     return [(_INSERT_REQUESTS, [request | {"ids": job_ids, "reverted_at": reverted_at}])]
 
 
+def limit_stops() -> sa.ColumnElement[bool]:
+    """Whether a job is being stopped, in this attempt, because a limit was passed."""
+    return sa.exists().where(
+        _cancels.c.job == _jobs.c.id, _cancels.c.attempt == _jobs.c.attempt, _cancels.c.source.in_(_LIMITS)
+    )
+
+
 def stopped_by_limit(connection: sa.Connection, row: sa.Row[Any]) -> bool:
-    """Whether the job of that row is being stopped, in this attempt, because a limit was passed."""
-    if row.cancel_requested_at is None:
-        return False
-    query = sa.select(_cancels.c.source).where(_cancels.c.job == row.id, _cancels.c.attempt == row.attempt)
-    return is_limit(connection.execute(query).scalar_one())
+    """The same of the job of that row."""
+    return bool(stopped_by_limits(connection, [row]))
+
+
+def stopped_by_limits(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> set[str]:
+    """Those of the jobs of these rows that are being stopped so."""
+    ids = [row.id for row in rows if row.cancel_requested_at is not None]
+    if not ids:
+        return set()
+    return set(connection.scalars(sa.select(_jobs.c.id).where(Among(_jobs.c.id, ids), limit_stops())))
 
 
 def recorded_since(

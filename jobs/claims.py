@@ -19,7 +19,7 @@ from ebbtide.errors import ClaimLost, CommitUnknown, EdgeRefused
 from ebbtide.jobs import clock, tables
 from ebbtide.jobs.attempts import clock_started
 from ebbtide.jobs.cancelling import end_unbegun
-from ebbtide.jobs.cancels import requested, stopped_by_limit
+from ebbtide.jobs.cancels import stopped_by_limit
 from ebbtide.jobs.claim import Claim, Request
 from ebbtide.jobs.edges import apply_edge, record
 from ebbtide.jobs.interrupted import UNBUILT, mark_interrupted, record_hung, unended
@@ -365,9 +365,6 @@ class Claims:
         except EdgeRefused:
             return None
         take_slot(connection, row)
-        if row.delete_requested_at is not None and row.cancel_requested_at is None:
-            # Tried again.
-            send(connection, requested([job_id], now, "to be deleted", self.owner, "user"))
         mark_interrupted(connection, job_id, row.attempt)
         return _claim_of(connection, row)
 

@@ -54,6 +54,7 @@ class Delete(Verb):
         ids = [row.id for row in at_work]
         send(connection, noted(self.entry, ids, at=at, actor=self.who, when="delete_requested_at"))
         cancel = Cancel(self.who, reason=_REASON)
-        asked = [row for row in at_work if cancel.answer(row) == ACCEPTED]
+        words = cancel.answers(connection, at_work)
+        asked = [row for row, word in zip(at_work, words, strict=True) if word == ACCEPTED]
         if asked:
             cancel.apply(connection, asked, at=at)

@@ -103,7 +103,7 @@ class Ledger:
 
         def answer(connection: sa.Connection, row: sa.Row[Any]) -> str:
             known = asked_at is not None and recorded_since(connection, job_id, reason, who, source, asked_at)
-            return ALREADY_REQUESTED if known else verb.answer(row)
+            return ALREADY_REQUESTED if known else verb.answers(connection, [row])[0]
 
         word, row = ask(self._changes, verb, job_id, answer)
         if word == TOO_LATE:

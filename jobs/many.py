@@ -95,7 +95,8 @@ class Many:
         """What `answers` would say now. Changes nothing."""
         for ids, conditions in self._chunks(verb, selection):
             with self._store.read() as connection:
-                yield from _answered(verb, ids, _rows(connection, ids, conditions, self._mine))
+                rows = _rows(connection, ids, conditions, self._mine)
+                yield from _answered(connection, verb, ids, rows)
 
     def _chunks(
         self, verb: Verb, selection: Selection
@@ -120,7 +121,7 @@ class Many:
         def change(connection: sa.Connection) -> list[Answer]:
             lock_families(connection, ids)
             rows = _rows(connection, ids, conditions, self._mine)
-            answers = list(_answered(verb, ids, rows))
+            answers = list(_answered(connection, verb, ids, rows))
             done = [rows[answer.job_id][0] for answer in answers if answer.done]
             if done:
                 verb.apply(connection, done, at=now)
@@ -144,13 +145,17 @@ def _rows(
     return {row.id: (row, bool(row.fits_selection)) for row in connection.execute(query)}
 
 
-def _answered(verb: Verb, ids: Sequence[str], rows: dict[str, tuple[sa.Row[Any], bool]]) -> Iterator[Answer]:
+def _answered(
+    connection: sa.Connection, verb: Verb, ids: Sequence[str], rows: dict[str, tuple[sa.Row[Any], bool]]
+) -> Iterator[Answer]:
+    known = [row for row, _ in rows.values()]
+    words = dict(zip(rows, verb.answers(connection, known), strict=True))
     for job_id in ids:
         if job_id not in rows:
             yield Answer(job_id, UNKNOWN)
             continue
         row, fits = rows[job_id]
-        yield Answer(job_id, verb.answer(row) if fits else CHANGED, row.state)
+        yield Answer(job_id, words[job_id] if fits else CHANGED, row.state)
 
 
 def _all(ids: Sequence[str], word: str) -> list[Answer]:

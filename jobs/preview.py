@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ebbtide.errors import JobNotFound
 from ebbtide.jobs import tables
+from ebbtide.jobs.cancelling import Cancel
 from ebbtide.jobs.durations import Durations, undo_durations
 from ebbtide.jobs.records import Record
 from ebbtide.jobs.rounds import latest_rounds, undo_owed
@@ -85,13 +86,14 @@ def preview(store: Store, job_id: str, order: Mapping[str, set[str]] | None) -> 
             raise JobNotFound(job_id)
         rows = latest_rounds(connection, [job]).get((job.id, job.attempt), [])
         past = undo_durations(connection, job.flow)
+        (answer,) = Cancel("", reason="").answers(connection, [job])
     known = order is not None and {row.task for row in rows} <= order.keys()
     steps = _steps(job, rows, order if known and order is not None else None, past)
     begun = {row.task for row in rows}
     return Preview(
         job=job.id,
         state=job.state,
-        answer=_answer(job),
+        answer=answer,
         in_order=known,
         steps=steps,
         running=tuple(step.task for step in steps if step.runs),
@@ -102,19 +104,13 @@ def preview(store: Store, job_id: str, order: Mapping[str, set[str]] | None) -> 
     )
 
 
-def _answer(job: sa.Row[Any]) -> str:
-    if job.cancel_requested_at is not None or job.state == JobState.CANCELLED:
-        return "already requested"
-    return "too late" if JobState(job.state) in FINAL_STATES else "accepted"
-
-
 def _steps(
     job: sa.Row[Any],
     rows: Sequence[sa.Row[Any]],
     order: Mapping[str, set[str]] | None,
     past: Mapping[str, Durations],
 ) -> tuple[UndoStep, ...]:
-    if _answer(job) == "too late" or job.state == JobState.CANCELLED:
+    if job.state in FINAL_STATES:
         return ()
     standing = [row for row in rows if undo_owed(row)]
     levels = _levels([row.task for row in standing], order)

@@ -1,6 +1,7 @@
 """A verb: what may be asked of one job or of many, by the same statements.
 
-What a job is answered depends on its row alone, so that it can be told before anything is changed.
+What a job is answered depends on what is stored of it alone, so that it can be told before anything is
+changed.
 """
 
 from __future__ import annotations
@@ -59,7 +60,11 @@ class Verb(abc.ABC):
 
     @abc.abstractmethod
     def answer(self, row: sa.Row[Any]) -> str:
-        """What a job is answered, by its row."""
+        """What a job is answered, as far as its row tells."""
+
+    def answers(self, connection: sa.Connection, rows: Rows) -> list[str]:
+        """What each job is answered: as a rule by its row alone."""
+        return [self.answer(row) for row in rows]
 
     @abc.abstractmethod
     def fits(self) -> sa.ColumnElement[bool]:

@@ -7,10 +7,11 @@ import pytest
 
 from ebbtide.errors import TooLate
 from ebbtide.flows.policies import Limits, Policies
-from ebbtide.jobs import Poster, tables
+from ebbtide.jobs import Poster, Selection, tables
+from ebbtide.jobs.acts import Act
 from ebbtide.jobs.cancels import DEADLINE, NO_PROGRESS, TASK_LIMIT
-from ebbtide.jobs.claims import Request
-from ebbtide.jobs.ledger import ALREADY_REQUESTED
+from ebbtide.jobs.claims import Claim, Request
+from ebbtide.jobs.ledger import ACCEPTED, ALREADY_REQUESTED
 from ebbtide.jobs.limits import LimitWatch
 from ebbtide.jobs.states import JobState
 
@@ -48,7 +49,6 @@ def test_a_job_is_out_of_time_so_many_seconds_after_its_claim(board, conductor, 
     detail = {"reason": "the job took longer than 60 s", "source": "deadline"}
     assert (json.loads(board.last(job)["detail"]), board.last(job)["actor"]) == (detail, "one")
     assert one.requests() == [Request(job, detail["reason"], "deadline", 1)]
-    assert board.ledger.cancel(job, reason="x", who="bob") == ALREADY_REQUESTED
 
 
 def test_only_the_time_in_which_it_is_claimed_counts(board, conductor, watch):
@@ -178,6 +178,78 @@ def test_one_of_which_nothing_has_begun_is_not_cancelled_by_being_unparked(board
     board.ledger.unpark(job, who="ann")
 
     assert (board.row(job).state, board.history(job)[-1]) == ("pending", "unparked")
+
+
+# -- who cancels what a limit stops
+
+
+@pytest.fixture
+def stopped(board, conductor, watch):
+    """A running job of which a limit was passed, and its conductor."""
+    one = conductor("one", lease_seconds=1000)
+    job = limited(board, job_seconds=60)
+    one.claim(KEYS)
+    board.change(job, begun=1)
+    board.clock.advance(60)
+    assert sources(watch) == [DEADLINE]
+    return job, one
+
+
+def test_a_cancel_takes_the_place_of_the_request_of_a_limit(board, stopped, watch):
+    """P3: what is cancelled is not tried again."""
+    job, one = stopped
+    (passed,) = one.requests()
+    one.forwarded(passed, board.clock.now)
+    board.clock.advance(1)
+
+    assert board.ledger.cancel(job, reason="x", who="bob") == ACCEPTED
+    assert board.ledger.cancel(job, reason="y", who="ann") == ALREADY_REQUESTED
+
+    (request,) = board.rows(tables.job_cancels)
+    assert (request["source"], request["reason"], request["who"]) == ("user", "x", "bob")
+    assert request["requested_at"] == request["forwarded_at"] == board.clock.now
+    assert board.history(job)[2:] == ["limit_passed", "cancel_forwarded", "cancel_requested"]
+    assert one.requests() == watch.record() == []
+
+
+def test_what_a_limit_stops_is_offered_foretold_and_found_to_be_cancelled(board, made, stopped):
+    job, _ = stopped
+    with Poster(made) as poster:
+        assert Act.CANCEL in poster.choices(job).acts
+        assert poster.preview(job).answer == ACCEPTED
+        everything = Selection(everything=True)
+        assert [each.answer for each in poster.cancel_many(everything, dry_run=True)] == [ACCEPTED]
+        assert [each.answer for each in poster.cancel_many(everything)] == [ACCEPTED]
+        assert list(poster.cancel_many(everything)) == []
+        assert poster.preview(job).answer == ALREADY_REQUESTED
+
+
+def test_a_job_that_a_limit_stopped_before_anything_had_begun_is_cancelled_at_once(board, stopped):
+    job, one = stopped
+    board.change(job, begun=0)
+    one.hand_back(Claim(job, "copy", 1, 1, 1, 0))
+
+    assert board.ledger.cancel(job, reason="x", who="bob") == ACCEPTED
+
+    assert (board.row(job).state, board.row(job).undo) == ("cancelled", "none")
+    (request,) = board.rows(tables.job_cancels)
+    assert (request["source"], request["reverted_at"]) == ("user", board.clock.now)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "deleted"])
+def test_a_child_that_a_limit_stops_is_cancelled_with_its_parent(board, conductor, stopped, how):
+    """Else it might be tried again, and its parent would wait for that."""
+    child, _ = stopped
+    parent = board.put(JobState.RUNNING, begun=1, owner="two")
+    board.change(child, parent=parent)
+
+    if how == "cancelled":
+        board.ledger.cancel(parent, reason="x", who="bob")
+    else:
+        board.ledger.delete(parent, who="bob")
+
+    sources_of = {row["job"]: row["source"] for row in board.rows(tables.job_cancels)}
+    assert sources_of == {parent: "user", child: "parent"}
 
 
 def test_a_reader_sees_when_it_will_be_out_of_time(board, conductor, made):

@@ -84,7 +84,7 @@ def _cancel(state: State, shape: Shape, variant: Variant) -> _Moves:
             yield _client(ANSWERED_ACCEPTED), state._replace(accepted=True)
         else:
             yield _client("cancels the job and is answered: too late"), state
-    elif state.requested or state.state == CANCELLED:
+    elif (state.requested and not state.expired) or state.state == CANCELLED:
         yield _client("cancels the job and is answered: already requested"), state
     elif variant is Variant.ANSWER_FIRST:
         told = state._replace(accepted=True, reply=_CANCELLING)
@@ -109,8 +109,8 @@ def _signal(state: State) -> _Moves:
 
 
 def _requested(state: State) -> tuple[State, tuple[str, ...]]:
-    """The request is recorded; of what has begun nothing, that is its end."""
-    state = state._replace(requested=True)
+    """The request is recorded, perhaps in place of a limit's; of what has begun nothing, that is its end."""
+    state = state._replace(requested=True, expired=False)
     if state.state in (PENDING, PAUSED):
         if not _begun(state):
             return state._replace(state=CANCELLED, interruptions=0), ("cancelled_unclaimed",)

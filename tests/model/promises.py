@@ -78,7 +78,7 @@ def _by_edges(before: State, action: Action, after: State, shape: Shape) -> set[
     asked = (before.requested and not before.expired) or before.accepted
     if asked and (after.state in (COMPLETED, FAILED) or "retry_scheduled" in action.edges):
         broken.add("P3")
-    if before.expired and after.state in (COMPLETED, CANCELLED):
+    if before.expired and after.expired and after.state in (COMPLETED, CANCELLED):
         broken.add("P3")  # a limit that was passed ends the attempt as failed
     if _UNDONE_EDGES & set(action.edges) and before.effects:
         broken.add("P7")

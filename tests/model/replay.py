@@ -139,9 +139,9 @@ def _note(seen: Seen, entry: Entry) -> Seen:
     """An entry that changes no state."""
     _require(entry.source is None and entry.target is None, entry, "is no edge and yet leads somewhere")
     if entry.name == "cancel_requested":
-        _require(not seen.requested, entry, "a second time in this attempt")
+        _require(not seen.requested or seen.expired, entry, "a second time in this attempt")
         _require(seen.state not in {"", *_FINAL}, entry, f"of a job that is {seen.state}")
-        return replace(seen, requested=True)
+        return replace(seen, requested=True, expired=False)
     if entry.name == "delete_requested":
         _require(not seen.deleting, entry, "a second time")
         _require(seen.state not in {"", *_FINAL}, entry, f"of a job that is {seen.state}")

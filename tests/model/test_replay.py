@@ -54,6 +54,8 @@ RIGHT = [
     ("posted", "claimed", "parked", "cancel_requested", "unparked", "claimed", "cancelled"),
     ("posted", "claimed", "limit_passed", "cancel_forwarded", "parked", "accepted_as_failed"),
     ("posted", "claimed", "limit_passed", "released", "claimed", "failed"),
+    ("posted", "claimed", "limit_passed", "cancel_forwarded", "cancel_requested", "cancelled"),
+    ("posted", "claimed", "limit_passed", "released", "cancel_requested", "cancelled_unclaimed"),
     ("posted", "claimed", "limit_passed", "retry_scheduled", "cancel_requested", "cancelled_unclaimed"),
     ("posted", "claimed", "retry_scheduled", "claimed", "released", "paused", "resumed", "claimed"),
 ]
@@ -81,6 +83,10 @@ WRONG = {
     "cancelled by a limit": (
         ("posted", "claimed", "limit_passed", "cancelled"),
         "entry 4, cancelled, although nobody has asked for a cancel",
+    ),
+    "failed although it was cancelled after a limit": (
+        ("posted", "claimed", "limit_passed", "cancel_requested", "failed"),
+        "entry 5, failed, although a cancel was accepted",
     ),
     "completed after a limit": (
         ("posted", "claimed", "limit_passed", "completed"),
@@ -181,7 +187,7 @@ def test_a_history_is_told_entry_by_entry():
 
 def written(before: State, verb: str, edges: tuple[str, ...], after: State) -> list[str]:
     """The entries that a step of the model writes."""
-    asked = after.requested and not before.requested
+    asked = (after.requested, after.expired) == (True, False) != (before.requested, before.expired)
     if verb == LIMIT_PASSED:
         return ["limit_passed"]
     forwarded = verb == "forwards the request to its runner"

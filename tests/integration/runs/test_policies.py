@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from ebbtide import Limits, RetryPolicy
+from ebbtide.conductor.journal import Journal
 from ebbtide.jobs.limits import LimitWatch
 
 AT_ONCE = RetryPolicy(attempts=3, interval_seconds=0, errors=("Broken",))
@@ -225,3 +226,27 @@ def test_a_job_out_of_time_is_tried_again_only_where_that_is_named(bench, post, 
     assert (ended.state, ended.attempt) == ("failed", attempts)
     assert edges(bench, job).count("limit_passed") == attempts
     bench.undone_in_order(bench.shapes["linear"])
+
+
+@pytest.mark.parametrize("moment", ["undo a", "finish"])
+def test_a_cancel_that_comes_after_a_limit_ends_it_cancelled_and_it_is_not_tried_again(bench, post, moment):
+    """P3: whoever cancels is not told that somebody has, while the job is about to begin anew."""
+    retry = RetryPolicy(attempts=2, interval_seconds=0, errors=("OutOfTime",))
+    plan = {"c": ["hold"], "undo a": ["gate" if moment == "undo a" else "pass"]}
+    if moment == "finish":
+        first = iter(["finish"])
+        bench.gate_before(Journal, "finish", lambda self, outcome: next(first, None))
+    job = post("linear", plan, limits=Limits(job_seconds=0.05), retry=retry)
+    bench.start(sweep_seconds=0.02)
+    bench.reached(moment)
+
+    answer = bench.cancel(job, "no more of it").answer
+    bench.gates.open(moment)
+
+    ended = bench.final(job)
+    assert (answer, ended.state, ended.attempt, ended.undo) == ("accepted", "cancelled", 1, "complete")
+    assert (ended.cancel.source, ended.cancel.reason) == ("user", "no more of it")
+    told = [name for name in edges(bench, job) if name not in ("cancel_forwarded", "cancel_delivered")]
+    assert told == ["posted", "claimed", "limit_passed", "cancel_requested", "cancelled"]
+    bench.undone_in_order(bench.shapes["linear"])
+    bench.recorded_truly(job)
