@@ -374,8 +374,8 @@ class Conductor:
     def _drain(self, desk: _Desk) -> None:
         if not self._suspended:
             self._suspended = True
-            LOG.info("conductor.draining")
             desk.runners.suspend()
+            LOG.info("conductor.draining")  # whoever reads it may rely on it: the runs are told
         with self._store_may_be_away():
             while self._waiting:
                 desk.claims.hand_back(self._waiting[-1])
