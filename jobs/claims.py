@@ -232,6 +232,7 @@ class Claims:
         given: dict[str, Any] = {"epoch": row.epoch, "at": at, "actor": self.owner}
         cancelled = row.cancel_requested_at is not None and not stopped_by_limit(connection, row)
         if row.begun or not cancelled:
+            mark_interrupted(connection, row.id, row.attempt)
             park(connection, row.id, reason=why, task=None, **given)
             return
         apply_edge(connection, "released", row.id, values={"owner": None}, detail={"reason": why}, **given)

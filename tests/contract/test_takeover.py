@@ -7,9 +7,12 @@ import pytest
 
 from ebbtide.errors import ClaimLost
 from ebbtide.jobs import tables
+from ebbtide.jobs.cancels import DEADLINE, requested
 from ebbtide.jobs.claims import MAX_INTERRUPTIONS, Request
 from ebbtide.jobs.edges import apply_edge
+from ebbtide.jobs.interrupted import UNBUILT
 from ebbtide.jobs.parking import park
+from ebbtide.jobs.scripts import send
 from ebbtide.jobs.states import JobState
 
 KEYS = ["copy@1"]
@@ -213,6 +216,55 @@ def test_an_overdue_run_whose_conductor_is_gone_is_not_counted_either(board, two
     assert claim is not None
     assert (board.row(job).interruptions, board.row(job).overdue_at) == (2, None)
     assert json.loads(board.last(job)["detail"]) == {"cause": CAUSE}
+
+
+# -- what hangs and is no task's
+
+
+def test_a_task_that_was_ended_with_a_hanging_controller_is_told_as_interrupted_while_its_job_is_parked(
+    board, two
+):
+    job = board.put(JobState.RUNNING, owner="two", epoch=4, begun=1)
+    board.add_task(job, "copying")
+
+    assert two.reclaim(job, 4, "it hung", ended_in=0.1, hung={"retry": "it hung"}) is None
+
+    (parked,) = board.rows(tables.job_parks, job)
+    assert (board.row(job).state, parked["reason"]) == ("parked", "the undo of retry failed: it hung")
+    assert how(board, job) == {"copying": "interrupted"}
+
+
+def test_a_cancelled_job_that_hangs_where_it_is_made_ends_and_lets_its_key_go(board, two):
+    key = {"exclusive_key": "disk", "key_limit": 1, "held_key": "disk:0"}
+    job = board.put(JobState.RUNNING, owner="two", epoch=4, **key)
+    board.ledger.cancel(job, reason="x", who="bob")
+
+    assert two.reclaim(job, 4, "it hung", ended_in=0.1, hung={UNBUILT: "it hung"}) is None
+
+    row = board.row(job)
+    assert (row.state, row.undo, row.owner, row.held_key) == ("cancelled", "none", None, None)
+    assert board.history(job) == ["posted", "cancel_requested", "released", "cancelled_unclaimed"]
+
+
+def test_a_job_that_is_to_be_deleted_and_hangs_where_it_is_made_is_removed(board, two):
+    job = board.put(JobState.RUNNING, owner="two", epoch=4)
+    board.ledger.delete(job, who="bob")
+
+    assert two.reclaim(job, 4, "it hung", ended_in=0.1, hung={UNBUILT: "it hung"}) is None
+
+    assert [row["id"] for row in board.rows(tables.jobs)] == []
+
+
+def test_a_job_out_of_time_that_hangs_where_it_is_made_waits_for_a_person(board, two):
+    """Nobody has wished it cancelled."""
+    job = board.put(JobState.RUNNING, owner="two", epoch=4)
+    with board.store.write() as connection:
+        send(connection, requested([job], board.clock.now, "too late", "two", DEADLINE))
+
+    assert two.reclaim(job, 4, "it hung", ended_in=0.1, hung={UNBUILT: "it hung"}) is None
+
+    (parked,) = board.rows(tables.job_parks, job)
+    assert (board.row(job).state, parked["reason"]) == ("parked", "its flow could not be built: it hung")
 
 
 # -- parking
