@@ -13,6 +13,7 @@ from ebbtide.conductor.runners import AtRest, Ended, News, Overdue
 from ebbtide.conductor.undowatch import UndoWatch
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Request
+from ebbtide.jobs.interrupted import why_ended
 
 __all__ = ["Seat"]
 
@@ -173,8 +174,7 @@ class Seat:
             return
         ladder, hung = self._ladder, self._undos.hung
         if hung and ended_in is not None:
-            cause = "; ".join(f"the undo of {task}: {told}" for task, told in hung.items())
-            yield Ended(self.claim, None, cause, ended_in, hung)
+            yield Ended(self.claim, None, why_ended(hung), ended_in, hung)
         elif ladder is not None and ladder.rung is Rung.ENDED and ended_in is not None:
             yield Ended(self.claim, None, ladder.cause, ended_in)
         else:

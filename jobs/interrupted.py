@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ebbtide.jobs import clock, tables
 
-__all__ = ["UNBUILT", "mark_interrupted", "record_hung", "unended"]
+__all__ = ["UNBUILT", "mark_interrupted", "record_hung", "unended", "why_ended"]
 
 #: Stands for the name of a task where it was no undo that hung, but the making of the flow before it.
 UNBUILT = "the flow itself"
@@ -46,6 +46,12 @@ def record_hung(
     )
     known = set(connection.scalars(began)) if hung else set()
     return {what: told for what, told in hung.items() if what not in known}
+
+
+def why_ended(hung: Mapping[str, str]) -> str:
+    """In words, for log and history: what the runner that was ended for these was at."""
+    named = {UNBUILT: "the making of its flow"}
+    return "; ".join(f"{named.get(what, f'the undo of {what}')}: {told}" for what, told in hung.items())
 
 
 def unended(connection: sa.Connection, job_id: str, attempt: int) -> list[str]:

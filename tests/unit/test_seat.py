@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     from ebbtide.conductor.runners import AtRest, Ended, Overdue
     from ebbtide.conductor.seat import Seat
 from ebbtide.jobs.claims import Claim, Request
+from ebbtide.jobs.interrupted import UNBUILT
 
 JOB = "00000000-0000-4000-8000-000000000000"
 PID = 17
@@ -224,10 +225,13 @@ def undo(task, within):
 
 
 @pytest.mark.parametrize("ends", [(3600.0, 0.0)], indirect=True)
-def test_an_undo_that_hangs_has_its_runner_ended_and_is_told_with_its_death(ends):
+@pytest.mark.parametrize(
+    ("what", "named"), [("copy", "the undo of copy"), (UNBUILT, "the making of its flow")]
+)
+def test_an_undo_that_hangs_has_its_runner_ended_and_is_told_with_its_death(ends, what, named):
     seat = ends.seat
     seat.run(CLAIM)
-    ends.runner.send(undo("copy", 0.0))
+    ends.runner.send(undo(what, 0.0))
     assert (list(seat.hear()), seat.undoing, seat.climbing) == ([], True, False)
 
     assert (seat.climb(ASKED), ends.to_keeper()) == (None, [TERM])
@@ -236,7 +240,7 @@ def test_an_undo_that_hangs_has_its_runner_ended_and_is_told_with_its_death(ends
 
     told = "it did not end within 0 s, and its runner was ended"
     assert list(seat.died("its runner was ended by SIGKILL", 0.25)) == [
-        Ended(CLAIM, None, f"the undo of copy: {told}", 0.25, {"copy": told})
+        Ended(CLAIM, None, f"{named}: {told}", 0.25, {what: told})
     ]
 
 

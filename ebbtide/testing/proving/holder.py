@@ -25,6 +25,7 @@ from ebbtide.errors import ClaimLost, TooLate
 from ebbtide.flows import FlowDefinition, Registry
 from ebbtide.jobs.claim import Claim
 from ebbtide.jobs.claims import Claims, new_owner_id
+from ebbtide.jobs.interrupted import why_ended
 from ebbtide.jobs.ledger import Ledger, NewJob
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.views import Views
@@ -176,8 +177,7 @@ def _claim(claims: Claims, subject: Subject, order: Order) -> Claim | None:
     epoch = claims.held().get(order.job)
     if epoch is None:
         return None  # its end was stored before it was ended
-    cause = "; ".join(f"the undo of {task}: {told}" for task, told in order.hung.items())
-    return claims.reclaim(order.job, epoch, cause, ended_in=0.0, hung=order.hung)
+    return claims.reclaim(order.job, epoch, why_ended(order.hung), ended_in=0.0, hung=order.hung)
 
 
 def _join_workers() -> None:
