@@ -71,7 +71,7 @@ EDGES: tuple[Edge, ...] = (
         (_S.RUNNING,),
         _S.PENDING,
         "holder",
-        "suspended between tasks by a drain; uses up no attempt",
+        "suspended between tasks by a drain, or nothing has begun; uses up no attempt",
     ),
     _edge("completed", (_S.RUNNING,), _S.COMPLETED, "holder", "no cancel request, nothing to rewind"),
     _edge(
@@ -93,7 +93,7 @@ EDGES: tuple[Edge, ...] = (
         "cancelled_unclaimed",
         (_S.PENDING, _S.PAUSED),
         _S.CANCELLED,
-        "client",
+        "holder, client",
         "nothing of this attempt has begun",
     ),
     _edge(
