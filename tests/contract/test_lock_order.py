@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from ebbtide.errors import EdgeRefused, JobNotFound, ParentEnding, TooLate
-from ebbtide.jobs import Selection, tables
+from ebbtide.jobs import Selection
 from ebbtide.jobs.cancelling import Cancel
 from ebbtide.jobs.deletion import Delete
 from ebbtide.jobs.ledger import Ledger, NewJob
@@ -149,7 +149,8 @@ def _once_a_row_is_locked(pause: Callable[[], None]) -> Callable[..., None]:
 def test_whatever_is_asked_of_the_jobs_of_a_few_families_at_once_is_answered(board, contenders):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    jobs = [job for _ in range(4) for job in family(board, random.Random(seed))]
+    shapes = random.Random(seed)
+    jobs = [job for _ in range(4) for job in family(board, shapes)]
 
     def contend(number: int) -> None:
         rng = random.Random(seed + number)
@@ -160,7 +161,6 @@ def test_whatever_is_asked_of_the_jobs_of_a_few_families_at_once_is_answered(boa
     with ThreadPoolExecutor(6) as pool:
         for contended in [pool.submit(contend, number) for number in range(6)]:
             contended.result()
-    assert [row for row in board.rows(tables.jobs) if row["state"] not in list(JobState)] == []
 
 
 def family(board, rng: random.Random) -> list[str]:

@@ -24,9 +24,9 @@ __all__ = ["Bench", "Result"]
 
 _AT_REST = ("completed", "failed", "cancelled", "parked")
 # Far more than undos are tried: whoever is ended so often never parks its job.
+_MOST_ENDED = 100
 # Of what a holder may take: so long one that is to sleep waits for others, and both end in time.
 _REST_SHARE = 0.25
-_MOST_ENDED = 100
 
 
 @dataclass(frozen=True)
