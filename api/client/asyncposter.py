@@ -107,7 +107,10 @@ class AsyncRemotePoster(InThreads[RemotePoster]):
         async with contextlib.aclosing(self._events(job_id, None)) as events:
             async for event, value in events:
                 if event == "job":
-                    yield read(Job, value)
+                    yield (job := read(Job, value))
+                    if not rests(job):
+                        await asyncio.sleep(seconds)
+                        yield job
                 elif event == "deleted":
                     raise JobNotFound(job_id)
 

@@ -280,12 +280,16 @@ class RemotePoster:
                 yield read(Entry, value)
 
     def watch(self, job_id: str, seconds: float = WATCH_SECONDS) -> Iterator[Job]:
-        """As `Poster.watch`, whenever the job is another, four times a second at most. Also over a restart
-        of the server.
+        """As `Poster.watch`, but whenever the job is another, four times a second at most; and once more
+        `seconds` later, for whoever reads more of it each time. Also over a restart of the server.
         """
         for event, value in self._events(job_id, None):
             if event == "job":
-                yield read(Job, value)
+                yield (job := read(Job, value))
+                if not rests(job):
+                    # Maybe nothing changes for hours: what was stored just then is to be found before that.
+                    _pause(seconds)
+                    yield job
             elif event == "deleted":
                 raise JobNotFound(job_id)
 

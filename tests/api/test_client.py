@@ -1,6 +1,7 @@
 """The client: a poster over HTTP has the names, the answers and the errors of one on a store."""
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -40,6 +41,20 @@ def test_it_has_the_names_of_a_poster():
     for name in public(RemotePoster) - {"registry"}:
         mine, other = (inspect.signature(getattr(kind, name)).parameters for kind in (RemotePoster, Poster))
         assert [each for each in other if each != "who"] == list(mine), name
+
+
+def test_whoever_watches_a_job_looks_at_it_once_more_although_it_stays_as_it_is(remote, own):
+    """What happened is told in order, so once all has been read again: not only when something else has."""
+    job = own.post("add", {"a": 1})
+    watched = remote.watch(job.id)
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            seen = [pool.submit(next, watched).result(10) for _ in range(2)]
+        finally:
+            own.cancel(job.id, "spring")  # so that nobody waits for good
+
+    assert [each.state for each in (*seen, *watched)][:2] == ["pending", "pending"]
 
 
 def near(remote, own):
