@@ -38,14 +38,18 @@ def test_a_coroutine_runs_although_there_was_no_thread_for_the_one_before():
 
 
 def test_progress_fails_no_task_and_no_run_for_want_of_a_thread():
+    stored = threading.Event()
     journal = types.SimpleNamespace(
-        lost=None, logs=types.SimpleNamespace(), report=lambda *_: None, commit=lambda: None
+        lost=None, logs=types.SimpleNamespace(), report=lambda *_: None, commit=stored.set
     )
     event = CancelEvent()
     run = JobRun(JobInfo("1", "flow"), event, journal, Bodies(event, 1.0, lambda grace: None), 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading.Thread, "start", _refuse)
         run.report("a", 0.5, "half of it")
+    run.report("a", 0.6, "more of it")
+
+    assert stored.wait(SECONDS)
     run.end()
 
 
