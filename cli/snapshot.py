@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.errors import StoreUnavailable
+
 if TYPE_CHECKING:
     from ebbtide.jobs import Entry, Job, Poster, TaskRecord
 
@@ -74,10 +76,18 @@ def follow(poster: Poster, job_id: str, *, to_pause: bool = False) -> Iterator[S
 
     `to_pause`: or paused.
 
-    The job is read before its tasks, so the last snapshot has all that its tasks came to.
+    The job is read before its tasks, so the last snapshot has all that its tasks came to. A server that is
+    away is waited for once there was a snapshot, as `watch` does.
     """
+    begun = False
     for job in poster.watch(job_id):
-        snapshot = _with_tasks(poster, job)
+        try:
+            snapshot = _with_tasks(poster, job)
+        except StoreUnavailable:
+            if not begun or str(job.state) in RESTING:
+                raise
+            continue  # `watch` tells of the job anew once the server is back; a store that is away it raises
+        begun = True
         yield snapshot
         if to_pause and snapshot.paused:
             return
