@@ -14,7 +14,7 @@ import click
 from ebbtide.cli.exits import Exit
 from ebbtide.cli.invocation import Invocation, Whole, pass_invocation, shared_options
 from ebbtide.cli.output import emit_line, plain, say
-from ebbtide.wording import hide_password
+from ebbtide.wording import counted, hide_password
 
 if TYPE_CHECKING:
     from ebbtide.config import Settings
@@ -57,8 +57,7 @@ def _tell_ready(settings: Settings, as_json: bool) -> None:
     if as_json:
         emit_line({"conductor": name, "ready": True, "runners": settings.runners, "database": database})
     else:
-        runners = "1 runner" if settings.runners == 1 else f"{settings.runners} runners"
-        say(f"conductor {name} ready: {runners}, database {database}")
+        say(f"conductor {name} ready: {counted(settings.runners, 'runner')}, database {database}")
 
 
 def log_to_stderr(level: str, *, as_json: bool) -> None:

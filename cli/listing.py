@@ -53,8 +53,10 @@ def ls(
         emit([job.as_dict() for job in jobs])
         return Exit.DONE
     if not jobs:
+        # A server shows a token no more than its own jobs: there may be others.
+        none = "no job yet" if invocation.server is None else "no job that this token may see"
         filtered = state or flow or labels
-        say("no job fits" if filtered else "no job yet; `ebbtide post FLOW` puts one on the board")
+        say("no job fits" if filtered else f"{none}; `ebbtide post FLOW` puts one on the board")
         return Exit.DONE
     _print_table(jobs)
     if len(jobs) == limit and sys.stdout.isatty():

@@ -38,16 +38,20 @@ def logs(invocation: Invocation, job: str, follow: bool, attempt: int | None) ->
             return Exit.DONE
         try:
             with Raised():
-                _print(wanted, as_json=invocation.json)
+                printed = _print(wanted, as_json=invocation.json)
         except KeyboardInterrupt:
             say(f"job {job_id[:8]} goes on; `ebbtide watch {job_id[:8]}` shows it")
             return Exit.INTERRUPTED
+    if not printed and not invocation.json:
+        say(f"job {job_id[:8]} has no lines; `ebbtide show {job_id[:8]}` tells what it did")
     return Exit.DONE
 
 
-def _print(lines: Iterator[LogLine], *, as_json: bool) -> None:
-    attempt = None
+def _print(lines: Iterator[LogLine], *, as_json: bool) -> int:
+    """How many they were."""
+    attempt, count = None, 0
     for line in lines:
+        count += 1
         if as_json:
             emit_line(line.as_dict())
             continue
@@ -56,6 +60,7 @@ def _print(lines: Iterator[LogLine], *, as_json: bool) -> None:
         attempt = line.attempt
         level = "" if line.level in ("info", "stdout") else f"{plain(line.level)}: "
         click.echo(f"{clock(line.at)}  {plain(line.task or '-')}  {level}{plain(line.text, keep=chr(9))}")
+    return count
 
 
 def _kept(poster: Poster, job_id: str, after: int) -> Iterator[LogLine]:

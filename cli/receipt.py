@@ -66,7 +66,7 @@ def _preview_facts(found: Preview) -> Iterator[tuple[str, Text | str]]:
     yield "a cancel", f"would be answered: {found.answer}"
     if not found.in_order:
         yield "order", "the flow is not known here: the reverse order of beginning"
-    yield "undoes", ", ".join(step.task for step in found.steps) or "nothing: nothing stands"
+    yield "undoes", ", ".join(step.task for step in found.steps) or "nothing: there is no task to undo"
     if found.cannot_undo:
         yield "cannot undo", styled(", ".join(found.cannot_undo), "magenta")
     if found.skipped:

@@ -13,6 +13,7 @@ from ebbtide.cli.exits import Exit, worst
 from ebbtide.cli.invocation import FlowName, Invocation, pairs
 from ebbtide.cli.listing import STATE_WORDS
 from ebbtide.cli.output import emit_line, plain, say
+from ebbtide.wording import counted
 
 if TYPE_CHECKING:
     from ebbtide.jobs import Answer, Poster, Selection
@@ -121,7 +122,7 @@ def ask_many(
         if not foreseen:
             say("no job fits")
             return Exit.DONE
-        click.confirm(f"{verb} {len(foreseen)} jobs?", abort=True, err=True)
+        click.confirm(f"{verb} {counted(len(foreseen), 'job')}?", abort=True, err=True)
     answers = ask(False)
     _print(answers, invocation.json)
     say(_counted(answers) if answers else "no job fits")

@@ -32,6 +32,7 @@ from ebbtide.jobs.overdue import clear_overdue, mark_overdue
 from ebbtide.jobs.schema import ensure_schema
 from ebbtide.jobs.signals import Signal, open_signal
 from ebbtide.jobs.store import Store
+from ebbtide.wording import counted
 
 __all__ = ["Conductor"]
 
@@ -250,7 +251,7 @@ class Conductor:
             for each in news:
                 self._hear(held, each)
             if self._stops:
-                self._drain(desk)
+                self._drain(desk, at_work=len(held))
                 if not held or self._hurried:
                     with self._store_may_be_away():
                         self._tell(desk)
@@ -371,11 +372,13 @@ class Conductor:
         if mine:
             self._deaths[job_id, end.claim.epoch] = end
 
-    def _drain(self, desk: _Desk) -> None:
+    def _drain(self, desk: _Desk, at_work: int) -> None:
         if not self._suspended:
             self._suspended = True
             desk.runners.suspend()
-            LOG.info("conductor.draining")  # whoever reads it may rely on it: the runs are told
+            waits = f": the tasks of {counted(at_work, 'job')} may end first; a second signal hurries"
+            # Whoever reads it may rely on it: the runs are told.
+            LOG.info("conductor.draining%s", waits if at_work else "")
         with self._store_may_be_away():
             while self._waiting:
                 desk.claims.hand_back(self._waiting[-1])

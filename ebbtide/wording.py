@@ -54,6 +54,11 @@ def span(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of them: 1 job, 2 jobs."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def percent(fraction: float) -> str:
     # Rounded down: 100 % is said of what is done, not of what is nearly done.
     return f"{int(fraction * 100 + 1e-9)} %"

@@ -7,7 +7,7 @@ import enum
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from ebbtide.errors import Conflict, EbbtideError, NotFound
@@ -250,8 +250,10 @@ class TaskManager:
         if left:
             names = ", ".join(sorted(one_line(entry.id, 100) for entry in left))
             LOG.error("%s: tasks do not end although they are cancelled: %s", self._name, names)
-        LOG.info("%s: shut down: %s", self._name, self.statistics)
-        return self.statistics
+        statistics = self.statistics
+        counts = (f"{count} {word}" for word, count in asdict(statistics).items() if count)
+        LOG.info("%s: shut down: %s", self._name, ", ".join(counts) or "it had no task")
+        return statistics
 
     def _task(self, task_id: str) -> asyncio.Task[Any]:
         entry = self._entries.get(task_id)

@@ -189,6 +189,8 @@ def _checked(server: str) -> httpx.URL:
         raise ConfigError(f"the server {one_line(server, 80)} is no URL: {one_line(error)}") from error
     if url.scheme not in ("http", "https") or not url.host or url.userinfo:
         raise ConfigError("the server should be a URL such as https://jobs.example.org, without a password")
+    if url.path.rstrip("/").endswith("/api/v1"):
+        raise ConfigError("the server should be named without /api/v1, as `ebbtide api` prints it")
     return url
 
 

@@ -87,6 +87,25 @@ def test_many_are_cancelled_retried_and_deleted_by_what_they_have_in_common(run)
     assert json.loads(run("ls", "--json")) == []
 
 
+def test_who_sees_no_job_is_not_told_that_there_is_none(run, serving, token, tmp_path):
+    run("post", "add", "-p", "a=1")
+    file = tmp_path / "another"
+    file.touch(0o600)
+    file.write_text(token(name="bob"))
+
+    told = CliRunner().invoke(command, ["ls", "--server", serving, "--token-file", str(file)])
+
+    assert (told.exit_code, told.stdout) == (0, "")
+    assert told.stderr.startswith("ebbtide: no job that this token may see; ")
+
+
+def test_a_server_is_named_without_the_path_of_its_api(serving, token_file):
+    told = CliRunner().invoke(command, ["ls", "--server", f"{serving}/api/v1/", "--token-file", token_file])
+
+    assert (told.exit_code, len(told.stderr.splitlines())) == (2, 1)
+    assert "the server should be named without /api/v1" in told.stderr
+
+
 def test_who_may_not_is_told_with_the_code_for_that(serving, token, tmp_path):
     file = tmp_path / "viewer"
     file.touch(0o600)

@@ -220,6 +220,7 @@ def test_ctrl_c_at_the_terminal_drains_and_the_runners_do_not_see_it(stage, term
     stage.open("b")
     code = conductor.wait()
 
+    assert "conductor.draining: the tasks of 1 job may end first; a second signal hurries\n" in conductor.log
     assert (code, stage.left()) == (0, [])
     assert stage.poster.show(job.id).state == "pending"
     assert stage.told(job, "begin", "end") == ["begin a", "end a", "begin b", "end b"]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -523,6 +524,23 @@ def test_ctrl_c_in_a_wait_says_that_the_job_goes_on(run, posted, monkeypatch):
         result = run(*words)
         assert result.exit_code == Exit.INTERRUPTED
         assert f"job {posted[:8]} goes on" in result.stderr
+
+
+def test_who_is_asked_about_one_job_is_asked_about_one_job(run, posted, monkeypatch):
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr("ebbtide.cli.selecting.sys", SimpleNamespace(stdin=terminal))
+
+    result = run("cancel", "--all", stdin="n\n")
+
+    assert result.stderr.startswith("cancel 1 job? [y/N]")
+
+
+def test_no_lines_are_said_to_be_none(run, posted):
+    text, array = run("logs", posted), run("logs", posted, "--json")
+
+    told = f"ebbtide: job {posted[:8]} has no lines; `ebbtide show {posted[:8]}` tells what it did\n"
+    assert (text.exit_code, text.stdout, text.stderr) == (Exit.DONE, "", told)
+    assert (json.loads(array.stdout), array.stderr) == ([], "")
 
 
 def test_a_stdout_that_cannot_be_written_is_one_line(run, posted, database):

@@ -271,6 +271,7 @@ async def test_a_shutdown_waits_first_and_cancels_then(caplog):
     assert statistics == Statistics(started=2, completed=1, cancelled=1, refused=1)
     phases = [r.getMessage().split(":")[1].split(";")[0] for r in caplog.records if r.levelno == logging.INFO]
     assert phases == [" accepts no more", " waited", " shut down"]
+    assert caplog.messages[-1].endswith(": shut down: 2 started, 1 completed, 1 cancelled, 1 refused")
 
 
 @in_loop
