@@ -226,6 +226,8 @@ def _import_or_refuse(what: str, load: Callable[[], object], *, module: str | No
     except ModuleNotFoundError as exc:
         absent = module is not None and exc.name is not None and f"{module}.".startswith(f"{exc.name}.")
         where = "there is no such module, neither installed nor in the current folder"
+        if module is not None and module.endswith(".py"):
+            where = f"a module is named without .py: {module.removesuffix('.py')}"
         raise ConfigError(f"{what} cannot be imported: {where if absent else _reason(exc)}") from exc
     except (Exception, SystemExit) as exc:  # a module of the user's may raise anything, or be a script
         raise ConfigError(f"{what} cannot be imported: {_reason(exc)}") from exc

@@ -17,6 +17,7 @@ __all__ = ["look"]
 _SUBJECT = "conductors"
 # As many as are read to see what they wait for; all of them may be very many.
 _SAMPLE = 500
+_HELD_OR_DUE = (JobState.PENDING, JobState.RUNNING)
 
 
 def look(store: Store) -> Iterator[Finding]:
@@ -24,8 +25,9 @@ def look(store: Store) -> Iterator[Finding]:
     found = read_conductors(store)
     alive = [each for each in found if each.state == ALIVE]
     views = Views(store)
-    pending = views.jobs(state=JobState.PENDING, limit=_SAMPLE)
-    waiting = Counter(job.waits_for for job in pending if job.waits_for)
+    # Those that run as well: one whose holder is gone waits for another.
+    unended = [job for state in _HELD_OR_DUE for job in views.jobs(state=state, limit=_SAMPLE)]
+    waiting = Counter(job.waits_for for job in unended if job.waits_for)
     yield from _about(alive, sum(waiting.values()))
     if alive:
         for what, count in waiting.items():

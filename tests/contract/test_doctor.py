@@ -97,6 +97,15 @@ def test_a_conductor_that_fell_silent_with_a_job_is_named(made, board, conductor
     assert found(made)[0][2].startswith("gone fell silent with 1 running")
 
 
+def test_a_job_whose_conductor_is_gone_waits_as_well(made, board, conductor):
+    board.post()
+    gone = conductor("gone")
+    gone.claim(["copy@1"])
+    gone.release()
+
+    assert only(found(made))[2] == "none runs, and 1 job waits: start one: ebbtide conductor"
+
+
 def test_conductors_of_another_version_are_told(store, made, conductor):
     conductor("one")
     with store.write() as connection:

@@ -302,6 +302,7 @@ def test_a_missing_module_is_told_as_such(registry, module):
         "there is no such module, neither installed nor in the current folder"
     )
     assert "there is no such module" in refusal("no_such_package_here.flows")
+    assert refusal("flows_here.py").endswith("imported: a module is named without .py: flows_here")
     assert "there is no such module" in refusal("json.no_such_module_here")
 
 
