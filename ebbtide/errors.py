@@ -190,7 +190,7 @@ class FlowNotFound(NotFound):
     def __str__(self) -> str:
         nearest = get_close_matches(self.flow, self.known, n=1)
         hint = f"; did you mean {one_line(nearest[0], 110)}?" if nearest else ""
-        more = "" if nearest else "; the option flow_modules names modules with more"
+        more = "" if nearest else "; name modules with more in flow_modules, or EBBTIDE_FLOW_MODULES"
         listed = _names(self.known) if self.known else "none"
         return f"flow {one_line(self.flow, 110)} is not known{hint} (known: {listed}{more})"
 
