@@ -11,7 +11,11 @@ from ebbtide.jobs.children import unended_children
 from ebbtide.jobs.keys import holders_of
 from ebbtide.jobs.states import JobState
 
-__all__ = ["waits_for", "waits_of"]
+__all__ = ["A_CONDUCTOR", "A_RESUMER", "waits_for", "waits_of"]
+
+# How the words begin of what is no matter of other jobs.
+A_CONDUCTOR = "a conductor"
+A_RESUMER = "somebody to resume flow"
 
 _SHOWN = 3
 _Live = Mapping[str, frozenset[str]]
@@ -62,13 +66,13 @@ def waits_for(
         return None
     stopped = {(job.flow, 0), (job.flow, job.version)} & set(paused)
     if pending and stopped and job.cancel_requested_at is None:
-        return f"somebody to resume flow {job.flow}, which is paused"
+        return f"{A_RESUMER} {job.flow}, which is paused"
     if not live:
-        return "a conductor: none is running"
+        return f"{A_CONDUCTOR}: none is running"
     key = f"{job.flow}@{job.version}"
     if any(key in flows for flows in live.values()):
         return None
-    return f"a conductor that knows {key}: none of those running does"
+    return f"{A_CONDUCTOR} that knows {key}: none of those running does"
 
 
 def _named(job_ids: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from ebbtide.jobs.doctor.finding import Finding, fine, note, wrong
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
 from ebbtide.jobs.views import Views
+from ebbtide.jobs.waits import A_CONDUCTOR, A_RESUMER
 
 __all__ = ["look"]
 
@@ -28,10 +29,12 @@ def look(store: Store) -> Iterator[Finding]:
     # Those that run as well: one whose holder is gone waits for another.
     unended = [job for state in _HELD_OR_DUE for job in views.jobs(state=state, limit=_SAMPLE)]
     waiting = Counter(job.waits_for for job in unended if job.waits_for)
-    yield from _about(alive, sum(waiting.values()))
-    if alive:
-        for what, count in waiting.items():
-            told = f"{_jobs(count)} for {what}"
+    yield from _about(alive, sum(count for what, count in waiting.items() if what.startswith(A_CONDUCTOR)))
+    for what, count in waiting.items():
+        told = f"{_jobs(count)} for {what}"
+        if what.startswith(A_RESUMER):
+            yield note("jobs", told, "ebbtide resume --flow NAME, once it may go on")
+        elif what.startswith(A_CONDUCTOR) and alive:
             yield wrong(_SUBJECT, told, "start a conductor with that flow in flow_modules, or cancel them")
     yield from _about_expired([each for each in found if each.state == EXPIRED and each.jobs])
     others = sorted({each.version or "an older one" for each in alive} - {__version__})

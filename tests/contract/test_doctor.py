@@ -18,6 +18,7 @@ from ebbtide.jobs import moments, tables
 from ebbtide.jobs.boards import Notice, open_boards
 from ebbtide.jobs.claims import Claims
 from ebbtide.jobs.doctor import Level, configuration, databasefile, examine, versions
+from ebbtide.jobs.pausing import Pauses
 from ebbtide.jobs.schema import VERSION_TABLE, ensure_schema
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
@@ -104,6 +105,26 @@ def test_a_job_whose_conductor_is_gone_waits_as_well(made, board, conductor):
     gone.release()
 
     assert only(found(made))[2] == "none runs, and 1 job waits: start one: ebbtide conductor"
+
+
+def test_jobs_that_wait_for_one_another_are_fine(made, board, conductor):
+    one = conductor("one")
+    for _ in range(2):
+        board.post(exclusive_key="disk", key_limit=1)
+    one.claim(["copy@1"])
+
+    assert found(made) == []
+
+
+def test_jobs_of_a_paused_flow_are_a_note_with_what_lets_them_go_on(store, made, board, conductor):
+    conductor("one")
+    board.post()
+    Pauses(store).pause_flow("copy", who="ann")
+
+    subject, level, told = only(found(made))
+
+    assert (subject, level) == ("jobs", "note")
+    assert told.startswith("1 job waits for somebody to resume flow copy, which is paused: ebbtide resume")
 
 
 def test_conductors_of_another_version_are_told(store, made, conductor):
