@@ -176,9 +176,15 @@ def test_a_cancel_that_comes_before_it_holds_undoes_it(bench, post):
 # -- limits
 
 
-def test_a_job_out_of_time_is_stopped_undone_and_failed(bench, post):
+def _limits_held_back(bench):
+    """Until what is returned is set nobody looks whether a limit was passed."""
     looks, record = threading.Event(), LimitWatch.record
     bench.monkeypatch.setattr(LimitWatch, "record", lambda self: record(self) if looks.is_set() else [])
+    return looks
+
+
+def test_a_job_out_of_time_is_stopped_undone_and_failed(bench, post):
+    looks = _limits_held_back(bench)
     job = post("linear", {"c": ["hold"]}, limits=Limits(job_seconds=0.05))
     bench.start(sweep_seconds=0.02)
     bench.reached("execute c")
@@ -236,8 +242,11 @@ def test_a_cancel_that_comes_after_a_limit_ends_it_cancelled_and_it_is_not_tried
     if moment == "finish":
         first = iter(["finish"])
         bench.gate_before(Journal, "finish", lambda self, outcome: next(first, None))
+    looks = _limits_held_back(bench)
     job = post("linear", plan, limits=Limits(job_seconds=0.05), retry=retry)
     bench.start(sweep_seconds=0.02)
+    bench.reached("execute c")
+    looks.set()
     bench.reached(moment)
 
     answer = bench.cancel(job, "no more of it").answer
