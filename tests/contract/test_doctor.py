@@ -22,6 +22,7 @@ from ebbtide.jobs.pausing import Pauses
 from ebbtide.jobs.schema import VERSION_TABLE, ensure_schema
 from ebbtide.jobs.states import JobState
 from ebbtide.jobs.store import Store
+from tests.services.absence import missing
 
 
 @pytest.fixture
@@ -258,7 +259,7 @@ def test_a_database_that_this_user_may_only_read_is_wrong(made):
     path, prefix = made.removeprefix("sqlite:///"), []
     if os.geteuid() == 0:  # root writes everywhere, unless it gives that up
         if shutil.which("setpriv") is None:
-            pytest.skip("setpriv (util-linux) is not installed, and root writes everywhere")
+            missing("setpriv (util-linux) is not installed, and root writes everywhere")
         powers = "-dac_override,-dac_read_search"
         prefix = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
         os.chown(path, 65534, -1)
