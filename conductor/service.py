@@ -377,7 +377,7 @@ class Conductor:
             self._suspended = True
             desk.runners.suspend()
             waits = f": the tasks of {counted(at_work, 'job')} may end first; a second signal hurries"
-            # Whoever reads it may rely on it: the runs are told.
+            # Not before the runners were sent their word; one that is slow to read it begins one more task.
             LOG.info("conductor.draining%s", waits if at_work else "")
         with self._store_may_be_away():
             while self._waiting:
