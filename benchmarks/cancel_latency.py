@@ -16,14 +16,17 @@ from typing import Any
 from measuring import FLOWS, Listener, arguments, conductor, database, heading, scratch, spread, table
 
 from ebbtide.config import load_settings
-from ebbtide.jobs import JobState, Poster
+from ebbtide.jobs import Job, JobState, Poster
 from ebbtide.jobs.ledger import Ledger
 from ebbtide.jobs.requests import Requests
 from ebbtide.jobs.signals import SIGNALS, Signal, open_signal
+from ebbtide.jobs.states import FINAL_STATES
 from ebbtide.jobs.store import Store
 
 # Longer than the conductor's pause between two looks: the requests fall at any moment of it.
 PAUSE_SECONDS = 0.03
+# After the event, until the job has ended.
+_ENDS_SECONDS, _LOOK_SECONDS = 60.0, 0.01
 # Not of the product: a request that another program writes into a file, and no signal at all.
 REQUEST_FILE, DROPPED = "request-file", "dropped"
 _TO_EVENT = ("request called -> event set in the task", "committed -> event set in the task")
@@ -111,7 +114,12 @@ class Client:
         if self.writes_file:
             self._requests.request(job_id, "measured")
         else:
-            self._ledger.cancel(job_id, reason="measured", who=getpass.getuser())
+            self._ledger.cancel(
+                job_id,
+                reason="measured",
+                who=getpass.getuser(),
+                ahead=lambda: self._signal.ring_ahead(job_id),
+            )
             self._signal.ring(job_id)
 
 
@@ -124,7 +132,7 @@ def cancel_one(poster: Poster, client: Client, listener: Listener, chance: rando
     client.cancel(job.id)
     committed = time.time()
     woke = listener.hear("woke")
-    ended = poster.wait(job.id, timeout=60)
+    ended = await_end(poster, job.id)
     if ended.state != JobState.CANCELLED or ended.cancel is None:
         raise SystemExit(f"job {job.id} ended {ended.state}")
     reverted = ended.cancel.reverted_at
@@ -136,6 +144,17 @@ def cancel_one(poster: Poster, client: Client, listener: Listener, chance: rando
         "request called -> event set in the task": woke - called,
         f"{stored} -> job cancelled": reverted - committed,
     }
+
+
+def await_end(poster: Poster, job_id: str) -> Job:
+    """Looked at again and again: whoever waits by the signal would hear the next request, in this process."""
+    give_up = time.monotonic() + _ENDS_SECONDS
+    while time.monotonic() < give_up:
+        job = poster.show(job_id)
+        if job.state in FINAL_STATES:
+            return job
+        threading.Event().wait(_LOOK_SECONDS)
+    raise SystemExit(f"job {job_id} did not end within {_ENDS_SECONDS:g} s")
 
 
 if __name__ == "__main__":

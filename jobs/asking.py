@@ -21,11 +21,13 @@ def ask(
     verb: Verb,
     job_id: str,
     answer: Callable[[sa.Connection, sa.Row[Any]], str] | None = None,
+    ahead: Callable[[], None] | None = None,
 ) -> tuple[str, sa.Row[Any]]:
     """What one job is answered, and its row as it was then; done, where that is the answer.
 
     Args:
         answer: decides in place of the verb.
+        ahead: called where it is done, as the last thing before the commit.
 
     Raises:
         JobNotFound: no such job; and what `Changes.apply` raises.
@@ -40,6 +42,8 @@ def ask(
         (word,) = verb.answers(connection, [row]) if answer is None else [answer(connection, row)]
         if word in DONE:
             verb.apply(connection, [row], at=now)
+            if ahead is not None:
+                ahead()
         return word, row
 
     def changed(told: tuple[str, sa.Row[Any]]) -> str | None:

@@ -6,6 +6,7 @@ Each is one transaction, committed before it returns.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -82,7 +83,14 @@ class Ledger:
             return connection.execute(sa.select(_jobs.c.id).where(_jobs.c.id == job_id)).first() is not None
 
     def cancel(
-        self, job_id: str, *, reason: str, who: str, source: str = "user", asked_at: float | None = None
+        self,
+        job_id: str,
+        *,
+        reason: str,
+        who: str,
+        source: str = "user",
+        asked_at: float | None = None,
+        ahead: Callable[[], None] | None = None,
     ) -> str:
         """Record a cancel request; returns `ACCEPTED` or `ALREADY_REQUESTED`, true once returned.
 
@@ -94,6 +102,8 @@ class Ledger:
             asked_at: for a request that may come a second time, by way of what a dead process left: when it
                 was made, in unix seconds. One that was recorded since, in whichever attempt, is not recorded
                 again.
+            ahead: called right before a request is committed, as `Signal.ring_ahead` wants it; maybe more
+                than once, and in vain where the commit fails.
 
         Raises:
             TooLate: it has completed or failed already.
@@ -105,7 +115,7 @@ class Ledger:
             known = asked_at is not None and recorded_since(connection, job_id, reason, who, source, asked_at)
             return ALREADY_REQUESTED if known else verb.answers(connection, [row])[0]
 
-        word, row = ask(self._changes, verb, job_id, answer)
+        word, row = ask(self._changes, verb, job_id, answer, ahead)
         if word == TOO_LATE:
             raise TooLate(job_id, row.state)
         return word

@@ -191,7 +191,9 @@ class Poster(Steering, Browsing, Streams):
         reason = checked_text(reason, "the reason", MAX_REASON)
         who = self._checked_who(who)
         full = self._views.resolve(job_id, changed=True)
-        answer = self._ledger.cancel(full, reason=reason, who=who)
+        answer = self._ledger.cancel(
+            full, reason=reason, who=who, ahead=lambda: self._signal.ring_ahead(full)
+        )
         self._signal.ring(full)
         return CancelAnswer(self._stored(full), cast(Any, answer))
 

@@ -1,9 +1,8 @@
 """What is special about PostgreSQL: how it is connected to, its limits of time, and what its errors mean."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import psycopg2
 from oslo_serialization import jsonutils
@@ -12,6 +11,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 
 from ebbtide.errors import EbbtideError, SchemaMismatch, StoreBusy, StoreUnavailable
+from ebbtide.jobs.driver import DriverConnection
 from ebbtide.jobs.tables import REVISION
 from ebbtide.jobs.urls import as_text
 
@@ -55,8 +55,7 @@ class Postgresql:
         """An engine with its pool; nothing is connected yet."""
         engine = create_engine(
             "postgresql+psycopg2://",
-            creator=self.connect,
-            isolation_level="READ COMMITTED",
+            creator=lambda: self.connect(factory=DriverConnection),
             json_serializer=jsonutils.dumps,
             pool_size=_CONNECTIONS,
             max_overflow=_MORE_CONNECTIONS,
@@ -68,11 +67,14 @@ class Postgresql:
         event.listen(engine, "checkout", _refuse_dead)
         return engine
 
-    def connect(self, *, waits: bool = True) -> extensions.connection:
+    def connect(
+        self, *, waits: bool = True, factory: type[extensions.connection] | None = None
+    ) -> extensions.connection:
         """A connection outside the pool.
 
         Args:
             waits: False: returns before it is connected; the caller goes on by `poll()`.
+            factory: its class, if not the driver's own.
         """
         ours = {
             "connect_timeout": _CONNECT_SECONDS,
@@ -86,30 +88,20 @@ class Postgresql:
         arguments = {name: value for name, value in ours.items() if name not in self._url.query}
         # The encoding is not the user's to choose, nor his environment's: statements are put together in it.
         arguments["client_encoding"] = "UTF8"
-        return psycopg2.connect(self._dsn(), **arguments, options=self._limits(), async_=0 if waits else 1)
+        arguments |= {"options": self._limits(), "async_": 0 if waits else 1}
+        return psycopg2.connect(self._dsn(), **arguments, connection_factory=factory)
 
     def begin(self, connection: Connection, *, writing: bool) -> None:
         """Reading sees one state throughout. Writing locks what it touches, and sees what others commit."""
-        if not writing:
-            # Told to the driver, which says so with its BEGIN: no statement of its own.
-            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        _driver(connection).begin("READ COMMITTED" if writing else "REPEATABLE READ READ ONLY")
 
-    @contextmanager
-    def alone(self, connection: Connection) -> Iterator[None]:
-        """Without BEGIN and ROLLBACK, each of which is a message that is waited for."""
-        driver: Any = connection.connection.driver_connection
-        # In this order: with a level of its own the driver would tell the server of it on both ways.
-        driver.isolation_level, driver.autocommit = None, True
-        try:
-            yield
-        finally:
-            if not driver.closed:
-                driver.autocommit, driver.isolation_level = False, extensions.ISOLATION_LEVEL_READ_COMMITTED
+    def alone(self, connection: Connection) -> AbstractContextManager[None]:
+        """Without a BEGIN each statement is a transaction by itself."""
+        return nullcontext()
 
     def commit(self, connection: Connection) -> None:
         """Raises when an error was swallowed in the block: PostgreSQL takes such a COMMIT for a rollback."""
-        driver: Any = connection.connection.driver_connection
-        if driver.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR:
+        if _driver(connection).get_transaction_status() == extensions.TRANSACTION_STATUS_INERROR:
             raise StoreUnavailable(f"database {self._shown} has rolled the transaction back")
         connection.commit()
 
@@ -181,6 +173,10 @@ def _is_cut_off(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
+def _driver(connection: Connection) -> DriverConnection:
+    return cast(DriverConnection, connection.connection.driver_connection)
+
+
 def _note_use(connection: Any, record: Any) -> None:
     record.info["used"] = time.monotonic()
 
@@ -192,6 +188,5 @@ def _refuse_dead(connection: Any, record: Any, proxy: Any) -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-        connection.rollback()
     except psycopg2.Error as error:
         raise DisconnectionError(str(error)) from error

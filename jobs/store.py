@@ -102,7 +102,7 @@ class Store:
     @contextmanager
     def glance(self) -> Iterator[Connection]:
         """For one statement that reads: it sees one state by itself, and waits for one answer of a server's,
-        where `read` waits for three.
+        where `read` waits for two.
         """
         self._require_own_process()
         with _Border(self.dialect), self._engine.connect() as connection, self.dialect.alone(connection):

@@ -29,6 +29,12 @@ class Signal(ABC):
         server is waited for.
         """
 
+    def ring_ahead(self, job_id: str) -> None:  # noqa: B027  # as a rule there is nothing to gain
+        """Begin to tell of a change that is committed next, where telling takes as long as a commit.
+
+        Whoever hears it before the commit looks in vain: `ring` is to follow, as always.
+        """
+
     @abstractmethod
     def changed(self) -> bool:
         """Whether something may have happened since the last call; True at the first one.

@@ -27,6 +27,10 @@ class ZookeeperSignal(LinkedSignal):
     def __init__(self, ensemble: Ensemble) -> None:
         super().__init__("zookeeper", lambda: ZookeeperLink(ensemble))
 
+    def ring_ahead(self, job_id: str) -> None:
+        """As promised by `Signal`: ZooKeeper stores what it tells, as the database does, at the same time."""
+        self.ring(job_id)
+
 
 class ZookeeperLink(Link):
     def __init__(self, ensemble: Ensemble) -> None:

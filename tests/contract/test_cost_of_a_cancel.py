@@ -12,7 +12,7 @@ def messages(store, call):
     sent = []
 
     def note(connection, cursor, statement, parameters, *_):
-        if not statement.startswith("BEGIN"):
+        if not statement.startswith("BEGIN"):  # of SQLite
             sent.append((statement, parameters))
 
     sa.event.listen(store.engine, "before_cursor_execute", note)

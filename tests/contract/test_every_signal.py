@@ -159,6 +159,18 @@ def test_who_rings_may_listen_as_well(opened, store):
     assert hears(signal)
 
 
+def test_a_ring_ahead_takes_nothing_from_the_ring_that_follows(opened, store):
+    listener, ringer = opened(), opened()
+    attend(listener)
+
+    ringer.ring_ahead("a")
+    ringer.ring_ahead("b")
+    listener.changed()  # whoever hears it looks, and finds nothing
+    tell(store, ringer)
+
+    assert hears(listener)
+
+
 def test_what_was_rung_before_anybody_listened_is_looked_for_at_the_first_look(opened, store):
     tell(store, opened())
 

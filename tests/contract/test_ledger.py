@@ -112,6 +112,30 @@ def test_a_cancel_of_what_has_ended_otherwise_is_too_late_and_stores_nothing(boa
     assert board.history(job) == ["posted"]
 
 
+@pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING])
+def test_the_last_before_a_cancel_is_committed_may_be_to_tell_of_it(board, state):
+    job = board.put(state)
+    told = []
+
+    def tell():
+        told.append(board.row(job).cancel_requested_at)
+
+    assert board.ledger.cancel(job, reason="", who="bob", ahead=tell) == ACCEPTED
+    assert told == [None]
+    assert board.ledger.cancel(job, reason="", who="bob", ahead=tell) == ALREADY_REQUESTED
+    assert told == [None]  # nothing was stored that second time
+
+
+def test_nobody_is_told_of_a_cancel_that_is_too_late(board):
+    job = board.put(JobState.FAILED)
+    told = []
+
+    with pytest.raises(TooLate):
+        board.ledger.cancel(job, reason="", who="bob", ahead=lambda: told.append("told"))
+
+    assert told == []
+
+
 @pytest.mark.parametrize("begun", [0, 1])
 @pytest.mark.parametrize(
     "state", sorted(set(JobState) - {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})

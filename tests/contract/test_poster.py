@@ -17,6 +17,7 @@ from ebbtide.errors import (
 )
 from ebbtide.flows import Registry
 from ebbtide.jobs import Job, Poster
+from ebbtide.jobs.signals import Signal
 from ebbtide.tasks import task
 
 ODD = [
@@ -248,6 +249,29 @@ def test_a_cancel_is_answered_with_the_job_and_its_request(poster, post):
 
     assert (answer.answer, answer.job.state, answer.job.undo) == ("accepted", "cancelled", "none")
     assert (answer.job.cancel.reason, answer.job.cancel.who) == ("wrong folder", "bob")
+
+
+def test_a_cancel_is_rung_ahead_and_again_once_it_is_stored(made, registry, monkeypatch):
+    rung = []
+
+    class Noting(Signal):
+        def ring_ahead(self, job_id):
+            rung.append(("ahead", job_id))
+
+        def ring(self, job_id):
+            rung.append(("stored", job_id))
+
+        def changed(self):
+            return False
+
+    monkeypatch.setattr("ebbtide.jobs.poster.open_signal", lambda store, settings: Noting())
+    with Poster(made, registry=registry) as poster:
+        job = poster.post("copy", {"source": "/data"}, version=1).id
+        rung.clear()
+
+        poster.cancel(job)
+
+    assert rung == [("ahead", job), ("stored", job)]
 
 
 def test_the_second_to_ask_learns_the_first_reason(poster, post):

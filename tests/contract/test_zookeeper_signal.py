@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from ebbtide.jobs.ensemble import Ensemble
-from ebbtide.jobs.signals.zookeeper import ZookeeperLink
+from ebbtide.jobs.signals.zookeeper import ZookeeperLink, ZookeeperSignal
 
 pytestmark = pytest.mark.sqlite_only("nothing of these asks for a store")
 
@@ -42,6 +42,18 @@ def test_what_is_rung_before_the_next_watch_is_set_is_heard(links):
 
     assert listens.heard(0.0)
     assert not listens.heard(0.0)
+
+
+def test_what_is_to_be_stored_next_is_told_ahead(zookeeper):
+    """By then the database has stored it, as a rule: each flushes to its disk, at the same time."""
+    ensemble = Ensemble(zookeeper.hosts, f"/{uuid.uuid4().hex}")
+    listens, signal = ZookeeperLink(ensemble), ZookeeperSignal(ensemble)
+    with contextlib.closing(listens), contextlib.closing(signal):
+        listens.listen()
+
+        signal.ring_ahead("a")
+
+        assert listens.heard(LONG)
 
 
 def test_what_has_rung_is_told_without_another_question_to_the_server(links, monkeypatch):
