@@ -32,9 +32,9 @@ def serve(channel: Channel, options: RunOptions) -> None:
     Messages from it: ``{"run": claim}``, ``{"cancel": {"job_id", "reason", "source"}}``,
     ``{"suspend": true}``, ``{"pause": epoch}``. To it: ``{"grace": seconds, "epoch": n}``, null once at rest,
     and ``{"undo": task, "within": seconds, "epoch": n}``, null once it has ended (see `Bodies`), maybe
-    ``{"lost": true, "epoch": n}`` when the run has lost its job while bodies are at work, then
-    ``{"ended": job id, "epoch": n, "edge": name, "leaving": bool}``; or, as its last words,
-    ``{"failing": why}``.
+    ``{"suspending": true, "epoch": n}`` once it has heard of that, ``{"lost": true, "epoch": n}`` when the
+    run has lost its job while bodies are at work, then ``{"ended": job id, "epoch": n, "edge": name,
+    "leaving": bool}``; or, as its last words, ``{"failing": why}``.
 
     The main thread listens, so that a cancel is heard whatever the tasks do; another drives the engine.
     """
@@ -72,6 +72,7 @@ class _Runner:
                 continue  # it ended while the message was on its way
             if "suspend" in message:
                 execution.suspend()
+                self._tell(claim, suspending=True)
             elif "pause" in message:
                 if message["pause"] == claim.epoch:
                     execution.pause()

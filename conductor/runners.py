@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ebbtide.jobs.claims import Claim, Request
 
-__all__ = ["AtRest", "Ended", "News", "Overdue", "Runners", "listening"]
+__all__ = ["AtRest", "Ended", "News", "Overdue", "Runners", "Suspending", "listening"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,14 @@ class AtRest:
     claim: Claim
 
 
-News = Ended | Overdue | AtRest
+@dataclass(frozen=True)
+class Suspending:
+    """A run has heard that it is to stop between tasks: none begins in it any more."""
+
+    claim: Claim
+
+
+News = Ended | Overdue | AtRest | Suspending
 
 
 class Runners(abc.ABC):
@@ -75,7 +82,7 @@ class Runners(abc.ABC):
 
     @abc.abstractmethod
     def suspend(self) -> None:
-        """Let every run stop between tasks and release its job."""
+        """Let every run stop between tasks and release its job; that it has heard of it `poll` tells."""
 
     @abc.abstractmethod
     def pause(self, job_id: str, epoch: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from ebbtide.conductor.channel import Channel, ChannelClosed
 from ebbtide.conductor.ladder import Ladder, Rung
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.runners import AtRest, Ended, News, Overdue
+from ebbtide.conductor.runners import AtRest, Ended, News, Overdue, Suspending
 from ebbtide.conductor.undowatch import UndoWatch
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Request
@@ -113,6 +113,8 @@ class Seat:
                 continue
             elif "grace" in message:
                 self._grace = message["grace"]
+            elif "suspending" in message:
+                yield Suspending(self.claim)
             elif "lost" in message:
                 self._heard_lost()
             elif "undo" in message:

@@ -17,7 +17,7 @@ from ebbtide.conductor.intake import Intake
 from ebbtide.conductor.lease import Lease
 from ebbtide.conductor.options import RunOptions
 from ebbtide.conductor.processes import ProcessRunners
-from ebbtide.conductor.runners import AtRest, Ended, News, Overdue, Runners
+from ebbtide.conductor.runners import AtRest, Ended, News, Overdue, Runners, Suspending
 from ebbtide.conductor.stopsignals import stop_signals
 from ebbtide.conductor.threads import ThreadRunners
 from ebbtide.config import Settings
@@ -351,6 +351,9 @@ class Conductor:
         if isinstance(news, Ended):
             self._settle(held, news)
             return
+        if isinstance(news, Suspending):
+            LOG.info("job.suspending %s: it stops before its next task", job_id)
+            return
         self._untold.append(news)
         if isinstance(news, Overdue):
             LOG.warning("job.overdue %s: it did not stop within %g s", job_id, news.grace_seconds)
@@ -377,7 +380,7 @@ class Conductor:
             self._suspended = True
             desk.runners.suspend()
             waits = f": the tasks of {counted(at_work, 'job')} may end first; a second signal hurries"
-            # Not before the runners were sent their word; one that is slow to read it begins one more task.
+            # Once the runners were sent their word. One that has not read it yet may begin one more task.
             LOG.info("conductor.draining%s", waits if at_work else "")
         with self._store_may_be_away():
             while self._waiting:

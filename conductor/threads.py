@@ -14,7 +14,7 @@ from ebbtide.conductor.capture import install
 from ebbtide.conductor.execution import Execution
 from ebbtide.conductor.ladder import Ladder, Rung
 from ebbtide.conductor.options import RunOptions
-from ebbtide.conductor.runners import AtRest, Ended, News, Overdue, Runners, listening
+from ebbtide.conductor.runners import AtRest, Ended, News, Overdue, Runners, Suspending, listening
 from ebbtide.flows import Registry
 from ebbtide.jobs import clock
 from ebbtide.jobs.claims import Claim, Request
@@ -44,6 +44,7 @@ class ThreadRunners(Runners):
         self._threads: dict[Claim, threading.Thread] = {}
         self._ladders: dict[Claim, Ladder] = {}
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._suspending: list[Suspending] = []  # not told yet
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._waiting = select.poll()
         self._waiting.register(self._wake_reader, select.POLLIN)
@@ -74,8 +75,9 @@ class ThreadRunners(Runners):
         return False
 
     def suspend(self) -> None:
-        for execution in self._running.values():
+        for claim, execution in self._running.items():
             execution.suspend()
+            self._suspending.append(Suspending(claim))
 
     def pause(self, job_id: str, epoch: int) -> None:
         for claim, execution in self._running.items():
@@ -90,6 +92,8 @@ class ThreadRunners(Runners):
     def _news(self) -> Iterator[News]:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_reader, 4096)
+        suspending, self._suspending = self._suspending, []
+        yield from suspending
         # Put before the pipe was written to: what woke us is there.
         while not self._ended.empty():
             ended = self._ended.get()

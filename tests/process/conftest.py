@@ -5,6 +5,7 @@ import ctypes
 import importlib.util
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,7 +131,16 @@ class ConductorProcess:
     def drain(self) -> None:
         """SIGTERM, heard."""
         self.kill(signal.SIGTERM)
-        self._stage.wait_until(lambda: "conductor.draining" in self.log or self.ended, "the drain")
+        self.await_drain()
+
+    def await_drain(self) -> None:
+        """Returns once it drains, and every run in it has heard that it is to stop between tasks."""
+
+        def drains() -> bool:
+            told = re.search(r"conductor\.draining(?:: the tasks of (\d+) job)?", self.log)
+            return told is not None and self.log.count("job.suspending") >= int(told[1] or 0)
+
+        self._stage.wait_until(lambda: drains() or self.ended, "the drain")
 
     @property
     def ended(self) -> bool:

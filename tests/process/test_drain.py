@@ -18,8 +18,9 @@ def _drain_in_the_middle_of_b(stage, conductor):
     return job
 
 
-def test_a_drained_conductor_lets_the_running_task_end_and_releases_the_job_behind_it(stage):
-    conductor = stage.conductor()
+@pytest.mark.parametrize("isolation", ["process", "thread"])
+def test_a_drained_conductor_lets_the_running_task_end_and_releases_the_job_behind_it(stage, isolation):
+    conductor = stage.conductor(isolation=isolation)
 
     job = _drain_in_the_middle_of_b(stage, conductor)
     code = conductor.wait()
@@ -29,6 +30,7 @@ def test_a_drained_conductor_lets_the_running_task_end_and_releases_the_job_behi
     assert (released.state, released.attempt, released.owner) == ("pending", 1, None)
     assert stage.told(job, "begin", "end") == ["begin a", "end a", "begin b", "end b"]
     assert stage.names(job) == ["posted", "claimed", "released"]
+    assert conductor.log.count(f"job.suspending {job.id}") == 1
     (entry,) = stage.entries(job, "released")
     assert (entry.from_state, entry.to_state, entry.attempt, entry.epoch) == ("running", "pending", 1, 1)
 
@@ -122,7 +124,8 @@ def test_a_job_that_was_only_just_claimed_is_released_as_well(stage):
     job = stage.post(*steps, "b:deaf")
     stage.wait_until(lambda: "claimed" in stage.names(job), "the claim")
 
-    conductor.drain()
+    conductor.kill(signal.SIGTERM)
+    stage.wait_until(lambda: "conductor.draining" in conductor.log, "the drain")  # its runner cannot hear
     os.kill(runner, signal.SIGCONT)
     code = conductor.wait()
     released = stage.poster.show(job.id)
@@ -215,7 +218,7 @@ def test_ctrl_c_at_the_terminal_drains_and_the_runners_do_not_see_it(stage, term
     runners = conductor.runners
 
     os.write(keyboard, b"\x03")
-    stage.wait_until(lambda: "conductor.draining" in conductor.log, "the drain")
+    conductor.await_drain()
     assert stage.alive(runners) == runners
     stage.open("b")
     code = conductor.wait()
@@ -245,7 +248,7 @@ def test_a_signal_to_every_process_of_a_service_drains_it(stage):
 
     for pid in tree:
         os.kill(pid, signal.SIGTERM)
-    stage.wait_until(lambda: "conductor.draining" in conductor.log, "the drain")
+    conductor.await_drain()
     assert stage.alive(tree) == tree
     stage.open("b")
     code = conductor.wait()

@@ -9,7 +9,7 @@ with warnings.catch_warnings():
     from ebbtide.conductor import ladder
     from ebbtide.conductor.channel import Channel, ChannelClosed
     from ebbtide.conductor.options import RunOptions
-    from ebbtide.conductor.runners import AtRest, Ended, Overdue
+    from ebbtide.conductor.runners import AtRest, Ended, Overdue, Suspending
     from ebbtide.conductor.seat import Seat
 from ebbtide.jobs.claims import Claim, Request
 from ebbtide.jobs.interrupted import UNBUILT
@@ -60,6 +60,19 @@ def ends(request):
 
 in_no_hurry = pytest.mark.parametrize("ends", [(3600.0, 3600.0)], indirect=True)
 killing_late = pytest.mark.parametrize("ends", [(0.0, 3600.0)], indirect=True)
+
+
+def test_that_a_run_has_heard_of_a_suspend_is_told(ends):
+    seat = ends.seat
+    seat.run(CLAIM)
+    seat.suspend()
+    assert ends.to_runner() == ["run", "suspend"]
+    assert list(seat.hear()) == []
+
+    ends.runner.send({"suspending": True, "epoch": CLAIM.epoch - 1})  # of another job that it ran
+    ends.runner.send({"suspending": True, "epoch": CLAIM.epoch})
+
+    assert list(seat.hear()) == [Suspending(CLAIM)]
 
 
 def test_step_by_step_the_keeper_is_told_and_the_death_is_told_as_ordered(ends):
