@@ -62,7 +62,9 @@ def children_ended() -> sa.ColumnElement[bool]:
 
 def has_unended_children() -> sa.ColumnElement[bool]:
     """Whether a job has posted one that has not ended."""
-    return sa.exists().where(_child.c.parent == _jobs.c.id, _child.c.state.in_(UNENDED))
+    # Not EXISTS: for that PostgreSQL may hash the parents of all jobs there are before it looks at any.
+    one = sa.select(sa.literal(1)).where(_child.c.parent == _jobs.c.id, _child.c.state.in_(UNENDED)).limit(1)
+    return one.scalar_subquery().is_not(None)
 
 
 def unended_children(connection: sa.Connection, parents: Collection[str]) -> dict[str, list[str]]:
