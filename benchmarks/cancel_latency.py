@@ -147,7 +147,9 @@ def cancel_one(poster: Poster, client: Client, listener: Listener, chance: rando
 
 
 def await_end(poster: Poster, job_id: str) -> Job:
-    """Looked at again and again: whoever waits by the signal would hear the next request, in this process."""
+    """Wait by looking again and again: `Poster.wait` would listen to the signal from then on, beside what is
+    measured next.
+    """
     give_up = time.monotonic() + _ENDS_SECONDS
     while time.monotonic() < give_up:
         job = poster.show(job_id)

@@ -46,7 +46,7 @@ class AtRest:
 
 @dataclass(frozen=True)
 class Suspending:
-    """A run has heard that it is to stop between tasks: none begins in it any more."""
+    """A run has heard that it is to stop between tasks. What is being begun just then still begins."""
 
     claim: Claim
 

@@ -352,7 +352,7 @@ class Conductor:
             self._settle(held, news)
             return
         if isinstance(news, Suspending):
-            LOG.info("job.suspending %s: it stops before its next task", job_id)
+            LOG.info("job.suspending %s", job_id)
             return
         self._untold.append(news)
         if isinstance(news, Overdue):

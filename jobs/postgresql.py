@@ -1,7 +1,6 @@
 """What is special about PostgreSQL: how it is connected to, its limits of time, and what its errors mean."""
 
 import time
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import psycopg2
@@ -97,13 +96,9 @@ class Postgresql:
         """Reading sees one state throughout. Writing locks what it touches, and sees what others commit."""
         _driver(connection).begin("READ COMMITTED" if writing else "REPEATABLE READ READ ONLY")
 
-    def alone(self, connection: Connection) -> AbstractContextManager[None]:
-        """Without a BEGIN each statement is a transaction by itself."""
-        return nullcontext()
-
     def commit(self, connection: Connection) -> None:
         """Raises when an error was swallowed in the block: PostgreSQL takes such a COMMIT for a rollback."""
-        if _driver(connection).get_transaction_status() == extensions.TRANSACTION_STATUS_INERROR:
+        if _driver(connection).failed:
             raise StoreUnavailable(f"database {self._shown} has rolled the transaction back")
         connection.commit()
 
@@ -165,7 +160,8 @@ class Postgresql:
 
     def _limits(self) -> str:
         names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-        ours = " ".join(f"-c {name}={self._milliseconds}" for name in names)
+        # No statement of ours takes so long that compiling it would pay. One that stops early looks as if.
+        ours = " ".join(["-c jit=off", *(f"-c {name}={self._milliseconds}" for name in names)])
         theirs = self._url.query.get("options", "")
         # What the user's URL says comes last, and so wins.
         return f"{ours} {theirs if isinstance(theirs, str) else ' '.join(theirs)}".strip()

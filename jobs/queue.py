@@ -105,7 +105,7 @@ def first_due(
 ) -> list[sa.Row[Any]]:
     """The first `limit` of the pending jobs of the flows `keys` that are due: id, flow, version, priority,
     due_at and created_at of each. However many flows there are, that is two statements, or one when
-    nothing is due.
+    nothing is due; on SQLite one more for each two hundred flows.
 
     Args:
         lock: as for `next_due`; of each flow so many are held.
@@ -178,8 +178,8 @@ def _batches(known: list[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], ..
 
 
 def _first_of_each(lock: bool) -> sa.Select[Any]:
-    """The same look for each flow. PostgreSQL plans it once, and not for each flow anew, which takes it far
-    longer than to look.
+    """The same look for each flow, as one part of a statement: PostgreSQL takes far longer to plan a look
+    than to look, and would plan each part of a union.
     """
     arrays = (
         sa.bindparam("flows", type_=sa.ARRAY(sa.Text)),

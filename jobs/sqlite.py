@@ -9,7 +9,7 @@ import os
 import sqlite3
 import stat
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Event
@@ -77,10 +77,6 @@ class Sqlite:
     def begin(self, connection: Connection, *, writing: bool) -> None:
         """Writing takes the write lock now: nothing in the transaction can fail for a lock later."""
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-    def alone(self, connection: Connection) -> AbstractContextManager[None]:
-        """Without a BEGIN each statement is a transaction by itself."""
-        return nullcontext()
 
     def commit(self, connection: Connection) -> None:
         """Raises when there is nothing left to commit: a full disk makes SQLite roll back by itself.

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from ebbtide.jobs.urls import as_text, normalise
 
 
 class Dialect(Protocol):
-    """Everything that differs between kinds of database; nothing else in this room asks which one it is.
+    """Everything that differs between kinds of database, but for the wording of statements.
 
     A dialect holds no connection, so it may be used in any process.
     """
@@ -31,9 +31,6 @@ class Dialect(Protocol):
 
     def begin(self, connection: Connection, *, writing: bool) -> None:
         """Open the transaction. Writing: wait for other writers here, not at the first change."""
-
-    def alone(self, connection: Connection) -> AbstractContextManager[None]:
-        """For a statement that reads and needs no transaction around it."""
 
     def commit(self, connection: Connection) -> None:
         """Make the transaction durable, or raise."""
@@ -87,7 +84,9 @@ class Store:
 
     @property
     def engine(self) -> Engine:
-        """The SQLAlchemy engine, for events and for TaskFlow; transactions go through `read` and `write`."""
+        """The SQLAlchemy engine, for events and for TaskFlow. Transactions go through `read` and `write`:
+        past them each statement is one by itself.
+        """
         self._require_own_process()
         return self._engine
 
@@ -104,11 +103,11 @@ class Store:
 
     @contextmanager
     def glance(self) -> Iterator[Connection]:
-        """For one statement that reads: it sees one state by itself, and waits for one answer of a server's,
-        where `read` waits for two.
+        """For one statement that reads: a transaction by itself, without a BEGIN. It waits for one answer of
+        a server's, where `read` waits for two.
         """
         self._require_own_process()
-        with _Border(self.dialect), self._engine.connect() as connection, self.dialect.alone(connection):
+        with _Border(self.dialect), self._engine.connect() as connection:
             yield connection
 
     @contextmanager

@@ -32,7 +32,8 @@ class Signal(ABC):
     def ring_ahead(self, job_id: str) -> None:  # noqa: B027  # as a rule there is nothing to gain
         """Begin to tell of a change that is committed next, where telling takes as long as a commit.
 
-        Whoever hears it before the commit looks in vain: `ring` is to follow, as always.
+        Called with rows locked: like `ring` it raises nothing and waits for no server. Whoever hears it
+        before the commit looks in vain: `ring` is to follow, as always.
         """
 
     @abstractmethod

@@ -12,7 +12,7 @@ from ebbtide.jobs.signals.links import Link, LinkedSignal
 __all__ = ["ZookeeperLink", "ZookeeperSignal"]
 
 # For so long nobody watches after a ring: whoever looks at the store now has the processor to himself.
-_REST_SECONDS = 0.005
+_REST_SECONDS = 0.002
 
 
 class ZookeeperSignal(LinkedSignal):

@@ -66,23 +66,26 @@ def test_who_knows_no_flow_finds_nothing(board, store):
 
 
 @pytest.mark.postgresql_only("SQLite hashes no subquery")
-def test_where_many_jobs_wait_none_is_read_for_the_sake_of_another(board, store, ask):
-    """A planner that expects many rows would rather hash all children there are, for those that have none."""
+@pytest.mark.parametrize("lock", [False, True])
+@pytest.mark.parametrize("parents", [1, 100, 5000])
+def test_where_many_jobs_wait_none_is_read_for_the_sake_of_another(board, store, ask, parents, lock):
+    """A planner may rather hash all children there are, or read all jobs to meet one soon."""
     job = board.put(JobState.PENDING)
     ask(
         "INSERT INTO jobs SELECT (jsonb_populate_record(NULL::jobs, to_jsonb(job) "
-        "|| jsonb_build_object('id', gen_random_uuid()::text, 'parent', job.id))).* "
-        "FROM jobs AS job, generate_series(1, 5000) WHERE job.id = ?",
+        "|| jsonb_build_object('id', gen_random_uuid()::text, 'parent', mod(number, ?)))).* "
+        "FROM jobs AS job, generate_series(1, 5000) AS number WHERE job.id = ?",
+        parents,
         job,
     )
     ask("ANALYZE jobs")
 
     def look():
-        with store.read() as connection:
-            first_due(connection, flows(10), 1)
+        with store.write() as connection:
+            first_due(connection, flows(10), 1, lock=lock)
 
     statement, parameters = sent(store, look)[-1]
-    with store.read() as connection:
+    with store.write() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
         plan = "\n".join(row[0] for row in rows)
 

@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from ebbtide.errors import StoreUnavailable
+from ebbtide.jobs import postgresql
 from ebbtide.jobs.store import Store
 
 pytestmark = pytest.mark.postgresql_only("SQLite is sent no messages")
@@ -30,7 +31,9 @@ def said(made, postgresql):
 
 
 @pytest.fixture
-def store(made, said):
+def store(made, said, monkeypatch):
+    # However long a test takes, nobody asks a connection whether it lives.
+    monkeypatch.setattr(postgresql, "_STALE_SECONDS", 3600.0)
     with Store(made) as opened:
         with opened.glance() as connection:  # SQLAlchemy has questions of its own, when it first connects
             connection.exec_driver_sql("SELECT 0")
@@ -109,6 +112,48 @@ def test_a_statement_for_several_rows_may_be_the_first(store, said, made, postgr
     assert postgresql.query(made, "SELECT now FROM test_clock") == [(3.0,)]
 
 
+# None of them is obeyed at all: the server reads none of the message, or the driver sends none.
+NOT_OBEYED = [
+    ("SELECT 1 +", ()),
+    ("SELECT %s", ("nul\0",)),
+    ("SELECT %s", ("half \ud800",)),
+    ("SELECT %s", (object(),)),
+]
+SET = "UPDATE test_clock SET now = 7"
+
+
+@pytest.mark.parametrize(("statement", "values"), NOT_OBEYED)
+def test_what_follows_a_statement_that_was_not_obeyed_is_in_the_transaction(
+    store, statement, values, made, postgresql
+):
+    with pytest.raises(ZeroDivisionError), store.write() as connection:
+        with pytest.raises((sa.exc.SQLAlchemyError, ValueError)):
+            connection.exec_driver_sql(statement, values)
+        connection.exec_driver_sql(SET)
+        raise ZeroDivisionError
+
+    assert postgresql.query(made, "SELECT now FROM test_clock") == [(0.0,)]
+
+    with pytest.raises(StoreUnavailable, match="read-only"), store.read() as connection:
+        with pytest.raises((sa.exc.SQLAlchemyError, ValueError)):
+            connection.exec_driver_sql(statement, values)
+        connection.exec_driver_sql(SET)
+
+    assert status_of(store) == IDLE
+
+
+@pytest.mark.parametrize(("statement", "values"), NOT_OBEYED)
+def test_a_transaction_that_swallowed_a_refusal_is_not_stored(store, statement, values, made, postgresql):
+    with pytest.raises(StoreUnavailable, match="rolled the transaction back"), store.write() as connection:
+        with pytest.raises((sa.exc.SQLAlchemyError, ValueError)):
+            connection.exec_driver_sql(statement, values)
+        connection.exec_driver_sql(SET)
+
+    assert postgresql.query(made, "SELECT now FROM test_clock") == [(0.0,)]
+    with store.write() as connection:  # and nothing of it is left to the next one
+        connection.exec_driver_sql(SET)
+
+
 @pytest.mark.parametrize("way", ["read", "write"])
 @pytest.mark.parametrize("first", ["SELECT 1", "SELECT 1 +", "SELECT 1 / 0"])
 def test_no_connection_is_handed_back_within_a_transaction(store, way, first):
@@ -122,7 +167,7 @@ def test_no_connection_is_handed_back_within_a_transaction(store, way, first):
 def test_a_connection_that_was_cut_in_a_transaction_is_given_to_nobody(store, made, postgresql):
     with pytest.raises(StoreUnavailable), store.write() as connection:
         pid = connection.connection.driver_connection.info.backend_pid
-        connection.exec_driver_sql("UPDATE test_clock SET now = 7")
+        connection.exec_driver_sql(SET)
         postgresql.query(made, "SELECT pg_terminate_backend(%s, 30000)", pid)
         connection.exec_driver_sql("SELECT 1")
 
@@ -133,4 +178,10 @@ def test_a_connection_that_was_cut_in_a_transaction_is_given_to_nobody(store, ma
 
 def test_whoever_reads_cannot_write(store):
     with pytest.raises(StoreUnavailable, match="read-only"), store.read() as connection:
-        connection.exec_driver_sql("UPDATE test_clock SET now = 7")
+        connection.exec_driver_sql(SET)
+
+
+def test_the_server_compiles_nothing(store):
+    """It takes a second for what takes milliseconds, where a plan that stops early looks long."""
+    with store.glance() as connection:
+        assert connection.exec_driver_sql("SHOW jit").scalar_one() == "off"

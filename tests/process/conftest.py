@@ -28,6 +28,7 @@ from tests.services import servants
 HERE = Path(__file__).parent
 PACKAGE = Path(ebbtide.__file__).parent
 FLOWS = "flows_for_tests"
+_HEARD = "suspending|released|completed|failed|cancelled|paused|parked\\w*|interrupted"
 # Longer than anything here takes on a busy machine; reached only by a test that fails.
 PATIENCE_SECONDS = 40.0
 # Renew, self-fence and lease seconds. Nobody waits for this one to run out: who takes a job over in a test
@@ -137,8 +138,12 @@ class ConductorProcess:
         """Returns once it drains, and every run in it has heard that it is to stop between tasks."""
 
         def drains() -> bool:
-            told = re.search(r"conductor\.draining(?:: the tasks of (\d+) job)?", self.log)
-            return told is not None and self.log.count("job.suspending") >= int(told[1] or 0)
+            draining = re.search(r"conductor\.draining(?:: the tasks of (\d+) job)?", self.log)
+            if draining is None:
+                return False
+            # One that ends just then is heard of by its end.
+            heard = re.findall(rf"job\.(?:{_HEARD}) ([-0-9a-f]{{36}})", self.log[draining.end() :])
+            return len(set(heard)) >= int(draining[1] or 0)
 
         self._stage.wait_until(lambda: drains() or self.ended, "the drain")
 

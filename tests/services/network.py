@@ -22,6 +22,8 @@ _RUN = Path("/run/netns")
 _INTERFACES = Path("/sys/class/net")
 # With the process that made it; an interface may have 15 characters.
 _NAMES = re.compile(r"eb(\d+)-\d+")
+# None comes twice in a process: the wires of a host that was deleted go some time after it.
+_NUMBERS = itertools.count(1)
 
 
 class Segment:
@@ -72,7 +74,6 @@ class Network:
     """
 
     def __init__(self, hosts: int) -> None:
-        self._numbers = itertools.count(1)
         with contextlib.ExitStack() as made:
             self.store = self._segment(made)
             self.coordinators = self._segment(made)
@@ -98,7 +99,7 @@ class Network:
         self._made.close()
 
     def _name(self) -> str:
-        return f"eb{os.getpid()}-{next(self._numbers)}"
+        return f"eb{os.getpid()}-{next(_NUMBERS)}"
 
     def _segment(self, made: contextlib.ExitStack) -> Segment:
         taken = _ip("-4", "addr")

@@ -69,7 +69,7 @@ def test_that_a_run_has_heard_of_a_suspend_is_told(ends):
     assert ends.to_runner() == ["run", "suspend"]
     assert list(seat.hear()) == []
 
-    ends.runner.send({"suspending": True, "epoch": CLAIM.epoch - 1})  # of another job that it ran
+    ends.runner.send({"suspending": True, "epoch": CLAIM.epoch - 1})  # of its claim before
     ends.runner.send({"suspending": True, "epoch": CLAIM.epoch})
 
     assert list(seat.hear()) == [Suspending(CLAIM)]
