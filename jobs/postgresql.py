@@ -45,8 +45,6 @@ class Postgresql:
             given up, each by itself.
     """
 
-    one_writer = False
-
     def __init__(self, url: URL, wait_seconds: float) -> None:
         self._url = url
         self._wait_seconds = wait_seconds

@@ -36,8 +36,6 @@ class Sqlite:
         wait_seconds: how long another writer is waited for.
     """
 
-    one_writer = True
-
     def __init__(self, url: URL, wait_seconds: float) -> None:
         self._url = as_text(url)
         self._wait_seconds = wait_seconds

@@ -23,9 +23,6 @@ class Dialect(Protocol):
     A dialect holds no connection, so it may be used in any process.
     """
 
-    #: Whether whoever writes keeps all other writers waiting.
-    one_writer: bool
-
     def open_engine(self) -> Engine:
         """An engine with its pool; touches nothing yet."""
 

@@ -322,6 +322,13 @@ class Stage:
             while os.waitpid(-1, os.WNOHANG) != (0, 0):  # the orphans
                 pass
 
+    def go_on(self, *stopped: int) -> None:
+        """Let processes go on that were stopped, in their order."""
+        for pid in stopped:
+            # The first to go on may find the lease over, and have ended the others by now.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
     def wait_until(self, predicate: Callable[[], object], what: str) -> None:
         """Wait until `predicate` holds. Fails with all that is known when patience is over."""
         wait_until(predicate, what, seconds=PATIENCE_SECONDS, tell=self.report)

@@ -4,7 +4,6 @@ Promises: P8 (a stale holder stores nothing and begins nothing), P9 (its runners
 """
 
 import os
-import signal
 import warnings
 
 import pytest
@@ -37,11 +36,6 @@ def served_again(stage):
     return check
 
 
-def _resume(pids):
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_the_runners_of_a_stopped_conductor_are_dead_before_another_one_takes_its_job_over(
     stage, served_again
 ):
@@ -59,7 +53,7 @@ def test_the_runners_of_a_stopped_conductor_are_dead_before_another_one_takes_it
     stage.open("b")
     assert stage.ended(job).state == "completed"
     assert second.end() == 0
-    _resume([first.pid])
+    stage.go_on(first.pid)
     served_again(first, owner)
     assert stage.told(job, "begin") == ["begin a", "begin b", "begin b", "begin c"]
     assert stage.names(job) == ["posted", "claimed", "reclaimed", "completed"]
@@ -77,7 +71,7 @@ def test_what_wakes_up_after_another_one_took_over_begins_and_stores_nothing_mor
 
     # The body that was stopped half-way comes to its end: nobody can call that back. Then the fence holds.
     stage.open("b-1")
-    _resume([runner])
+    stage.go_on(runner)
     stage.await_effect(job, "end", "b")
     stage.wait_until(lambda: len(os.listdir(f"/proc/{runner}/task")) == 1, "the stale run to be over")
 
@@ -86,7 +80,7 @@ def test_what_wakes_up_after_another_one_took_over_begins_and_stores_nothing_mor
     stage.open("b")
     assert stage.ended(job).state == "completed"
     assert second.end() == 0
-    _resume([keeper, parent])
+    stage.go_on(keeper, parent)
     served_again(first, owner)
     assert stage.told(job, "begin") == ["begin a", "begin b", "begin b", "begin c"]
     assert [line["epoch"] for line in stage.effects(job, "end")] == [1, 1, 2, 2]
@@ -105,7 +99,7 @@ def test_a_conductor_that_wakes_up_and_finds_its_job_untouched_takes_it_up_itsel
     ((until,),) = ask("SELECT lease_until FROM conductors")
     now = clock.boot_seconds if store_kind == "sqlite" else clock.wall  # that of the server is this machine's
     stage.wait_until(lambda: now() > until, "the end of the lease")
-    _resume(stopped)
+    stage.go_on(*stopped)
     stage.await_effect(job, "waiting", "b", 2)
     stage.open("b")
 

@@ -158,8 +158,7 @@ def test_a_conductor_that_begins_anew_goes_on_although_the_folder_is_refused_by_
     stopped = conductor.stop_tree()
     ((until,),) = ask("SELECT lease_until FROM conductors")
     stage.wait_until(lambda: clock.boot_seconds() > until, "the end of the lease")
-    for pid in stopped:
-        os.kill(pid, signal.SIGCONT)
+    stage.go_on(*stopped)
     stage.wait_until(lambda: conductor.log.count("conductor.ready") == 2, "the conductor to begin anew")
     job = stage.post("a")
     ended = stage.ended(job)
