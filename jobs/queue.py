@@ -121,7 +121,7 @@ def first_due(
     found: list[sa.Row[Any]] = []
     for some in _batches(known):
         found += connection.execute(_first_of(some, limit))
-    return sorted(found, key=_rank)[:limit]
+    return sorted(found, key=lambda row: (-row.priority, row.due_at, row.created_at))[:limit]
 
 
 @lru_cache(maxsize=16)
@@ -133,10 +133,6 @@ def _first_of(known: tuple[tuple[str, int], ...], limit: int) -> sa.Select[Any]:
     looks = [sa.select(_first_of_flow(*each, limit).subquery()) for each in known]
     every = sa.union_all(*looks).subquery()
     return sa.select(every).order_by(*_ranked(every)).limit(limit)
-
-
-def _rank(row: sa.Row[Any]) -> tuple[Any, ...]:
-    return (-row.priority, row.due_at, row.created_at)
 
 
 def _ranked(jobs: sa.FromClause) -> tuple[sa.ColumnElement[Any], ...]:

@@ -1,24 +1,10 @@
 """What a cancel of a running job costs: each message to a server is waited for before the job hears of it."""
 
 import pytest
-import sqlalchemy as sa
 
 from ebbtide.jobs import Poster
 from ebbtide.jobs.states import JobState
-
-
-def messages(store, call):
-    """What is sent to the database meanwhile, with its parameters; BEGIN and COMMIT come on top of that."""
-    sent = []
-
-    def note(connection, cursor, statement, parameters, *_):
-        if not statement.startswith("BEGIN"):  # of SQLite
-            sent.append((statement, parameters))
-
-    sa.event.listen(store.engine, "before_cursor_execute", note)
-    call()
-    sa.event.remove(store.engine, "before_cursor_execute", note)
-    return sent
+from tests.contract.messages import messages
 
 
 def test_a_cancel_locks_the_job_and_says_all_else_in_one_message(board, store, store_kind):

@@ -1,23 +1,10 @@
 """What a claim costs: the same however many flows a conductor knows, and however many jobs wait."""
 
 import pytest
-import sqlalchemy as sa
 
 from ebbtide.jobs.queue import first_due
 from ebbtide.jobs.states import JobState
-
-
-def sent(store, call):
-    """The statements that are sent to the database meanwhile, with their parameters."""
-    found = []
-
-    def note(connection, cursor, statement, parameters, *_):
-        found.append((statement, parameters))
-
-    sa.event.listen(store.engine, "before_cursor_execute", note)
-    call()
-    sa.event.remove(store.engine, "before_cursor_execute", note)
-    return found
+from tests.contract.messages import messages
 
 
 def looks(told):
@@ -34,7 +21,7 @@ def test_postgresql_plans_one_look_however_many_flows_there_are(board, conductor
     few, many = [], []
     for count, told in ((1, few), (300, many)):
         board.put(JobState.PENDING)
-        told += sent(store, lambda count=count: claims.claim(flows(count)))
+        told += messages(store, lambda count=count: claims.claim(flows(count)))
 
     assert len(few) == len(many)
     assert looks(few) == looks(many)
@@ -84,7 +71,7 @@ def test_where_many_jobs_wait_none_is_read_for_the_sake_of_another(board, store,
         with store.write() as connection:
             first_due(connection, flows(10), 1, lock=lock)
 
-    statement, parameters = sent(store, look)[-1]
+    statement, parameters = messages(store, look)[-1]
     with store.write() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
         plan = "\n".join(row[0] for row in rows)

@@ -13,6 +13,9 @@ pytestmark = pytest.mark.postgresql_only("SQLite is sent no messages")
 
 WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# Returns once the server's process for that connection is gone.
+CUT = "SELECT pg_terminate_backend(%s, 30000)"
+IDLE = 0  # as libpq counts
 
 
 @pytest.fixture
@@ -50,9 +53,6 @@ def status_of(store):
     """The state of the transaction on the connection that the pool hands out next."""
     with store.engine.connect() as connection:
         return connection.connection.driver_connection.get_transaction_status()
-
-
-IDLE = 0  # as libpq counts
 
 
 def test_begin_goes_with_the_first_statement_of_a_transaction(store, said):
@@ -168,12 +168,40 @@ def test_a_connection_that_was_cut_in_a_transaction_is_given_to_nobody(store, ma
     with pytest.raises(StoreUnavailable), store.write() as connection:
         pid = connection.connection.driver_connection.info.backend_pid
         connection.exec_driver_sql(SET)
-        postgresql.query(made, "SELECT pg_terminate_backend(%s, 30000)", pid)
+        assert postgresql.query(made, CUT, pid) == [(True,)]
         connection.exec_driver_sql("SELECT 1")
 
     with store.read() as connection:
         assert connection.exec_driver_sql("SELECT now FROM test_clock").scalar_one() == 0.0
     assert status_of(store) == IDLE
+
+
+@pytest.mark.parametrize("cut_first", [True, False])
+def test_after_a_glance_that_was_cut_the_next_one_is_served_as_ever(store, made, postgresql, cut_first):
+    def glance():
+        with store.glance() as connection:
+            driver = connection.connection.driver_connection
+            if not cut_first:
+                connection.exec_driver_sql("SELECT 1")
+            assert postgresql.query(made, CUT, driver.info.backend_pid) == [(True,)]
+            if cut_first:
+                connection.exec_driver_sql("SELECT 1")
+
+    if cut_first:
+        with pytest.raises(StoreUnavailable):
+            glance()
+    else:
+        glance()
+        with (
+            pytest.raises(StoreUnavailable),
+            store.read() as connection,
+        ):  # that it is cut is found by its use
+            connection.exec_driver_sql("SELECT 1")
+
+    with store.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert (driver.autocommit, driver.get_transaction_status()) == (True, IDLE)
+        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
 
 
 def test_whoever_reads_cannot_write(store):

@@ -20,7 +20,7 @@ import ebbtide
 import ebbtide.flows.registry
 from ebbtide.flows import Registry
 from ebbtide.jobs import Job, Poster
-from ebbtide.jobs.states import FINAL_STATES
+from ebbtide.jobs.states import EDGES, FINAL_STATES
 from ebbtide.testing import history, wait_until
 from tests.model.replay import state_after
 from tests.services import servants
@@ -28,7 +28,8 @@ from tests.services import servants
 HERE = Path(__file__).parent
 PACKAGE = Path(ebbtide.__file__).parent
 FLOWS = "flows_for_tests"
-_HEARD = "suspending|released|completed|failed|cancelled|paused|parked\\w*|interrupted"
+# What is logged of a run that was told to stop between tasks: that it has heard of it, or how it has ended.
+_HEARD = "|".join(["suspending", "interrupted", *(edge.name for edge in EDGES)])
 # Longer than anything here takes on a busy machine; reached only by a test that fails.
 PATIENCE_SECONDS = 40.0
 # Renew, self-fence and lease seconds. Nobody waits for this one to run out: who takes a job over in a test
